@@ -1,0 +1,334 @@
+/* bert.h - BERT (Devlin et al. 2019) with its masked-LM head: forward and backward, weights by their published names.
+ *
+ * It takes embedding rows rather than word ids, so that a caller may put anything in the place of a word, and it
+ * is told which rows are read. A batch is one tall matrix of all its tokens, without padding:
+ *     sequence s has the rows start[s] .. start[s + 1] - 1, and of these the rows read[read_start[s]] .. are read.
+ * H hidden size, A heads, V words, N tokens of the batch, R rows read.
+ */
+#ifndef BERT_H
+#define BERT_H
+
+#include "tensor.h"
+
+typedef struct {
+    Linear query, key, value, attention_output; /* (H, H) each */
+    LayerNorm attention_norm;
+    Linear intermediate, output; /* (4H, H), (H, 4H) */
+    LayerNorm output_norm;
+} BertLayer;
+
+typedef struct {
+    int hidden, layers, heads, intermediate, vocab, positions, types;
+    real eps; /* of every layernorm */
+    Tensor word, position, type; /* embedding tables (V, H), (positions, H), (types, H) */
+    LayerNorm embedding_norm;
+    BertLayer *layer;
+    Linear transform; /* the head: (H, H), gelu, layernorm, then the word table again, with a bias a word */
+    LayerNorm transform_norm;
+    Tensor decoder_bias; /* (1, V) */
+    Parameters weights;  /* all of these by their published names; they point into this struct, which must not move */
+    Text file;           /* the mapped file they lie in */
+} Bert;
+
+typedef struct { int sequences, tokens, reads, *start, *read_start, *read; } Batch;
+
+/* ---- rows: y = the listed rows of x --------------------------------------------------------------------------- */
+static inline Tensor rows_forward(Tensor x, const int *index, int count) {
+    Tensor y = tensor(count, x.cols);
+    for (int i = 0; i < count; i++) memcpy(row(y, i), row(x, index[i]), (size_t)x.cols * sizeof(real));
+    return y;
+}
+static inline void rows_backward(Tensor x, const int *index, Tensor y) {
+    for (int i = 0; i < y.rows; i++)
+        for (int j = 0; j < y.cols; j++) grad_row(x, index[i])[j] += grad_row(y, i)[j];
+}
+
+/* ---- attention (Vaswani et al. 2017), for each sequence and each head with its columns of q, k, v:
+ *     P = softmax(Q K' / sqrt(H / A)),   context = P V
+ * q (R or N, H): the rows that ask; k, v (N, H): the rows that are asked. All P are kept, one after the other. */
+typedef struct { Tensor context; real *p; size_t *p_start; } Attention;
+
+/* Head h of sequence s among all P, or among their gradients: (queries, keys) of that sequence. */
+static inline Matrix attention_tile(real *all, const size_t *p_start, const int *q_start, const int *k_start, int s, int h) {
+    const int queries = q_start[s + 1] - q_start[s], keys = k_start[s + 1] - k_start[s];
+    return (Matrix){all + p_start[s] + (size_t)h * (size_t)queries * (size_t)keys, queries, keys, keys, 1};
+}
+/* The rows of sequence s and the columns of head h. */
+static inline Matrix attention_head(Matrix all, const int *start, int heads, int s, int h) {
+    const int width = all.cols / heads;
+    return part(all, start[s], start[s + 1] - start[s], h * width, width);
+}
+static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch, const int *q_start) {
+    Attention a = {tensor_zeros(q.rows, q.cols), NULL, allocate(sizeof(size_t[batch->sequences + 1]))};
+    a.p_start[0] = 0;
+    for (int s = 0; s < batch->sequences; s++)
+        a.p_start[s + 1] = a.p_start[s] + (size_t)heads * (size_t)(q_start[s + 1] - q_start[s]) *
+                                              (size_t)(batch->start[s + 1] - batch->start[s]);
+    a.p = allocate_zeroed(a.p_start[batch->sequences] * sizeof(real));
+    const real scale = 1 / sqrt((real)(q.cols / heads));
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int s = 0; s < batch->sequences; s++)
+        for (int h = 0; h < heads; h++) {
+            Matrix p = attention_tile(a.p, a.p_start, q_start, batch->start, s, h);
+            matmul(p, attention_head(values(q), q_start, heads, s, h),
+                   transposed(attention_head(values(k), batch->start, heads, s, h)));
+            for (int i = 0; i < p.rows; i++) softmax_forward(p.data + i * p.row_stride, p.cols, scale);
+            matmul(attention_head(values(a.context), q_start, heads, s, h), p,
+                   attention_head(values(v), batch->start, heads, s, h));
+        }
+    return a;
+}
+/* dV += P' dcontext;   dP = dcontext V';   dS = P (dP - rowsum(dP P)) / sqrt(H / A);   dQ += dS K;   dK += dS' Q */
+static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
+                                      const int *q_start) {
+    real *all_ds = allocate_zeroed(a->p_start[batch->sequences] * sizeof(real));
+    const real scale = 1 / sqrt((real)(q.cols / heads));
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int s = 0; s < batch->sequences; s++)
+        for (int h = 0; h < heads; h++) {
+            const Matrix p = attention_tile(a->p, a->p_start, q_start, batch->start, s, h);
+            const Matrix ds = attention_tile(all_ds, a->p_start, q_start, batch->start, s, h);
+            const Matrix dcontext = attention_head(gradient(a->context), q_start, heads, s, h);
+            matmul(attention_head(gradient(v), batch->start, heads, s, h), transposed(p), dcontext);
+            matmul(ds, dcontext, transposed(attention_head(values(v), batch->start, heads, s, h)));
+            for (int i = 0; i < p.rows; i++)
+                softmax_backward(p.data + i * p.row_stride, ds.data + i * ds.row_stride, p.cols, scale);
+            matmul(attention_head(gradient(q), q_start, heads, s, h), ds, attention_head(values(k), batch->start, heads, s, h));
+            matmul(attention_head(gradient(k), batch->start, heads, s, h), transposed(ds),
+                   attention_head(values(q), q_start, heads, s, h));
+        }
+}
+
+/* ---- embeddings: x = layernorm(e + position + type 0) ----------------------------------------------------------
+ * e (N, H): a row a token, chosen by the caller. */
+static inline Tensor embeddings_forward(const Bert *bert, Tensor e, const Batch *batch) {
+    Tensor sum = tensor(e.rows, e.cols);
+    for (int s = 0; s < batch->sequences; s++)
+        for (int i = batch->start[s]; i < batch->start[s + 1]; i++) {
+            const real *position = row(bert->position, i - batch->start[s]);
+            for (int j = 0; j < e.cols; j++) row(sum, i)[j] = row(e, i)[j] + position[j] + bert->type.data[j];
+        }
+    return sum;
+}
+static inline void embeddings_backward(const Bert *bert, Tensor e, Tensor sum, const Batch *batch) {
+    for (int s = 0; s < batch->sequences; s++)
+        for (int i = batch->start[s]; i < batch->start[s + 1]; i++)
+            for (int j = 0; j < e.cols; j++) {
+                if (e.grad) grad_row(e, i)[j] += grad_row(sum, i)[j];
+                if (bert->position.grad) grad_row(bert->position, i - batch->start[s])[j] += grad_row(sum, i)[j];
+                if (bert->type.grad) bert->type.grad[j] += grad_row(sum, i)[j];
+            }
+}
+
+/* ---- one layer: attention and feed-forward, each with a residual and a layernorm after it -----------------------
+ * x (N, H). In the last layer only the rows that are read ask and go on; keys and values need all of them. */
+typedef struct {
+    Tensor x, asking; /* asking: x itself, or its rows that are read */
+    Tensor q, k, v;
+    Attention attention;
+    Tensor attended, normed; /* dense(context) + asking; its layernorm */
+    Tensor inner, active;    /* (., 4H): before and after gelu */
+    Tensor sum, y;           /* dense(active) + normed; its layernorm: the layer's output */
+} LayerActivations;
+
+static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int heads, const Batch *batch, bool last) {
+    LayerActivations a = {.x = x, .asking = last ? rows_forward(x, batch->read, batch->reads) : x};
+    a.q = linear_forward(&l->query, a.asking);
+    a.k = linear_forward(&l->key, x);
+    a.v = linear_forward(&l->value, x);
+    a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->read_start : batch->start);
+    a.attended = linear_forward(&l->attention_output, a.attention.context);
+    residual_forward(a.attended, a.asking);
+    a.normed = layernorm_forward(&l->attention_norm, a.attended);
+    a.inner = linear_forward(&l->intermediate, a.normed);
+    a.active = gelu_forward(a.inner);
+    a.sum = linear_forward(&l->output, a.active);
+    residual_forward(a.sum, a.normed);
+    a.y = layernorm_forward(&l->output_norm, a.sum);
+    return a;
+}
+/* From y.grad to x.grad. The gradients in between live until the layer is done. */
+static inline void layer_backward(const BertLayer *l, LayerActivations *a, int heads, const Batch *batch, bool last) {
+    Mark before = mark();
+    needs_grad(&a->sum);
+    layernorm_backward(&l->output_norm, a->sum, a->y);
+    needs_grad(&a->normed);
+    residual_backward(a->sum, a->normed);
+    needs_grad(&a->active);
+    linear_backward(&l->output, a->active, a->sum);
+    needs_grad(&a->inner);
+    gelu_backward(a->inner, a->active);
+    linear_backward(&l->intermediate, a->normed, a->inner);
+    needs_grad(&a->attended);
+    layernorm_backward(&l->attention_norm, a->attended, a->normed);
+    if (last) needs_grad(&a->asking);
+    else a->asking = a->x;
+    residual_backward(a->attended, a->asking);
+    needs_grad(&a->attention.context);
+    linear_backward(&l->attention_output, a->attention.context, a->attended);
+    needs_grad(&a->q), needs_grad(&a->k), needs_grad(&a->v);
+    attention_backward(&a->attention, a->q, a->k, a->v, heads, batch, last ? batch->read_start : batch->start);
+    linear_backward(&l->value, a->x, a->v);
+    linear_backward(&l->key, a->x, a->k);
+    linear_backward(&l->query, a->asking, a->q);
+    if (last) rows_backward(a->x, batch->read, a->asking);
+    release(before);
+}
+
+/* ---- the masked-LM head: logits = layernorm(gelu(dense(x))) word' + bias ---------------------------------------- */
+typedef struct { Tensor x, inner, active, normed, logits; } HeadActivations;
+
+static inline HeadActivations head_forward(const Bert *bert, Tensor x) {
+    const Linear decoder = {bert->word, bert->decoder_bias}; /* tied: the word table serves both ends */
+    HeadActivations a = {.x = x};
+    a.inner = linear_forward(&bert->transform, x);
+    a.active = gelu_forward(a.inner);
+    a.normed = layernorm_forward(&bert->transform_norm, a.active);
+    a.logits = linear_forward(&decoder, a.normed);
+    return a;
+}
+static inline void head_backward(const Bert *bert, HeadActivations *a) {
+    const Linear decoder = {bert->word, bert->decoder_bias};
+    needs_grad(&a->normed);
+    linear_backward(&decoder, a->normed, a->logits);
+    needs_grad(&a->active);
+    layernorm_backward(&bert->transform_norm, a->active, a->normed);
+    needs_grad(&a->inner);
+    gelu_backward(a->inner, a->active);
+    linear_backward(&bert->transform, a->x, a->inner);
+}
+
+/* ---- the whole: e (N, H) -> logits (R, V) of the rows that are read ---------------------------------------------- */
+typedef struct { Tensor e, sum, x; LayerActivations *layer; HeadActivations head; } BertActivations;
+
+static inline BertActivations bert_forward(const Bert *bert, Tensor e, const Batch *batch) {
+    BertActivations a = {.e = e, .layer = allocate(sizeof(LayerActivations[bert->layers]))};
+    a.sum = embeddings_forward(bert, e, batch);
+    a.x = layernorm_forward(&bert->embedding_norm, a.sum);
+    for (int l = 0; l < bert->layers; l++)
+        a.layer[l] = layer_forward(&bert->layer[l], l ? a.layer[l - 1].y : a.x, bert->heads, batch, l == bert->layers - 1);
+    a.head = head_forward(bert, a.layer[bert->layers - 1].y);
+    return a;
+}
+/* From the gradient of the logits to that of e and of every weight that has one. */
+static inline void bert_backward(const Bert *bert, BertActivations *a, const Batch *batch) {
+    LayerActivations *top = &a->layer[bert->layers - 1];
+    needs_grad(&top->y);
+    a->head.x = top->y;
+    head_backward(bert, &a->head);
+    for (int l = bert->layers - 1; l >= 0; l--) {
+        Tensor *below = l ? &a->layer[l - 1].y : &a->x;
+        needs_grad(below);
+        a->layer[l].x = *below;
+        layer_backward(&bert->layer[l], &a->layer[l], bert->heads, batch, l == bert->layers - 1);
+    }
+    needs_grad(&a->sum);
+    layernorm_backward(&bert->embedding_norm, a->sum, a->x);
+    embeddings_backward(bert, a->e, a->sum, batch);
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------------------ */
+/* Every weight with its published name and its shape, in the order of the forward pass. */
+static inline Parameter *add_parameter(Parameters *list, Tensor *t, int rows, int cols) {
+    Parameter *p = &list->at[list->count++];
+    t->rows = rows, t->cols = cols;
+    *p = (Parameter){.tensor = t};
+    return p;
+}
+static inline void add_linear(Parameters *list, Linear *l, int out, int in, const char *name) {
+    snprintf(add_parameter(list, &l->w, out, in)->name, MAX_NAME, "%s.weight", name);
+    snprintf(add_parameter(list, &l->b, 1, out)->name, MAX_NAME, "%s.bias", name);
+}
+static inline void add_layernorm(Parameters *list, LayerNorm *l, int cols, real eps, const char *name) {
+    l->eps = eps;
+    snprintf(add_parameter(list, &l->w, 1, cols)->name, MAX_NAME, "%s.LayerNorm.weight", name);
+    snprintf(add_parameter(list, &l->b, 1, cols)->name, MAX_NAME, "%s.LayerNorm.bias", name);
+}
+static inline void bert_list_weights(Bert *b) {
+    Parameters list = {allocate(sizeof(Parameter[10 + 16 * b->layers])), 0};
+    const int H = b->hidden;
+    strcpy(add_parameter(&list, &b->word, b->vocab, H)->name, "bert.embeddings.word_embeddings.weight");
+    strcpy(add_parameter(&list, &b->position, b->positions, H)->name, "bert.embeddings.position_embeddings.weight");
+    strcpy(add_parameter(&list, &b->type, b->types, H)->name, "bert.embeddings.token_type_embeddings.weight");
+    add_layernorm(&list, &b->embedding_norm, H, b->eps, "bert.embeddings");
+    for (int i = 0; i < b->layers; i++) {
+        BertLayer *l = &b->layer[i];
+        const char *in = format("bert.encoder.layer.%d", i);
+        add_linear(&list, &l->query, H, H, format("%s.attention.self.query", in));
+        add_linear(&list, &l->key, H, H, format("%s.attention.self.key", in));
+        add_linear(&list, &l->value, H, H, format("%s.attention.self.value", in));
+        add_linear(&list, &l->attention_output, H, H, format("%s.attention.output.dense", in));
+        add_layernorm(&list, &l->attention_norm, H, b->eps, format("%s.attention.output", in));
+        add_linear(&list, &l->intermediate, b->intermediate, H, format("%s.intermediate.dense", in));
+        add_linear(&list, &l->output, H, b->intermediate, format("%s.output.dense", in));
+        add_layernorm(&list, &l->output_norm, H, b->eps, format("%s.output", in));
+    }
+    add_linear(&list, &b->transform, H, H, "cls.predictions.transform.dense");
+    add_layernorm(&list, &b->transform_norm, H, b->eps, "cls.predictions.transform");
+    strcpy(add_parameter(&list, &b->decoder_bias, 1, b->vocab)->name, "cls.predictions.bias");
+    b->weights = list;
+}
+
+/* ---- config.json and model.safetensors of a Hugging Face folder --------------------------------------------------- */
+static inline int config_int(Text config, const char *path, const char *name) {
+    Text value;
+    const int number = json_member(config, name, &value) ? json_int(value) : -1;
+    if (number < 1 || number > 1 << 24) die("%s: no sensible %s", path, name);
+    return number;
+}
+static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the tensors are empty yet */
+    Text config = read_file(path), value;
+    json_check(config, path, 0);
+    Bert b = {.hidden = config_int(config, path, "hidden_size"), .layers = config_int(config, path, "num_hidden_layers"),
+              .heads = config_int(config, path, "num_attention_heads"), .intermediate = config_int(config, path, "intermediate_size"),
+              .vocab = config_int(config, path, "vocab_size"), .positions = config_int(config, path, "max_position_embeddings"),
+              .types = config_int(config, path, "type_vocab_size"), .eps = (real)1e-12};
+    if (json_member(config, "layer_norm_eps", &value)) b.eps = (real)json_number(value);
+    if (!(b.eps >= 0)) die("%s: no sensible layer_norm_eps", path);
+    if (b.hidden % b.heads) die("%s: hidden_size %d is not a multiple of num_attention_heads %d", path, b.hidden, b.heads);
+    if (b.layers > 1000) die("%s: %d layers", path, b.layers);
+    if (json_member(config, "hidden_act", &value) && !text_is(value, "\"gelu\"")) die("%s: hidden_act is not gelu", path);
+    if (json_member(config, "position_embedding_type", &value) && !text_is(value, "\"absolute\""))
+        die("%s: position_embedding_type is not absolute", path);
+    b.layer = allocate_zeroed(sizeof(BertLayer[b.layers]));
+    *bert = b;
+    bert_list_weights(bert);
+}
+/* The weights of a folder. Two spellings of the layernorms and of the last bias are published. */
+static inline void bert_load(Bert *bert, const char *folder) {
+    static const char *const spellings[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"},
+                                               {"predictions.bias", "predictions.decoder.bias"}};
+    bert_config(bert, format("%s/config.json", folder));
+    const Safetensors file = safetensors_open(format("%s/model.safetensors", folder));
+    bert->file = file.file;
+    for (int i = 0; i < bert->weights.count; i++) {
+        const Parameter *p = &bert->weights.at[i];
+        const char *name = p->name;
+        Text entry;
+        for (int s = 0; s < 3 && !json_member(file.header, p->name, &entry); s++) {
+            const char *at = strstr(p->name, spellings[s][0]);
+            if (at) name = format("%.*s%s", (int)(at - p->name), p->name, spellings[s][1]);
+        }
+        if (!json_member(file.header, name, &entry)) name = p->name; /* for the message */
+        *p->tensor = safetensors_get(&file, name, p->tensor->rows, p->tensor->cols);
+    }
+}
+/* Give the pages back: those of trained weights are copies. */
+static inline void bert_close(Bert *bert) {
+    unmap_file(bert->file);
+    bert->file = (Text){"", 0};
+}
+/* config.json and model.safetensors as transformers reads them. */
+static inline void bert_save(const Bert *b, const char *folder) {
+    Output out = output_open(format("%s/config.json", folder));
+    fprintf(out.stream,
+            "{\n  \"architectures\": [\"BertForMaskedLM\"],\n  \"model_type\": \"bert\",\n  \"hidden_act\": \"gelu\",\n"
+            "  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n  \"intermediate_size\": %d,\n"
+            "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n  \"type_vocab_size\": %d,\n  \"layer_norm_eps\": %g,\n"
+            "  \"pad_token_id\": 0\n}\n",
+            b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions, b->types, (double)b->eps);
+    output_close(out);
+    safetensors_write(format("%s/model.safetensors", folder), b->weights, "{\"format\":\"pt\"}");
+}
+
+#endif

@@ -1,0 +1,134 @@
+/* lstm.h - a stack of bidirectional LSTM layers (Hochreiter, Schmidhuber 1997; Graves 2005), as PyTorch computes it.
+ *
+ * One direction of one layer, for t = 1 .. T (the reverse one: T .. 1), sigma the logistic function:
+ *     [i f g o] = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh         input, forget, cell, output gate: (4H)
+ *     c_t = sigma(f) c_(t-1) + sigma(i) tanh(g)
+ *     h_t = sigma(o) tanh(c_t)
+ * A layer's output is (T, 2H): the forward h_t and the reverse h_t side by side.
+ */
+#ifndef LSTM_H
+#define LSTM_H
+
+#include "tensor.h"
+
+typedef struct { Tensor w_ih, w_hh, b_ih, b_hh; } LstmCell; /* (4H, in), (4H, H), (1, 4H), (1, 4H) */
+typedef struct {
+    int layers, hidden;        /* hidden: H, units of one direction */
+    LstmCell (*cell)[2];       /* [layer][0: forward, 1: reverse] */
+} Lstm;
+
+/* What the backward needs again: gates after their functions (T, 4H), cell states (T, H). */
+typedef struct { Tensor gates, c; } LstmTrace;
+
+static inline real sigmoid(real x) { return 1 / (1 + exp(-x)); }
+
+/* The rows of one direction in the order of time; the row before the first is -1: h_0 = c_0 = 0. */
+static inline int time_row(int t, int steps, bool reverse) { return reverse ? steps - 1 - t : t; }
+static inline int previous_row(int t, int steps, bool reverse) { return t ? time_row(t - 1, steps, reverse) : -1; }
+
+/* x (T, in); h: a view (T, H) of the layer's output, filled here. */
+static inline LstmTrace lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, bool reverse) {
+    const int steps = x.rows, H = cell->w_hh.cols;
+    LstmTrace trace = {tensor(steps, 4 * H), tensor(steps, H)};
+    for (int t = 0; t < steps; t++)
+        for (int j = 0; j < 4 * H; j++) row(trace.gates, t)[j] = cell->b_ih.data[j] + cell->b_hh.data[j];
+    matmul(values(trace.gates), values(x), transposed(values(cell->w_ih))); /* the input's half, all steps at once */
+    for (int t = 0; t < steps; t++) {
+        const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
+        real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H;
+        if (before >= 0)
+            matmul(part(values(trace.gates), now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
+        for (int j = 0; j < H; j++) {
+            i[j] = sigmoid(i[j]), f[j] = sigmoid(f[j]), g[j] = tanh(g[j]), o[j] = sigmoid(o[j]);
+            const real c_before = before >= 0 ? row(trace.c, before)[j] : 0;
+            row(trace.c, now)[j] = f[j] * c_before + i[j] * g[j];
+            h.data[now * h.row_stride + j] = o[j] * tanh(row(trace.c, now)[j]);
+        }
+    }
+    return trace;
+}
+/* Backpropagation through time: from the last step to the first, dh_t = dh from above + W_hh' dgates_(t+1).
+ *     do = dh tanh(c) o(1-o)          dc += dh o (1 - tanh(c)^2)
+ *     di = dc g i(1-i)    df = dc c_(t-1) f(1-f)    dg = dc i (1-g^2)    dc_(t-1) = dc f
+ * Then W_ih, W_hh, b, x from all steps at once. dh: a view (T, H) of the output's gradient, added to here. */
+static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, Matrix dh, LstmTrace trace, bool reverse) {
+    const int steps = x.rows, H = cell->w_hh.cols;
+    Tensor dgates = tensor(steps, 4 * H), dc = tensor_zeros(1, H), h_before = tensor_zeros(steps, H);
+    for (int t = steps - 1; t >= 0; t--) {
+        const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
+        const real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H;
+        real *di = row(dgates, now), *df = di + H, *dg = df + H, *d_o = dg + H;
+        for (int j = 0; j < H; j++) {
+            const real tanh_c = tanh(row(trace.c, now)[j]), dh_j = dh.data[now * dh.row_stride + j];
+            const real c_before = before >= 0 ? row(trace.c, before)[j] : 0;
+            const real dc_j = dc.data[j] + dh_j * o[j] * (1 - tanh_c * tanh_c);
+            d_o[j] = dh_j * tanh_c * o[j] * (1 - o[j]);
+            di[j] = dc_j * g[j] * i[j] * (1 - i[j]);
+            df[j] = dc_j * c_before * f[j] * (1 - f[j]);
+            dg[j] = dc_j * i[j] * (1 - g[j] * g[j]);
+            dc.data[j] = dc_j * f[j];
+            if (before >= 0) row(h_before, now)[j] = h.data[before * h.row_stride + j];
+        }
+        if (before >= 0) matmul(part(dh, before, 1, 0, H), part(values(dgates), now, 1, 0, 4 * H), values(cell->w_hh));
+    }
+    if (cell->w_ih.grad) matmul(gradient(cell->w_ih), transposed(values(dgates)), values(x));
+    if (cell->w_hh.grad) matmul(gradient(cell->w_hh), transposed(values(dgates)), values(h_before));
+    if (x.grad) matmul(gradient(x), values(dgates), values(cell->w_ih));
+    for (int t = 0; t < steps; t++)
+        for (int j = 0; j < 4 * H; j++) { /* both biases stand in the same sum */
+            if (cell->b_ih.grad) cell->b_ih.grad[j] += row(dgates, t)[j];
+            if (cell->b_hh.grad) cell->b_hh.grad[j] += row(dgates, t)[j];
+        }
+}
+
+/* The stack: layer l reads the output (T, 2H) of layer l - 1. output[l] and trace[l][direction] are kept. */
+typedef struct { Tensor *output; LstmTrace (*trace)[2]; } LstmActivations;
+
+static inline LstmActivations lstm_forward(const Lstm *lstm, Tensor x) {
+    LstmActivations a = {allocate(sizeof(Tensor[lstm->layers])), allocate(sizeof(LstmTrace[lstm->layers][2]))};
+    for (int l = 0; l < lstm->layers; l++) {
+        a.output[l] = tensor(x.rows, 2 * lstm->hidden);
+        for (int d = 0; d < 2; d++) {
+            Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
+            a.trace[l][d] = lstm_cell_forward(&lstm->cell[l][d], l ? a.output[l - 1] : x, h, d);
+        }
+    }
+    return a;
+}
+/* dx += ..., from the gradient of the last layer's output. */
+static inline void lstm_backward(const Lstm *lstm, Tensor x, LstmActivations a) {
+    for (int l = lstm->layers - 1; l >= 0; l--) {
+        if (l) needs_grad(&a.output[l - 1]);
+        for (int d = 0; d < 2; d++) {
+            Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
+            Matrix dh = part(gradient(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
+            lstm_cell_backward(&lstm->cell[l][d], l ? a.output[l - 1] : x, h, dh, a.trace[l][d], d);
+        }
+    }
+}
+
+/* The names of the weights, after PyTorch: PREFIXweight_ih_l0, PREFIXweight_ih_l0_reverse, ... */
+static inline int lstm_parameters(const Lstm *lstm, const char *prefix, Parameter *list) {
+    int n = 0;
+    for (int l = 0; l < lstm->layers; l++)
+        for (int d = 0; d < 2; d++) {
+            LstmCell *cell = &lstm->cell[l][d];
+            Tensor *tensors[] = {&cell->w_ih, &cell->w_hh, &cell->b_ih, &cell->b_hh};
+            static const char *const names[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+            for (int k = 0; k < 4; k++, n++) {
+                snprintf(list[n].name, MAX_NAME, "%s%s_l%d%s", prefix, names[k], l, d ? "_reverse" : "");
+                list[n].tensor = tensors[k];
+            }
+        }
+    return n;
+}
+static inline Lstm lstm_new(int layers, int inputs, int hidden) { /* values not set */
+    Lstm lstm = {layers, hidden, allocate(sizeof(LstmCell[layers][2]))};
+    for (int l = 0; l < layers; l++)
+        for (int d = 0; d < 2; d++)
+            lstm.cell[l][d] = (LstmCell){tensor(4 * hidden, l ? 2 * hidden : inputs), tensor(4 * hidden, hidden),
+                                         tensor(1, 4 * hidden), tensor(1, 4 * hidden)};
+    return lstm;
+}
+
+#endif

@@ -1,0 +1,997 @@
+/* ptune.c - P-tuning ("GPT Understands, Too", Liu et al. 2021) in one pass, in the order of the paper:
+ *
+ *   1  rows and templates      a row of data becomes token ids with pseudo-tokens [P] and one [MASK]   (section 2)
+ *   2  the prompt encoder      bi-LSTM and MLP make the rows h that stand in for the pseudo-tokens     (section 2.2)
+ *   3  one batch               embed, BERT, loss at [MASK]; the gradient all the way back to h          (section 2.1)
+ *   4  evaluation              the best allowed word at [MASK]: P@1
+ *   5  the training loop       Adam on whatever is trainable; the epoch that is best on dev is kept
+ *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away
+ *   7  commands
+ */
+#include <math.h>
+#include <signal.h>
+#include <time.h>
+
+#include "bert.h"
+#include "lstm.h"
+#include "tensor.h"
+#include "tokenizer.h"
+
+/* ==== 1. Rows and templates ======================================================================================== */
+
+typedef struct {
+    const char *folder;
+    Bert bert;
+    Vocab vocab;
+} Model;
+
+static void model_load(Model *model, const char *folder) {
+    model->folder = folder;
+    bert_load(&model->bert, folder);
+    model->vocab = vocab_load(folder);
+    if (model->vocab.size > model->bert.vocab)
+        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", folder, model->vocab.size, model->bert.vocab);
+}
+
+/* A template is text with markers: [P] a pseudo-token, [MASK] (LAMA's [Y]) the answer, [SEP], [X] the subject and
+ * {name} any field of the row. It is cut into parts once. */
+typedef enum { WORDS, FIELD, PSEUDO, MASK, SEPARATOR } PartKind;
+typedef struct { PartKind kind; Text text; } Part;
+enum { MAX_PARTS = 128 };
+typedef struct { const char *text; Part part[MAX_PARTS]; int parts, pseudo; } Template;
+
+static void template_add(Template *t, PartKind kind, const char *from, const char *to) {
+    if (from == to && kind == WORDS) return;
+    if (t->parts == MAX_PARTS) die("template '%s': more than %d parts", t->text, MAX_PARTS);
+    t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
+    t->pseudo += kind == PSEUDO;
+}
+/* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
+ * of 0 puts a full stop there. */
+static const char *template_from_counts(const char *form) {
+    int a, b, c, used = 0;
+    if (sscanf(form, " (%2d,%2d,%2d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0) return form;
+    char *text = allocate(3 * 100 * 4), *at = text;
+    for (int i = 0; i < a; i++) at += sprintf(at, "[P]");
+    at += sprintf(at, " [MASK] ");
+    for (int i = 0; i < b; i++) at += sprintf(at, "[P]");
+    at += sprintf(at, c ? " [X] " : " [X] .");
+    for (int i = 0; i < c; i++) at += sprintf(at, "[P]");
+    return text;
+}
+static Template template_parse(const char *form) {
+    static const struct { const char *name; PartKind kind; } markers[] = {
+        {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
+    Template t = {.text = form};
+    int masks = 0;
+    if (!utf8_valid(text_of(form))) die("template '%s': not valid UTF-8", form);
+    const char *at = template_from_counts(form), *words = at;
+    while (*at) {
+        const char *close = *at == '{' ? strchr(at, '}') : NULL;
+        size_t length = close ? (size_t)(close - at) + 1 : 0, m = 0;
+        for (; !length && m < 5; m++)
+            if (!strncmp(at, markers[m].name, strlen(markers[m].name))) {
+                length = strlen(markers[m].name);
+                break;
+            }
+        if (!length) {
+            at++;
+            continue;
+        }
+        template_add(&t, WORDS, words, at);
+        if (close) template_add(&t, FIELD, at + 1, close);
+        else template_add(&t, markers[m].kind, at, at + (markers[m].kind == FIELD ? 0 : length));
+        masks += !close && markers[m].kind == MASK;
+        words = at += length;
+    }
+    template_add(&t, WORDS, words, at);
+    if (masks != 1) die("template '%s': %s [MASK], it needs exactly one", form, masks ? "more than one" : "no");
+    return t;
+}
+
+/* One row of data after the template: token ids, where id < 0 stands for row -1 - id of the prompt. */
+typedef struct { int *id, length, mask, answer; const char *subject, *word; } Example;
+typedef struct { Example *at; int count, left_out; const char *path; } Dataset;
+
+/* A field of a row as text: [X] (empty name) is LAMA's subject; numbers and booleans by their JSON text. */
+static Text row_field(Text json, Text name, const char *file, int line) {
+    static const char *const subjects[] = {"sub_label", "sub"};
+    Text value;
+    for (int i = 0; !name.size && i < 2; i++)
+        if (json_member(json, subjects[i], &value)) name = text_of(subjects[i]);
+    if (!name.size) die("%s:%d: no sub_label", file, line);
+    const char *key = text_string(name);
+    if (!json_member(json, key, &value)) die("%s:%d: no field '%s'", file, line, key);
+    if (!json_is_string(value) && strchr("{[n", value.data[0])) die("%s:%d: field '%s' is not a string", file, line, key);
+    return json_is_string(value) ? json_string(value) : value;
+}
+
+/* [CLS] template [SEP] as ids. Fields are put into the text first, then each stretch between markers is tokenised whole.
+ * A text that is too long loses the end of its longest field, never a word of the template. */
+static void template_fill(const Template *t, const Vocab *vocab, Text *field, int max_length, Example *example,
+                          const char *file, int line) {
+    for (;;) {
+        Ids ids = {0};
+        int pseudo = 0, longest = -1;
+        size_t size = 1, used = 0;
+        for (int i = 0; i < t->parts; i++) {
+            size += t->part[i].kind == FIELD ? field[i].size : t->part[i].text.size;
+            if (t->part[i].kind == FIELD && (longest < 0 || field[i].size > field[longest].size)) longest = i;
+        }
+        char *stretch = allocate(size);
+        ids_push(&ids, vocab->cls);
+        for (int i = 0; i <= t->parts; i++) {
+            const Part *p = &t->part[i];
+            if (i < t->parts && p->kind <= FIELD) {
+                Text text = p->kind == FIELD ? field[i] : p->text;
+                if (text.size) memcpy(stretch + used, text.data, text.size);
+                used += text.size;
+                continue;
+            }
+            tokenize(vocab, (Text){stretch, used}, &ids);
+            used = 0;
+            if (i == t->parts) break;
+            if (p->kind == MASK) example->mask = ids.count;
+            ids_push(&ids, p->kind == MASK ? vocab->mask : p->kind == SEPARATOR ? vocab->sep : -1 - pseudo++);
+        }
+        ids_push(&ids, vocab->sep);
+        example->id = ids.id, example->length = ids.count;
+        if (ids.count <= max_length) return;
+        if (longest < 0 || !field[longest].size) die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, ids.count, max_length);
+        const size_t cut = (size_t)(ids.count - max_length);
+        field[longest].size -= cut < field[longest].size ? cut : field[longest].size;
+        while (field[longest].size && ((unsigned char)field[longest].data[field[longest].size] & 0xC0) == 0x80) field[longest].size--;
+    }
+}
+
+/* The answers that are allowed, and how a row names its answer. */
+typedef struct {
+    bool *allowed;  /* (V): words that may be predicted; NULL: all */
+    int labels;     /* with --labels: how many, their names in the data and their words */
+    Text name[64];
+    int word[64];
+} Answers;
+
+/* The id of a word that is exactly one token, or -1. */
+static int single_token(const Vocab *vocab, Text word) {
+    Ids ids = {0};
+    tokenize(vocab, word, &ids);
+    return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
+}
+static Answers answers_from(const Model *model, const char *vocab_file, const char *labels) {
+    Answers answers = {0};
+    if (vocab_file || labels) answers.allowed = allocate_zeroed((size_t)model->bert.vocab * sizeof(bool));
+    if (vocab_file) {
+        Text rest = read_file(vocab_file);
+        int known = 0;
+        for (Text line; next_line(&rest, &line);) {
+            const int id = vocab_find(&model->vocab, line);
+            if (id >= 0) known++, answers.allowed[id] = true;
+        }
+        if (!known) die("%s: none of its words is in the model's vocabulary", vocab_file);
+    }
+    for (const char *at = labels; at && *at;) { /* name=Word,name=Word */
+        const char *equal = strchr(at, '='), *end = at + strcspn(at, ",");
+        if (!equal || equal > end || answers.labels == 64) die("--labels '%s': expected name=Word,name=Word", labels);
+        Text word = {equal + 1, (size_t)(end - equal) - 1};
+        const int id = single_token(&model->vocab, word);
+        if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
+        answers.name[answers.labels] = (Text){at, (size_t)(equal - at)};
+        answers.word[answers.labels++] = id;
+        answers.allowed[id] = true;
+        at = *end ? end + 1 : end;
+    }
+    return answers;
+}
+/* The answer of a row as a token, or -1: not one token, or not allowed. */
+static int row_answer(const Model *model, const Answers *answers, Text json, const char *file, int line, const char **word) {
+    Text value;
+    if (answers->labels) {
+        Text label = row_field(json, text_of("label"), file, line);
+        for (int i = 0; i < answers->labels; i++)
+            if (text_equal(label, answers->name[i])) {
+                *word = text_string(label);
+                return answers->word[i];
+            }
+        die("%s:%d: label '%.*s' is not among --labels", file, line, (int)min_int((int)label.size, 40), label.data);
+    }
+    if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value)) die("%s:%d: no obj_label", file, line);
+    if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
+    Text text = json_string(value);
+    const int id = single_token(&model->vocab, text);
+    *word = text_string(text);
+    return id >= 0 && answers->allowed && !answers->allowed[id] ? -1 : id;
+}
+/* All rows of a JSONL file under a template. Rows without an allowed answer are left out and counted. */
+static Dataset dataset_read(const Model *model, const char *path, const Template *t, const Answers *answers, int max_length) {
+    Text rest = read_file(path);
+    size_t lines = 1;
+    for (size_t i = 0; i < rest.size; i++) lines += rest.data[i] == '\n';
+    Dataset data = {.at = allocate(lines * sizeof(Example)), .path = path};
+    int line = 0;
+    for (Text json; next_line(&rest, &json);) {
+        line++;
+        if (!json.size) continue;
+        json_check(json, path, line);
+        if (json.data[0] != '{') die("%s:%d: not a JSON object", path, line);
+        Example *example = &data.at[data.count];
+        Text field[MAX_PARTS];
+        for (int i = 0; i < t->parts; i++)
+            if (t->part[i].kind == FIELD) field[i] = row_field(json, t->part[i].text, path, line);
+        example->answer = row_answer(model, answers, json, path, line, &example->word);
+        if (example->answer < 0) {
+            data.left_out++;
+            continue;
+        }
+        Text subject;
+        const bool named = json_member(json, "sub_label", &subject) || json_member(json, "sub", &subject);
+        example->subject = named && json_is_string(subject) ? text_string(json_string(subject)) : format("row %d", line);
+        template_fill(t, &model->vocab, field, max_length, example, path, line);
+        data.count++;
+    }
+    if (!data.count) die("%s: no row is left (%d without an allowed answer of one token)", path, data.left_out);
+    return data;
+}
+
+/* ==== 2. The prompt encoder ========================================================================================
+ * h = W2 relu(W0 bilstm(E) + b0) + b2,   E (m, H) one trained row a pseudo-token, h (m, H).
+ * The paper's ablation leaves parts away: `mlp` has no LSTM, `embedding` has h = E.
+ */
+typedef enum { ENCODER_LSTM, ENCODER_MLP, ENCODER_EMBEDDING } EncoderKind;
+typedef struct {
+    EncoderKind kind;
+    Tensor embedding;    /* (m, H) */
+    Lstm lstm;           /* 2 layers, H / 2 units a direction */
+    Linear first, second; /* of the MLP, (H, H) each */
+    Parameters weights;
+} PromptEncoder;
+typedef struct { LstmActivations lstm; Tensor context, inner, active, prompt; } EncoderActivations;
+
+static EncoderActivations encoder_forward(const PromptEncoder *e) {
+    EncoderActivations a = {.context = e->embedding, .prompt = e->embedding};
+    if (e->kind == ENCODER_EMBEDDING) return a;
+    if (e->kind == ENCODER_LSTM) {
+        a.lstm = lstm_forward(&e->lstm, e->embedding);
+        a.context = a.lstm.output[e->lstm.layers - 1];
+    }
+    a.inner = linear_forward(&e->first, a.context);
+    a.active = relu_forward(a.inner);
+    a.prompt = linear_forward(&e->second, a.active);
+    return a;
+}
+/* From the gradient of h to those of the encoder's weights. */
+static void encoder_backward(const PromptEncoder *e, EncoderActivations *a) {
+    if (e->kind == ENCODER_EMBEDDING) return; /* the gradient of h is that of E */
+    needs_grad(&a->active);
+    linear_backward(&e->second, a->active, a->prompt);
+    needs_grad(&a->inner);
+    relu_backward(a->inner, a->active);
+    if (e->kind == ENCODER_LSTM) needs_grad(&a->context);
+    linear_backward(&e->first, a->context, a->inner);
+    if (e->kind == ENCODER_MLP) return;
+    a->lstm.output[e->lstm.layers - 1] = a->context;
+    lstm_backward(&e->lstm, e->embedding, a->lstm);
+}
+
+/* The encoder's tensors with their names in the published checkpoints; values not set. */
+static void encoder_init(PromptEncoder *e, EncoderKind kind, int pseudo, int H) {
+    *e = (PromptEncoder){.kind = kind, .weights = {allocate(sizeof(Parameter[24])), 0}};
+    strcpy(add_parameter(&e->weights, &e->embedding, pseudo, H)->name, "embedding.weight");
+    if (kind == ENCODER_LSTM) {
+        if (H % 2) die("the LSTM encoder needs an even hidden size, not %d", H);
+        e->lstm = lstm_new(2, H, H / 2);
+        e->weights.count += lstm_parameters(&e->lstm, "lstm_head.", e->weights.at + e->weights.count);
+    }
+    if (kind != ENCODER_EMBEDDING) {
+        add_linear(&e->weights, &e->first, H, H, "mlp_head.0");
+        add_linear(&e->weights, &e->second, H, H, "mlp_head.2");
+    }
+    for (int i = 0; i < e->weights.count; i++) {
+        Tensor *t = e->weights.at[i].tensor;
+        *t = tensor(t->rows, t->cols);
+    }
+}
+static double standard_deviation(Tensor t) {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < size_of(t); i++) sum += (double)t.data[i], squares += (double)t.data[i] * (double)t.data[i];
+    const double n = (double)size_of(t), mean = sum / n;
+    return sqrt(squares / n - mean * mean);
+}
+/* PyTorch's initial values: E from N(0, 1), the LSTM from U(+-1/sqrt(units)), a linear layer from U(+-1/sqrt(inputs)).
+ * Then the last layer is multiplied so that h has the standard deviation `scale` (0: it is left as it is). */
+static void encoder_random(PromptEncoder *e, double scale, Random *random) {
+    const int H = e->embedding.cols;
+    for (int i = 0; i < e->weights.count; i++) {
+        const Parameter *p = &e->weights.at[i];
+        if (p->tensor == &e->embedding) fill_normal(*p->tensor, 1, random);
+        else fill_uniform(*p->tensor, 1 / sqrt(strncmp(p->name, "lstm", 4) ? H : H / 2), random);
+    }
+    if (scale <= 0) return;
+    Mark before = mark();
+    const real factor = (real)(scale / standard_deviation(encoder_forward(e).prompt));
+    release(before);
+    Tensor last[] = {e->kind == ENCODER_EMBEDDING ? e->embedding : e->second.w, e->second.b};
+    for (int k = 0; k < (e->kind == ENCODER_EMBEDDING ? 1 : 2); k++)
+        for (size_t i = 0; i < size_of(last[k]); i++) last[k].data[i] *= factor;
+}
+
+/* ==== 3. One batch ================================================================================================= */
+
+/* The examples order[0 .. count - 1] as one tall matrix: sequence starts, the [MASK] rows to read, ids, targets. */
+typedef struct { Batch batch; int *id, *target; } Rows;
+
+static Rows rows_of(const Example *examples, const int *order, int count) {
+    Rows r = {.batch = {.sequences = count, .reads = count}};
+    r.batch.start = allocate(sizeof(int[count + 1]));
+    r.batch.read_start = allocate(sizeof(int[count + 1]));
+    r.batch.read = allocate(sizeof(int[count]));
+    r.target = allocate(sizeof(int[count]));
+    for (int s = 0; s < count; s++) {
+        const Example *e = &examples[order[s]];
+        r.batch.start[s] = r.batch.tokens;
+        r.batch.read_start[s] = s;
+        r.batch.read[s] = r.batch.tokens + e->mask;
+        r.target[s] = e->answer;
+        r.batch.tokens += e->length;
+    }
+    r.batch.start[count] = r.batch.tokens;
+    r.batch.read_start[count] = count;
+    r.id = allocate(sizeof(int[r.batch.tokens]));
+    for (int s = 0; s < count; s++)
+        memcpy(r.id + r.batch.start[s], examples[order[s]].id, sizeof(int[examples[order[s]].length]));
+    return r;
+}
+
+/* Equation 4 of the paper: { h_0 .. h_i, e(x), h_i+1 .. h_m, e([MASK]) }: a row of the word table for a word, a row of
+ * the prompt for a pseudo-token. Position and type are added after this, for both alike. */
+static Tensor embed_forward(Tensor word, Tensor prompt, const int *id, int tokens) {
+    Tensor e = tensor(tokens, word.cols);
+    for (int i = 0; i < tokens; i++)
+        memcpy(row(e, i), id[i] < 0 ? row(prompt, -1 - id[i]) : row(word, id[i]), (size_t)e.cols * sizeof(real));
+    return e;
+}
+static void embed_backward(Tensor word, Tensor prompt, const int *id, Tensor e) {
+    for (int i = 0; i < e.rows; i++) {
+        real *to = id[i] < 0 ? (prompt.grad ? grad_row(prompt, -1 - id[i]) : NULL) : (word.grad ? grad_row(word, id[i]) : NULL);
+        for (int j = 0; to && j < e.cols; j++) to[j] += grad_row(e, i)[j];
+    }
+}
+/* Words that may not be answered have probability 0, in the loss over labels as in a prediction. */
+static void forbid(Tensor logits, const bool *allowed) {
+    for (int i = 0; allowed && i < logits.rows; i++)
+        for (int w = 0; w < logits.cols; w++)
+            if (!allowed[w]) row(logits, i)[w] = -INFINITY;
+}
+
+/* Loss of the rows and all gradients: those of the prompt (if it has one) and of BERT's weights (if they have). */
+static double loss_and_gradient(const Bert *bert, Tensor prompt, const Rows *r, const bool *loss_words) {
+    Tensor e = embed_forward(bert->word, prompt, r->id, r->batch.tokens);
+    BertActivations a = bert_forward(bert, e, &r->batch);
+    forbid(a.head.logits, loss_words);
+    const double loss = cross_entropy_forward(a.head.logits, r->target);
+    needs_grad(&a.head.logits);
+    cross_entropy_backward(a.head.logits, r->target);
+    needs_grad(&a.e);
+    bert_backward(bert, &a, &r->batch);
+    embed_backward(bert->word, prompt, r->id, a.e);
+    return loss;
+}
+/* The same with the prompt encoder in front: from the rows to the gradient of every trained tensor. */
+static double train_batch(const Bert *bert, const PromptEncoder *encoder, const Rows *r, const bool *loss_words) {
+    if (!encoder) return loss_and_gradient(bert, (Tensor){0}, r, loss_words);
+    EncoderActivations a = encoder_forward(encoder);
+    if (encoder->kind != ENCODER_EMBEDDING) needs_grad(&a.prompt);
+    const double loss = loss_and_gradient(bert, a.prompt, r, loss_words);
+    encoder_backward(encoder, &a);
+    return loss;
+}
+
+/* ==== 4. Evaluation ================================================================================================ */
+
+typedef struct { int rows, hits, hits_at_10; double reciprocal_rank, *f1; } Score;
+typedef struct { int predicted, rank; double log_probability; } Answer; /* of one row; rank 1 is a hit */
+
+/* The best allowed word, and where the true one stands: a word with the same logit and a lower id stands before it. */
+static Answer answer_of(const real *logits, int words, int truth) {
+    Answer a = {0, 1, (double)logits[truth] - log_sum_exp(logits, words)};
+    for (int w = 0; w < words; w++) {
+        if (logits[w] > logits[a.predicted]) a.predicted = w;
+        a.rank += logits[w] > logits[truth] || (logits[w] == logits[truth] && w < truth);
+    }
+    return a;
+}
+enum { EVALUATION_TOKENS = 448 }; /* a batch: enough to keep the products busy, few enough to stay in the cache */
+
+/* Predictions for all rows; answers (count) may be NULL. */
+static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const bool *allowed, Answer *answers) {
+    Score score = {.rows = data->count};
+    int *order = allocate(sizeof(int[data->count]));
+    for (int i = 0; i < data->count; i++) order[i] = i;
+    for (int first = 0, count; first < data->count; first += count) {
+        Mark before = mark();
+        int tokens = 0;
+        for (count = 0; first + count < data->count; count++)
+            if ((tokens += data->at[first + count].length) > EVALUATION_TOKENS && count) break;
+        Rows r = rows_of(data->at, order + first, count);
+        Tensor e = embed_forward(bert->word, prompt, r.id, r.batch.tokens);
+        Tensor logits = bert_forward(bert, e, &r.batch).head.logits;
+        forbid(logits, allowed);
+        for (int i = 0; i < count; i++) {
+            const Answer a = answer_of(row(logits, i), logits.cols, r.target[i]);
+            score.hits += a.rank == 1;
+            score.hits_at_10 += a.rank <= 10;
+            score.reciprocal_rank += 1.0 / a.rank;
+            if (answers) answers[first + i] = a;
+        }
+        release(before);
+    }
+    return score;
+}
+static double p_at_1(Score score) { return 100.0 * score.hits / score.rows; }
+
+/* ==== 5. The training loop ========================================================================================= */
+
+typedef struct {
+    const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
+    const char *optimizer, *recipe, *text;
+    double init_scale, lr, lr_lm, decay, clip, warmup;
+    int epochs, batch, patience, seed, seeds, max_length;
+    bool tune_lm, resume;
+} Options;
+
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int signal_number) { (void)signal_number; interrupted = 1; }
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* One run: what is trained, and the best epoch so far. */
+typedef struct {
+    Model *model;
+    PromptEncoder *encoder; /* NULL: a template without [P] */
+    Parameters trained;     /* the encoder's weights and, with --tune-lm, BERT's: for the checkpoint */
+    Tensor prompt;          /* (m, H) of the best epoch */
+    real **best_lm;         /* BERT's weights of the best epoch; NULL: BERT is frozen */
+    int step, epoch, best_epoch;
+    double best;            /* dev P@1 */
+} Run;
+
+/* The share of the rate at a step: it rises from 0 over the warm-up and falls to 0 at the end, both linearly; the
+ * published recipe multiplies it by 0.98 after every epoch. */
+static double schedule(const Options *o, int step, int steps_an_epoch) {
+    if (o->recipe) return pow(0.98, (step - 1) / steps_an_epoch);
+    const double steps = (double)o->epochs * steps_an_epoch, warm = o->warmup * steps;
+    return step < warm ? step / warm : (steps - step + 1) / (steps - warm + 1);
+}
+
+static void progress_bar(const Options *o, int epoch, int done, int steps, double start, double loss) {
+    const double share = ((epoch - 1) * (double)steps + done) / ((double)o->epochs * steps), left = (seconds() - start) * (1 - share) / share;
+    char bar[31] = "..............................";
+    memset(bar, '#', (size_t)(30 * share));
+    fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", epoch, o->epochs, bar, 100 * share, loss, (int)left / 60, (int)left % 60);
+    if (done == steps) fprintf(stderr, "\r%79s\r", "");
+}
+
+static void train_epoch(const Options *o, Run *run, const Dataset *train, const bool *loss_words, double start, double *loss, int *tokens) {
+    const Bert *bert = &run->model->bert;
+    int *order = allocate(sizeof(int[train->count]));
+    for (int i = 0; i < train->count; i++) order[i] = i;
+    Random random = {(uint64_t)o->seed << 32 | (uint64_t)run->epoch}; /* the order is a function of seed and epoch */
+    shuffle(order, train->count, &random);
+    const int count = o->recipe ? train->count - train->count % o->batch : train->count; /* published: the last short batch is dropped */
+    const int steps = (count + o->batch - 1) / o->batch;
+    *loss = 0, *tokens = 0;
+    for (int first = 0; first < count && !interrupted; first += o->batch) {
+        Mark before = mark();
+        Rows r = rows_of(train->at, order + first, min_int(o->batch, count - first));
+        const double batch_loss = train_batch(bert, run->encoder, &r, loss_words);
+        if (!isfinite(batch_loss)) die("the loss is %g in epoch %d, step %d: a smaller --lr may help", batch_loss, run->epoch, run->step + 1);
+        const double share = schedule(o, ++run->step, steps);
+        const bool adamw = !strcmp(o->optimizer, "adamw");
+        const double norm = o->clip > 0 ? gradient_norm(run->trained) : 0, scale = norm > o->clip && o->clip > 0 ? o->clip / norm : 1;
+        if (run->encoder) adam_step(run->encoder->weights, (Optimizer){o->lr * share, o->decay, adamw}, run->step, scale);
+        if (o->tune_lm) adam_step(run->model->bert.weights, (Optimizer){o->lr_lm * share, o->decay, adamw}, run->step, scale);
+        *loss += batch_loss * r.batch.sequences / count;
+        *tokens += r.batch.tokens;
+        release(before);
+        if (isatty(2)) progress_bar(o, run->epoch, first / o->batch + 1, steps, start, batch_loss);
+    }
+}
+
+/* ==== 6. What is kept ============================================================================================== */
+
+/* FNV-1a of vocab.txt: a prompt is of use only with the vocabulary it was trained with. */
+static const char *vocab_hash(const Vocab *vocab) {
+    uint64_t hash = 14695981039346656037u;
+    for (int id = 0; id < vocab->size; id++)
+        for (size_t i = 0; i <= vocab->piece[id].size; i++) /* <= : a line end between two pieces */
+            hash = (hash ^ (i < vocab->piece[id].size ? (unsigned char)vocab->piece[id].data[i] : '\n')) * 1099511628211u;
+    return format("%016jx", (uintmax_t)hash);
+}
+/* After training only h is needed: (m, H) numbers, the template they belong to, and whose vocabulary it was. */
+static void prompt_write(const char *path, Tensor prompt, const char *template, const Vocab *vocab) {
+    Parameter p = {"prompt", &prompt, NULL, NULL};
+    safetensors_write(path, (Parameters){&p, 1},
+                      format("{\"template\":%s,\"vocab\":\"%s\"}", json_quote(template), vocab_hash(vocab)));
+}
+static Tensor prompt_read(const char *path, const Model *model, const char **template) {
+    const Safetensors file = safetensors_open(path);
+    Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab");
+    Tensor prompt;
+    if (!text.size || !safetensors_find(&file, "prompt", &prompt)) die("%s: not a prompt: no template or no tensor 'prompt'", path);
+    if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
+    if (prompt.cols != model->bert.hidden) die("%s: rows of %d numbers, the model has %d", path, prompt.cols, model->bert.hidden);
+    for (size_t i = 0; i < size_of(prompt); i++)
+        if (!isfinite(prompt.data[i])) die("%s: holds a number that is not finite", path);
+    *template = text_string(text);
+    if (template_parse(*template).pseudo != prompt.rows) die("%s: %d rows, but its template has another number of [P]", path, prompt.rows);
+    return prompt;
+}
+static void make_folder(const char *path) {
+    if (mkdir(path, 0777) && errno != EEXIST) die("%s: %s", path, strerror(errno));
+    struct stat status;
+    if (stat(path, &status) || !S_ISDIR(status.st_mode)) die("%s: not a folder", path);
+}
+static void copy_file(const char *from, const char *to) {
+    Text file = read_file(from);
+    Output out = output_open(to);
+    fwrite(file.data, 1, file.size, out.stream);
+    output_close(out);
+    unmap_file(file);
+}
+static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
+    make_folder(folder);
+    bert_save(&model->bert, folder);
+    copy_file(format("%s/vocab.txt", model->folder), format("%s/vocab.txt", folder));
+    Output out = output_open(format("%s/tokenizer_config.json", folder));
+    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n", model->vocab.cased ? "false" : "true");
+    output_close(out);
+}
+
+static void keep_best(const Options *o, Run *run, Tensor prompt) {
+    if (run->encoder) memcpy(run->prompt.data, prompt.data, size_of(prompt) * sizeof(real));
+    for (int i = 0; run->best_lm && i < run->model->bert.weights.count; i++) {
+        const Tensor *t = run->model->bert.weights.at[i].tensor;
+        memcpy(run->best_lm[i], t->data, size_of(*t) * sizeof(real));
+    }
+    if (!o->out) return;
+    if (run->encoder) prompt_write(format("%s/prompt.safetensors", o->out), prompt, o->template, &run->model->vocab);
+    if (o->tune_lm) model_write(run->model, format("%s/model", o->out));
+}
+static void restore_best(Run *run) {
+    for (int i = 0; run->best_lm && i < run->model->bert.weights.count; i++) {
+        Tensor *t = run->model->bert.weights.at[i].tensor;
+        memcpy(t->data, run->best_lm[i], size_of(*t) * sizeof(real));
+    }
+}
+
+/* The state between two epochs: every trained tensor, Adam's moments, the best prompt, the counters. */
+static Parameters checkpoint_list(const Run *run, Tensor *moments) {
+    const Parameters trained = run->trained;
+    Parameters list = {allocate(sizeof(Parameter[3 * trained.count + 1])), 0};
+    for (int i = 0; i < trained.count; i++) {
+        const Parameter *p = &trained.at[i];
+        list.at[list.count++] = *p;
+        for (int k = 0; k < 2; k++) {
+            Tensor *moment = &moments[2 * i + k];
+            *moment = (Tensor){p->tensor->rows, p->tensor->cols, k ? p->v : p->m, NULL};
+            Parameter *q = &list.at[list.count++];
+            *q = (Parameter){.tensor = moment};
+            snprintf(q->name, MAX_NAME, "adam.%c.%.*s", k ? 'v' : 'm', MAX_NAME - 8, p->name);
+        }
+    }
+    return list;
+}
+static const char *settings(const Options *o) { /* what must be the same when a run goes on */
+    return format("%s %s %s lr %g %g decay %g clip %g warmup %g scale %g epochs %d batch %d seed %d%s%s %s", o->template, o->encoder,
+                  o->optimizer, o->lr, o->lr_lm, o->decay, o->clip, o->warmup, o->init_scale, o->epochs, o->batch, o->seed,
+                  o->tune_lm ? " tune-lm" : "", o->recipe ? " paper" : "", o->labels ? o->labels : "");
+}
+static void checkpoint_write(const Options *o, Run *run) {
+    Mark before = mark();
+    Tensor *moments = allocate(sizeof(Tensor[2 * run->trained.count]));
+    Parameters list = checkpoint_list(run, moments);
+    if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
+    safetensors_write(format("%s/checkpoint.safetensors", o->out), list,
+                      format("{\"settings\":%s,\"epoch\":\"%d\",\"step\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
+                             json_quote(settings(o)), run->epoch, run->step, run->best_epoch, run->best));
+    release(before);
+}
+static void checkpoint_read(const Options *o, Run *run) {
+    const char *path = format("%s/checkpoint.safetensors", o->out);
+    if (!file_exists(path)) return; /* stopped before its first epoch ended: it starts at the beginning */
+    Mark before = mark();
+    const Safetensors file = safetensors_open(path);
+    if (!text_is(safetensors_metadata(&file, "settings"), settings(o))) die("%s: this run had other settings", path);
+    Tensor *moments = allocate(sizeof(Tensor[2 * run->trained.count]));
+    Parameters list = checkpoint_list(run, moments);
+    if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
+    for (int i = 0; i < list.count; i++) {
+        Tensor *t = list.at[i].tensor;
+        memcpy(t->data, safetensors_get(&file, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
+    }
+    run->epoch = json_int(safetensors_metadata(&file, "epoch"));
+    run->step = json_int(safetensors_metadata(&file, "step"));
+    run->best_epoch = json_int(safetensors_metadata(&file, "best_epoch"));
+    run->best = json_number(safetensors_metadata(&file, "best"));
+    if (run->epoch < 0 || run->step < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
+    if (run->best_lm) { /* the best epoch's weights stand in model/ */
+        const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
+        for (int i = 0; i < run->model->bert.weights.count; i++) {
+            const Parameter *p = &run->model->bert.weights.at[i];
+            memcpy(run->best_lm[i], safetensors_get(&best, p->name, p->tensor->rows, p->tensor->cols).data, size_of(*p->tensor) * sizeof(real));
+        }
+        unmap_file(best.file);
+    }
+    unmap_file(file.file);
+    release(before);
+}
+
+/* ==== The loop over the epochs ===================================================================================== */
+
+/* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from the
+ * seed alone, so the same seed gives the same numbers. */
+static Score train(const Options *o, Run *run, const Dataset *train_rows, const Dataset *dev, const Dataset *test,
+                   const Answers *answers, FILE *log) {
+    const bool *loss_words = answers->labels ? answers->allowed : NULL;
+    const Bert *bert = &run->model->bert;
+    const double start = seconds();
+    for (int idle = run->epoch - run->best_epoch; run->epoch < o->epochs && idle < o->patience && !interrupted;) {
+        Mark before = mark();
+        double loss;
+        int tokens;
+        run->epoch++;
+        const double epoch_start = seconds();
+        train_epoch(o, run, train_rows, loss_words, start, &loss, &tokens);
+        if (interrupted) break;
+        const double rate = tokens / (seconds() - epoch_start);
+        const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
+        const Score score = evaluate(bert, prompt, dev, answers->allowed, NULL);
+        const bool better = p_at_1(score) >= run->best; /* ties take the later epoch, as published */
+        if (better) {
+            run->best = p_at_1(score), run->best_epoch = run->epoch;
+            keep_best(o, run, prompt);
+        }
+        idle = run->epoch - run->best_epoch;
+        printf("epoch %d: loss %.4f, dev P@1 %.2f%s, %.0f tokens/s\n", run->epoch, loss, p_at_1(score), better ? " *" : "", rate);
+        fflush(stdout);
+        if (log) fprintf(log, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, loss, p_at_1(score), seconds() - start), fflush(log);
+        if (o->out) checkpoint_write(o, run);
+        release(before);
+    }
+    if (interrupted) {
+        if (run->best_epoch && o->out) fprintf(stderr, "ptune: interrupted; the best prompt so far, of epoch %d, is in %s\n", run->best_epoch, o->out);
+        else fprintf(stderr, "ptune: interrupted\n");
+        exit(130);
+    }
+    restore_best(run);
+    return evaluate(bert, run->prompt, test, answers->allowed, NULL);
+}
+
+/* One seed: everything from its start to its test score. */
+static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3], const Answers *answers, FILE *log) {
+    static PromptEncoder encoder;
+    static const char *const kinds[] = {"lstm", "mlp", "embedding"};
+    Mark before = mark();
+    Run run = {.model = model, .best = -1, .trained = {allocate(sizeof(Parameter[24 + model->bert.weights.count])), 0}};
+    if (t->pseudo) {
+        int kind = 0;
+        while (kind < 2 && strcmp(o->encoder, kinds[kind])) kind++;
+        Random random = {(uint64_t)o->seed};
+        encoder_init(&encoder, (EncoderKind)kind, t->pseudo, model->bert.hidden);
+        encoder_random(&encoder, o->init_scale < 0 ? standard_deviation(model->bert.word) : o->init_scale, &random);
+        parameters_train(encoder.weights);
+        for (int i = 0; i < encoder.weights.count; i++) run.trained.at[run.trained.count++] = encoder.weights.at[i];
+        run.encoder = &encoder;
+        run.prompt = tensor(t->pseudo, model->bert.hidden);
+    }
+    if (o->tune_lm) {
+        const Parameters lm = model->bert.weights;
+        parameters_train(lm);
+        run.best_lm = allocate(sizeof(real *[lm.count]));
+        for (int i = 0; i < lm.count; i++) {
+            run.trained.at[run.trained.count++] = lm.at[i];
+            run.best_lm[i] = allocate(size_of(*lm.at[i].tensor) * sizeof(real));
+        }
+    }
+    if (o->resume) checkpoint_read(o, &run);
+    const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log);
+    release(before);
+    return score;
+}
+
+/* ==== 7. Commands ================================================================================================== */
+
+_Noreturn static void usage(const char *wrong, const char *what) {
+    if (wrong) fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
+    fputs("usage: ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
+          "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, asked with a learned prompt\n"
+          "       ptune tokenize --model DIR FILE.jsonl             the ids of each row's \"text\"\n"
+          "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
+          "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
+          "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
+          "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n", stderr);
+    exit(2);
+}
+
+/* Which commands know an option: f fill, k tokenize, t train, e eval, w words. */
+typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
+static const struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } option_table[] = {
+    {"--model", STRING, offsetof(Options, model), "fktew", 0},
+    {"--data", STRING, offsetof(Options, data), "te", 0},
+    {"--train", STRING, offsetof(Options, train), "t", 0},
+    {"--dev", STRING, offsetof(Options, dev), "t", 0},
+    {"--test", STRING, offsetof(Options, test), "t", 0},
+    {"--template", STRING, offsetof(Options, template), "te", 0},
+    {"--prompt", STRING, offsetof(Options, prompt), "few", 0},
+    {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
+    {"--vocab", STRING, offsetof(Options, vocab), "te", 0},
+    {"--labels", STRING, offsetof(Options, labels), "te", 0},
+    {"--out", STRING, offsetof(Options, out), "t", 0},
+    {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
+    {"--optimizer", STRING, offsetof(Options, optimizer), "t", 0},
+    {"--recipe", STRING, offsetof(Options, recipe), "t", 0},
+    {"--init-scale", NUMBER, offsetof(Options, init_scale), "t", 0},
+    {"--lr", NUMBER, offsetof(Options, lr), "t", 0},
+    {"--lr-lm", NUMBER, offsetof(Options, lr_lm), "t", 0},
+    {"--weight-decay", NUMBER, offsetof(Options, decay), "t", 0},
+    {"--clip", NUMBER, offsetof(Options, clip), "t", 0},
+    {"--warmup", NUMBER, offsetof(Options, warmup), "t", 0},
+    {"--epochs", INTEGER, offsetof(Options, epochs), "t", 1},
+    {"--batch", INTEGER, offsetof(Options, batch), "t", 1},
+    {"--patience", INTEGER, offsetof(Options, patience), "t", 1},
+    {"--seed", INTEGER, offsetof(Options, seed), "t", 0},
+    {"--seeds", INTEGER, offsetof(Options, seeds), "t", 1},
+    {"--max-length", INTEGER, offsetof(Options, max_length), "te", 3},
+    {"--tune-lm", SWITCH, offsetof(Options, tune_lm), "t", 0},
+    {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
+};
+static Options options_read(char command, int count, char **words) {
+    Options o = {.encoder = "lstm", .optimizer = "adam", .init_scale = -1, .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4, .warmup = 0.1,
+                 .epochs = 5, .batch = 8, .patience = 20, .seed = 34, .seeds = 1};
+    for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
+        if (!strcmp(words[i], "--recipe") && i + 1 < count) o.lr = 1e-5, o.epochs = 100, o.init_scale = 0, o.template = "(3,3,3)";
+    const size_t known = sizeof option_table / sizeof *option_table;
+    for (int i = 0; i < count; i++) {
+        size_t k = 0;
+        while (k < known && strcmp(words[i], option_table[k].name)) k++;
+        if (k == known) {
+            if (words[i][0] == '-' && words[i][1]) usage("unknown option ", words[i]);
+            if (o.text) usage("one argument too many: ", words[i]);
+            o.text = words[i];
+            continue;
+        }
+        if (!strchr(option_table[k].commands, command)) usage("this command has no ", words[i]);
+        char *field = (char *)&o + option_table[k].offset, *end = NULL;
+        if (option_table[k].kind == SWITCH) {
+            memcpy(field, &(bool){true}, sizeof(bool));
+            continue;
+        }
+        if (++i == count) usage("a value is missing after ", option_table[k].name);
+        const double number = option_table[k].kind == STRING ? 0 : strtod(words[i], &end);
+        if (option_table[k].kind != STRING && (end == words[i] || *end || !isfinite(number) || number < option_table[k].least))
+            usage("not a value for ", option_table[k].name);
+        if (option_table[k].kind == INTEGER && (number > INT32_MAX || number != floor(number))) usage("not a whole number for ", option_table[k].name);
+        if (option_table[k].kind == STRING) memcpy(field, &words[i], sizeof words[i]);
+        if (option_table[k].kind == NUMBER) memcpy(field, &number, sizeof number);
+        if (option_table[k].kind == INTEGER) memcpy(field, &(int){(int)number}, sizeof(int));
+    }
+    if (!o.model) usage("--model DIR is missing", NULL);
+    return o;
+}
+
+/* Five best words for each [MASK] of a text: word, probability, logit. */
+static void print_best(const Model *model, const real *logits) {
+    const double all = log_sum_exp(logits, model->bert.vocab);
+    int best[5];
+    for (int k = 0; k < 5 && k < model->vocab.size; k++) {
+        best[k] = -1;
+        for (int w = 0; w < model->vocab.size; w++) {
+            bool taken = false;
+            for (int j = 0; j < k; j++) taken |= best[j] == w;
+            if (!taken && (best[k] < 0 || logits[w] > logits[best[k]])) best[k] = w;
+        }
+        const Text piece = model->vocab.piece[best[k]];
+        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logits[best[k]] - all), (double)logits[best[k]]);
+    }
+}
+static void command_fill(const Options *o) {
+    if (!o->text) usage(o->prompt ? "SUBJECT is missing" : "TEXT is missing", NULL);
+    if (!utf8_valid(text_of(o->text))) die("the text is not valid UTF-8");
+    static Model model;
+    Ids ids = {0};
+    Tensor prompt = {0};
+    model_load(&model, o->model);
+    if (o->prompt) {
+        const char *form;
+        prompt = prompt_read(o->prompt, &model, &form);
+        const Template t = template_parse(form);
+        Text field[MAX_PARTS];
+        for (int i = 0; i < t.parts; i++) {
+            if (t.part[i].kind == FIELD && t.part[i].text.size) die("%s: its template asks for more than a subject: %s", o->prompt, form);
+            field[i] = text_of(o->text);
+        }
+        Example example;
+        template_fill(&t, &model.vocab, field, model.bert.positions, &example, "SUBJECT", 1);
+        ids = (Ids){example.id, example.length, example.length};
+    } else {
+        ids_push(&ids, model.vocab.cls);
+        tokenize_marked(&model.vocab, text_of(o->text), &ids);
+        ids_push(&ids, model.vocab.sep);
+    }
+    if (ids.count > model.bert.positions) die("the text has %d tokens, the model takes %d", ids.count, model.bert.positions);
+    int *reads = allocate(sizeof(int[ids.count])), start[] = {0, ids.count}, read_start[] = {0, 0};
+    for (int i = 0; i < ids.count; i++)
+        if (ids.id[i] == model.vocab.mask) reads[read_start[1]++] = i;
+    if (!read_start[1]) die("no [MASK] in the text");
+    const Batch batch = {1, ids.count, read_start[1], start, read_start, reads};
+    const Tensor logits = bert_forward(&model.bert, embed_forward(model.bert.word, prompt, ids.id, ids.count), &batch).head.logits;
+    for (int i = 0; i < logits.rows; i++) {
+        if (i) putchar('\n');
+        print_best(&model, row(logits, i));
+    }
+}
+
+static void command_tokenize(const Options *o) {
+    if (!o->text) usage("FILE.jsonl is missing", NULL);
+    const Vocab vocab = vocab_load(o->model);
+    Text rest = read_file(o->text), value;
+    int line = 0;
+    for (Text json; next_line(&rest, &json);) {
+        Mark before = mark();
+        Ids ids = {0};
+        json_check(json, o->text, ++line);
+        if (!json_member(json, "text", &value) || !json_is_string(value)) die("%s:%d: no field 'text'", o->text, line);
+        tokenize_marked(&vocab, json_string(value), &ids);
+        for (int i = 0; i < ids.count; i++) printf(i ? " %d" : "%d", ids.id[i]);
+        putchar('\n');
+        release(before);
+    }
+}
+
+static void check_choices(const Options *o) {
+    if (o->vocab && o->labels) usage("--vocab and --labels exclude each other", NULL);
+    if (strcmp(o->encoder, "lstm") && strcmp(o->encoder, "mlp") && strcmp(o->encoder, "embedding")) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
+    if (strcmp(o->optimizer, "adam") && strcmp(o->optimizer, "adamw")) usage("--optimizer is adam or adamw, not ", o->optimizer);
+    if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
+    if (o->warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
+}
+static void print_score(Score score) {
+    printf("P@1 %.2f (%d of %d)\n", p_at_1(score), score.hits, score.rows);
+}
+
+static void command_train(Options *o) {
+    static Model model;
+    static const char *const splits[] = {"train", "dev", "test"};
+    const char *files[] = {o->train, o->dev, o->test};
+    check_choices(o);
+    if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
+    if (!o->template) o->template = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
+    const Template t = template_parse(o->template);
+    if (!t.pseudo && !o->tune_lm) usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
+    if (o->resume && !o->out) usage("--resume goes with --out", NULL);
+    if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
+    model_load(&model, o->model);
+    const Answers answers = answers_from(&model, o->vocab, o->labels);
+    const int length = o->max_length && o->max_length < model.bert.positions ? o->max_length : model.bert.positions;
+    Dataset data[3];
+    for (int i = 0; i < 3; i++) {
+        data[i] = dataset_read(&model, files[i] ? files[i] : format("%s/%s.jsonl", o->data, splits[i]), &t, &answers, length);
+        printf("%s%s: %d rows%s", i ? ", " : "", splits[i], data[i].count, data[i].left_out ? format(" (%d left out)", data[i].left_out) : "");
+    }
+    if (o->recipe && data[0].count < o->batch) die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o->batch);
+    printf("\n");
+    const char *out = o->out;
+    if (out) make_folder(out);
+    signal(SIGINT, on_interrupt);
+    double sum = 0, squares = 0;
+    for (int k = 0; k < o->seeds; k++) {
+        Options one = *o;
+        const double start = seconds();
+        Mark before = mark();
+        one.seed += k;
+        if (out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", out, one.seed));
+        FILE *log = out ? fopen(format("%s/log.tsv", one.out), o->resume ? "a" : "w") : NULL;
+        if (out && !log) die("%s/log.tsv: %s", one.out, strerror(errno));
+        if (k && o->tune_lm) { /* each seed starts from the published weights */
+            bert_close(&model.bert);
+            bert_load(&model.bert, o->model);
+        }
+        const Score score = run_seed(&one, &model, &t, data, &answers, log);
+        if (log) fclose(log);
+        if (out) {
+            Output result = output_open(format("%s/result.tsv", one.out));
+            fprintf(result.stream, "%s\t%s\t%d\t%d\t%d\t%.1f\n", o->data ? o->data : data[2].path, o->template, one.seed, score.hits, score.rows, seconds() - start);
+            output_close(result);
+        }
+        if (o->seeds > 1) printf("seed %d: ", one.seed);
+        print_score(score);
+        sum += p_at_1(score), squares += p_at_1(score) * p_at_1(score);
+        release(before);
+    }
+    const double n = o->seeds, mean = sum / n;
+    if (n > 1) printf("mean P@1 %.2f, standard deviation %.2f, %d seeds\n", mean, sqrt(fmax(0, (squares - n * mean * mean) / (n - 1))), o->seeds);
+}
+
+static void command_eval(const Options *o) {
+    static Model model;
+    Tensor prompt = {0};
+    const char *form = o->template;
+    if (!o->data) usage("--data FILE.jsonl is missing", NULL);
+    if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
+    check_choices(o);
+    if (form && template_parse(form).pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
+    model_load(&model, o->model);
+    if (o->prompt) prompt = prompt_read(o->prompt, &model, &form);
+    const Template t = template_parse(form);
+    const Answers answers = answers_from(&model, o->vocab, o->labels);
+    const int length = o->max_length && o->max_length < model.bert.positions ? o->max_length : model.bert.positions;
+    const Dataset data = dataset_read(&model, o->data, &t, &answers, length);
+    Answer *answer = allocate(sizeof(Answer[data.count]));
+    const Score score = evaluate(&model.bert, prompt, &data, answers.allowed, answer);
+    if (o->predictions) {
+        Output out = output_open(o->predictions);
+        fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
+        for (int i = 0; i < data.count; i++) {
+            const Text piece = model.vocab.piece[answer[i].predicted];
+            fprintf(out.stream, "%s\t%s\t%.*s\t%d\t%.6f\n", data.at[i].subject, data.at[i].word, (int)piece.size, piece.data, answer[i].rank, answer[i].log_probability);
+        }
+        output_close(out);
+    }
+    if (data.left_out) printf("%d rows left out: their answer is not one allowed token\n", data.left_out);
+    printf("P@10 %.2f, MRR %.4f\n", 100.0 * score.hits_at_10 / score.rows, score.reciprocal_rank / score.rows);
+    print_score(score);
+}
+
+/* The words whose embeddings have the largest cosine with each row of the prompt. */
+static void command_words(const Options *o) {
+    static Model model;
+    const char *form;
+    if (!o->prompt) usage("--prompt FILE is missing", NULL);
+    model_load(&model, o->model);
+    const Tensor prompt = prompt_read(o->prompt, &model, &form);
+    const Bert *bert = &model.bert;
+    printf("%s\n", form);
+    Tensor cosine = tensor_zeros(prompt.rows, bert->vocab);
+    matmul(values(cosine), values(prompt), transposed(values(bert->word)));
+    for (int i = 0; i < prompt.rows; i++) {
+        printf("[P]%d", i + 1);
+        for (int w = 0; w < model.vocab.size; w++) {
+            double norm = 0;
+            for (int j = 0; j < bert->hidden; j++) norm += (double)row(bert->word, w)[j] * (double)row(bert->word, w)[j];
+            row(cosine, i)[w] /= (real)sqrt(norm);
+        }
+        double norm = 0;
+        for (int j = 0; j < bert->hidden; j++) norm += (double)row(prompt, i)[j] * (double)row(prompt, i)[j];
+        for (int k = 0; k < 5; k++) {
+            int best = 0;
+            for (int w = 0; w < model.vocab.size; w++)
+                if (row(cosine, i)[w] > row(cosine, i)[best]) best = w;
+            printf("\t%.*s %.2f", (int)model.vocab.piece[best].size, model.vocab.piece[best].data, (double)row(cosine, i)[best] / sqrt(norm));
+            row(cosine, i)[best] = -INFINITY;
+        }
+        printf("\n");
+    }
+}
+
+int main(int count, char **words) {
+    static const struct { const char *name; char letter; } commands[] = {
+        {"fill", 'f'}, {"tokenize", 'k'}, {"train", 't'}, {"eval", 'e'}, {"words", 'w'}};
+    char command = 0;
+    for (int i = 0; i < 5; i++)
+        if (count > 1 && !strcmp(words[1], commands[i].name)) command = commands[i].letter;
+    if (!command) usage(count > 1 ? "unknown command " : NULL, count > 1 ? words[1] : NULL);
+    Options o = options_read(command, count - 2, words + 2);
+    switch (command) {
+    case 'f': command_fill(&o); break;
+    case 'k': command_tokenize(&o); break;
+    case 't': command_train(&o); break;
+    case 'e': command_eval(&o); break;
+    default: command_words(&o); break;
+    }
+    if (fflush(stdout) || ferror(stdout)) die("standard output: %s", strerror(errno));
+    return 0;
+}

@@ -1,0 +1,917 @@
+/* tensor.h - numbers, layers and files: everything that knows neither language nor BERT.
+ *
+ *   memory     one stack: allocate, and release to a mark
+ *   random     splitmix64: uniform, normal, shuffle
+ *   matmul     naive (the definition) and cache-blocked (the fast one, same signature)
+ *   layers     linear, layernorm, gelu, relu, softmax, cross-entropy: backward under forward
+ *   Adam       over the tensors that have a gradient
+ *   files      UTF-8, JSON, safetensors in and out
+ *
+ * Matrices are row-major; a batch is one tall matrix with a row a token. A tensor without a gradient is frozen:
+ * every backward ADDS into a gradient, and only where there is one. That rule is the whole difference between
+ * P-tuning, fine-tuning and pretraining.
+ */
+#ifndef TENSOR_H
+#define TENSOR_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <float.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <tgmath.h> /* exp(x) is expf or exp, by the type of x */
+#include <unistd.h>
+
+#ifdef DOUBLE
+typedef double real; /* for gradient checks */
+#else
+typedef float real;
+#endif
+
+typedef struct {
+    int rows, cols;
+    real *data; /* (rows, cols), row-major */
+    real *grad; /* same shape: d loss / d data; NULL: frozen */
+} Tensor;
+
+static inline int min_int(int a, int b) { return a < b ? a : b; }
+static inline int max_int(int a, int b) { return a > b ? a : b; }
+static inline size_t size_of(Tensor t) { return (size_t)t.rows * (size_t)t.cols; }
+static inline real *row(Tensor t, int i) { return t.data + (size_t)i * (size_t)t.cols; }
+static inline real *grad_row(Tensor t, int i) { return t.grad + (size_t)i * (size_t)t.cols; }
+
+/* One line on stderr, and the end. Every error of input, file or memory comes here. */
+_Noreturn static inline void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn static inline void die(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fflush(stdout);
+    fputs("ptune: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------
+ * Lifetimes nest: the model outlives a run, a run its steps, a step the backward of one layer. So memory is a
+ * stack: allocate on top, and release everything above a mark at once. Blocks stay with the program for reuse.
+ */
+enum { ALIGNMENT = 64, MAX_BLOCKS = 4096 };
+typedef struct { int block; size_t used; } Mark;
+static struct { char *base[MAX_BLOCKS]; size_t size[MAX_BLOCKS]; int blocks; Mark top; } memory;
+
+static inline Mark mark(void) { return memory.top; }
+static inline void release(Mark to) { memory.top = to; }
+
+/* `bytes` of memory, not zeroed, aligned to a cache line. Not for use inside a parallel region. */
+static inline void *allocate(size_t bytes) {
+    if (bytes > (size_t)1 << 46) die("out of memory: %zu bytes asked for", bytes);
+    bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    Mark *top = &memory.top;
+    while (top->block < memory.blocks && top->used + bytes > memory.size[top->block]) *top = (Mark){top->block + 1, 0};
+    if (top->block == memory.blocks) {
+        size_t size = bytes > (size_t)1 << 24 ? bytes : (size_t)1 << 24;
+        char *base = memory.blocks < MAX_BLOCKS ? aligned_alloc(ALIGNMENT, size) : NULL;
+        if (!base) die("out of memory: %zu bytes asked for", bytes);
+        memory.base[memory.blocks] = base;
+        memory.size[memory.blocks++] = size;
+    }
+    void *result = memory.base[top->block] + top->used;
+    top->used += bytes;
+    return result;
+}
+static inline void *allocate_zeroed(size_t bytes) { return memset(allocate(bytes), 0, bytes); }
+
+static inline Tensor tensor(int rows, int cols) { /* values not set */
+    return (Tensor){rows, cols, allocate((size_t)rows * (size_t)cols * sizeof(real)), NULL};
+}
+static inline Tensor tensor_zeros(int rows, int cols) {
+    return (Tensor){rows, cols, allocate_zeroed((size_t)rows * (size_t)cols * sizeof(real)), NULL};
+}
+/* From here on the backward passes compute d loss / d t. */
+static inline void needs_grad(Tensor *t) { t->grad = allocate_zeroed(size_of(*t) * sizeof(real)); }
+
+/* ---- random numbers: splitmix64 (Steele, Lea, Flood 2014) ---------------------------------------------------- */
+typedef struct { uint64_t state; } Random;
+
+static inline uint64_t random_bits(Random *random) {
+    uint64_t z = random->state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+static inline double uniform(Random *random) { return (double)(random_bits(random) >> 11) * 0x1p-53; } /* [0, 1) */
+static inline double normal(Random *random) { /* Box and Muller 1958 */
+    double radius = sqrt(-2 * log(1 - uniform(random)));
+    return radius * cos(6.283185307179586 * uniform(random));
+}
+static inline void fill_uniform(Tensor t, double bound, Random *random) { /* U(-bound, bound) */
+    for (size_t i = 0; i < size_of(t); i++) t.data[i] = (real)(bound * (2 * uniform(random) - 1));
+}
+static inline void fill_normal(Tensor t, double deviation, Random *random) {
+    for (size_t i = 0; i < size_of(t); i++) t.data[i] = (real)(deviation * normal(random));
+}
+static inline void fill_constant(Tensor t, real value) {
+    for (size_t i = 0; i < size_of(t); i++) t.data[i] = value;
+}
+static inline void shuffle(int *order, int count, Random *random) { /* Fisher and Yates */
+    for (int i = count - 1; i > 0; i--) {
+        int j = (int)(random_bits(random) % (uint64_t)(i + 1)), keep = order[i];
+        order[i] = order[j];
+        order[j] = keep;
+    }
+}
+
+/* ---- matmul --------------------------------------------------------------------------------------------------
+ * A Matrix is a view: element (i, j) stands at data[i * row_stride + j * col_stride]. Transposing swaps the
+ * strides, a head of an attention is a view of some columns; neither moves a number.
+ */
+typedef struct { real *data; int rows, cols; ptrdiff_t row_stride, col_stride; } Matrix;
+
+static inline Matrix values(Tensor t) { return (Matrix){t.data, t.rows, t.cols, t.cols, 1}; }
+static inline Matrix gradient(Tensor t) { return (Matrix){t.grad, t.rows, t.cols, t.cols, 1}; }
+static inline Matrix transposed(Matrix a) { return (Matrix){a.data, a.cols, a.rows, a.col_stride, a.row_stride}; }
+static inline Matrix part(Matrix a, int row0, int rows, int col0, int cols) {
+    return (Matrix){a.data + row0 * a.row_stride + col0 * a.col_stride, rows, cols, a.row_stride, a.col_stride};
+}
+
+/* C (m, n) += A (m, k) B (k, n): the definition. */
+static inline void matmul_naive(Matrix c, Matrix a, Matrix b) {
+    for (int i = 0; i < c.rows; i++)
+        for (int j = 0; j < c.cols; j++) {
+            real sum = 0;
+            for (int p = 0; p < a.cols; p++)
+                sum += a.data[i * a.row_stride + p * a.col_stride] * b.data[p * b.row_stride + j * b.col_stride];
+            c.data[i * c.row_stride + j * c.col_stride] += sum;
+        }
+}
+
+/* The widest vectors of the target, and a tile of C that just fits its registers: TILE_ROWS rows of two vectors
+ * each. A tile that does not fit costs a factor of 50. */
+#if defined __AVX512F__
+enum { VECTOR_BYTES = 64, TILE_ROWS = 12 };
+#elif defined __AVX2__
+enum { VECTOR_BYTES = 32, TILE_ROWS = 6 };
+#else
+enum { VECTOR_BYTES = 16, TILE_ROWS = 6 };
+#endif
+enum {
+    LANES = VECTOR_BYTES / (int)sizeof(real),
+    BLOCK_K = 768,               /* of the inner dimension: a panel of B (BLOCK_K, 2 LANES) lives in the L2 cache */
+    BLOCK_ROWS = 4 * 12,         /* of A: as many rows as stay in the L2 cache beside that panel */
+    BLOCK_PANELS = 8             /* panels of B that one thread takes at a time */
+};
+typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
+typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* at any address */
+
+/* The micro-kernel: tile (rows, vectors * LANES) = A (rows, k) B (k, vectors * LANES), all sums in registers.
+ * Rows of A lie a_step apart, rows of B b_step apart. `rows` and `vectors` are constants where it is called, so
+ * the compiler unrolls the loops over them. */
+static inline __attribute__((always_inline)) void micro_kernel(int k, const real *a, ptrdiff_t a_step, const real *b,
+                                                               ptrdiff_t b_step, real *tile, const int rows,
+                                                               const int vectors) {
+    Vector sum[2 * TILE_ROWS];
+#pragma GCC unroll 24
+    for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
+    for (int p = 0; p < k; p++, a++, b += b_step) {
+        const Vector b0 = *(const Loaded *)b, b1 = *(const Loaded *)(b + (vectors - 1) * LANES);
+#pragma GCC unroll 24
+        for (int i = 0; i < rows; i++) {
+            sum[i * vectors] += a[i * a_step] * b0;
+            if (vectors == 2) sum[i * vectors + 1] += a[i * a_step] * b1;
+        }
+    }
+#pragma GCC unroll 24
+    for (int i = 0; i < rows * vectors; i++) *(Loaded *)(tile + i * LANES) = sum[i];
+}
+static __attribute__((noinline)) void kernel_wide(int k, const real *a, ptrdiff_t a_step, const real *b,
+                                                  ptrdiff_t b_step, real *tile) {
+    micro_kernel(k, a, a_step, b, b_step, tile, TILE_ROWS, 2);
+}
+static __attribute__((noinline)) void kernel_narrow(int k, const real *a, ptrdiff_t a_step, const real *b,
+                                                    ptrdiff_t b_step, real *tile) {
+    micro_kernel(k, a, a_step, b, b_step, tile, 2 * TILE_ROWS, 1);
+}
+
+/* y (m) += A (m, k) x (k): every weight is used once, so there is nothing to block. */
+static inline void matvec(Matrix y, Matrix a, Matrix x) {
+    if (a.col_stride == 1) { /* rows of A are contiguous: a dot product a row */
+#pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
+        for (int i = 0; i < a.rows; i++) {
+            const real *ai = a.data + i * a.row_stride;
+            real sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int p = 0; p < a.cols; p++) sum += ai[p] * x.data[p * x.row_stride];
+            y.data[i * y.row_stride] += sum;
+        }
+        return;
+    }
+    enum { CHUNK = 192 }; /* columns of A are: add them up, a chunk of y at a time */
+#pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
+    for (int i0 = 0; i0 < a.rows; i0 += CHUNK)
+        for (int p = 0; p < a.cols; p++) {
+            const real *ap = a.data + p * a.col_stride, xp = x.data[p * x.row_stride];
+            for (int i = i0; i < min_int(a.rows, i0 + CHUNK); i++)
+                y.data[i * y.row_stride] += ap[i * a.row_stride] * xp;
+        }
+}
+
+/* Copy a block of A (rows, k) so that its rows are contiguous, or of B (k, cols) into panels of `width` columns,
+ * the last one filled up with zeros: what the kernel reads next then stands next in memory. */
+static inline void pack_rows(real *to, Matrix a, int row0, int rows) {
+    for (int p = 0; p < a.cols; p++)
+        for (int i = row0; i < row0 + rows; i++)
+            to[(size_t)i * (size_t)a.cols + (size_t)p] = a.data[i * a.row_stride + p * a.col_stride];
+}
+static inline void pack_panel(real *to, Matrix b, int col0, int width) {
+    int filled = min_int(width, b.cols - col0);
+    const real *from = b.data + col0 * b.col_stride;
+    if (b.col_stride == 1)
+        for (int p = 0; p < b.rows; p++)
+            for (int j = 0; j < width; j++) to[p * width + j] = j < filled ? from[p * b.row_stride + j] : 0;
+    else
+        for (int j = 0; j < width; j++)
+            for (int p = 0; p < b.rows; p++)
+                to[p * width + j] = j < filled ? from[p * b.row_stride + j * b.col_stride] : 0;
+}
+
+/* Buffers for packed operands, one pair a calling thread, grown as needed. */
+static inline real *packing_buffer(int which, size_t count) {
+    static _Thread_local real *buffer[2];
+    static _Thread_local size_t capacity[2];
+    if (count > capacity[which]) {
+        free(buffer[which]);
+        capacity[which] = (count + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+        buffer[which] = aligned_alloc(ALIGNMENT, capacity[which] * sizeof(real));
+        if (!buffer[which]) die("out of memory: %zu numbers to pack", count);
+    }
+    return buffer[which];
+}
+
+/* C (m, n) += A (m, k) B (k, n), cache-blocked. The kernel wants rows of A contiguous and reads them in place;
+ * B is packed. Transposing the whole product (C' += B' A') exchanges the roles, so the larger operand, which is
+ * the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file. No sum is
+ * split over threads: each element of C has one order of additions, whatever the number of threads. */
+static inline void matmul(Matrix c, Matrix a, Matrix b) {
+    if (c.cols == 1) { matvec(c, a, b); return; }
+    if (c.rows == 1) { matvec(transposed(c), transposed(b), transposed(a)); return; }
+    if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) {
+        Matrix keep = a;
+        a = transposed(b), b = transposed(keep), c = transposed(c);
+    }
+    const int m = c.rows, n = c.cols, vectors = n > LANES ? 2 : 1;
+    const int tile_rows = 2 * TILE_ROWS / vectors, width = vectors * LANES;
+    const int panels = (n + width - 1) / width, row_blocks = (m + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const int panel_blocks = (panels + BLOCK_PANELS - 1) / BLOCK_PANELS;
+    const bool pack_a = a.col_stride != 1 || m < tile_rows; /* a short A is packed to be filled up with rows */
+    const bool pack_b = b.col_stride != 1 || m > 2 * tile_rows || n % width; /* too few rows: B is used but once */
+    const int block_k = min_int(BLOCK_K, a.cols);
+    real *packed_a = pack_a ? packing_buffer(0, (size_t)max_int(m, tile_rows) * (size_t)block_k) : NULL;
+    real *packed_b = pack_b ? packing_buffer(1, (size_t)panels * (size_t)width * (size_t)block_k) : NULL;
+
+#pragma omp parallel if ((double)m * n * a.cols > 3e5)
+    for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 3rd loop: a block of the inner dimension */
+        const int k = min_int(BLOCK_K, a.cols - p0);
+        const Matrix block_a = part(a, 0, m, p0, k), block_b = part(b, p0, k, 0, n);
+        const real *from_a = pack_a ? packed_a : block_a.data;
+        const ptrdiff_t a_step = pack_a ? k : a.row_stride, b_step = pack_b ? width : b.row_stride;
+        if (pack_a) {
+#pragma omp for
+            for (int i = 0; i < m; i += 16) pack_rows(packed_a, block_a, i, min_int(16, m - i));
+        }
+        if (pack_b) {
+#pragma omp for
+            for (int j = 0; j < panels; j++) pack_panel(packed_b + (size_t)j * (size_t)(width * k), block_b, j * width, width);
+        }
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int block = 0; block < row_blocks; block++)
+            for (int group = 0; group < panel_blocks; group++)
+                for (int j = group * BLOCK_PANELS; j < min_int(panels, (group + 1) * BLOCK_PANELS); j++)
+                    for (int i = block * BLOCK_ROWS; i < min_int(m, (block + 1) * BLOCK_ROWS); i += tile_rows) {
+                        real tile[2 * TILE_ROWS * LANES]; /* at the lower edge it starts higher: rows done twice */
+                        const int top = max_int(0, min_int(i, m - tile_rows)), cols = min_int(width, n - j * width);
+                        const real *panel = pack_b ? packed_b + (size_t)j * (size_t)(width * k) : block_b.data + j * width;
+                        (vectors == 2 ? kernel_wide : kernel_narrow)(k, from_a + top * a_step, a_step, panel, b_step, tile);
+                        const int first = i - top, last = min_int(tile_rows, m - top); /* the rows not done before */
+                        Matrix to = part(c, top, last, j * width, cols);
+                        if (c.col_stride == 1)
+                            for (int r = first; r < last; r++)
+                                for (int s = 0; s < cols; s++) to.data[r * to.row_stride + s] += tile[r * width + s];
+                        else
+                            for (int s = 0; s < cols; s++)
+                                for (int r = first; r < last; r++)
+                                    to.data[r * to.row_stride + s * to.col_stride] += tile[r * width + s];
+                    }
+    }
+}
+
+/* ---- linear: y (n, out) = x (n, in) w' + b; w (out, in) as PyTorch keeps it, b (1, out) ---------------------- */
+typedef struct { Tensor w, b; } Linear;
+
+static inline Tensor linear_forward(const Linear *l, Tensor x) {
+    Tensor y = tensor(x.rows, l->w.rows);
+    for (int i = 0; i < y.rows; i++) memcpy(row(y, i), l->b.data, (size_t)y.cols * sizeof(real));
+    matmul(values(y), values(x), transposed(values(l->w)));
+    return y;
+}
+/* dx += dy w;   dw += dy' x;   db += sum of the rows of dy */
+static inline void linear_backward(const Linear *l, Tensor x, Tensor y) {
+    if (x.grad) matmul(gradient(x), gradient(y), values(l->w));
+    if (l->w.grad) matmul(gradient(l->w), transposed(gradient(y)), values(x));
+    if (l->b.grad)
+        for (int i = 0; i < y.rows; i++)
+            for (int j = 0; j < y.cols; j++) l->b.grad[j] += grad_row(y, i)[j];
+}
+
+/* ---- residual: x += y --------------------------------------------------------------------------------------- */
+static inline void residual_forward(Tensor x, Tensor y) {
+    for (size_t i = 0; i < size_of(x); i++) x.data[i] += y.data[i];
+}
+/* dy += dx, where x.grad is that of the sum */
+static inline void residual_backward(Tensor x, Tensor y) {
+    if (y.grad)
+        for (size_t i = 0; i < size_of(x); i++) y.grad[i] += x.grad[i];
+}
+
+/* ---- layernorm (Ba et al. 2016): y = w (x - mean) / sqrt(variance + eps) + b, each row for itself -------------
+ * w, b (1, cols); the backward computes mean and deviation again rather than keep them.
+ */
+typedef struct { Tensor w, b; real eps; } LayerNorm;
+
+static inline void row_moments(const real *x, int cols, real eps, real *mean, real *inverse_deviation) {
+    real sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int j = 0; j < cols; j++) sum += x[j];
+    const real m = sum / (real)cols;
+#pragma omp simd reduction(+ : squares)
+    for (int j = 0; j < cols; j++) squares += (x[j] - m) * (x[j] - m);
+    *mean = m;
+    *inverse_deviation = 1 / sqrt(squares / (real)cols + eps);
+}
+static inline Tensor layernorm_forward(const LayerNorm *l, Tensor x) {
+    Tensor y = tensor(x.rows, x.cols);
+#pragma omp parallel for if (size_of(x) > 20000)
+    for (int i = 0; i < x.rows; i++) {
+        const real *xi = row(x, i), *w = l->w.data, *b = l->b.data;
+        real *yi = row(y, i), mean, scale;
+        row_moments(xi, x.cols, l->eps, &mean, &scale);
+        for (int j = 0; j < x.cols; j++) yi[j] = w[j] * ((xi[j] - mean) * scale) + b[j];
+    }
+    return y;
+}
+/* with n = (x - mean) * scale and g = w dy:   dx += scale (g - mean(g) - n mean(g n));   dw += dy n;   db += dy */
+static inline void layernorm_backward(const LayerNorm *l, Tensor x, Tensor y) {
+    if (x.grad) {
+#pragma omp parallel for if (size_of(x) > 20000)
+        for (int i = 0; i < x.rows; i++) {
+            const real *xi = row(x, i), *dy = grad_row(y, i), *w = l->w.data;
+            real *dx = grad_row(x, i), mean, scale, sum_g = 0, sum_gn = 0;
+            row_moments(xi, x.cols, l->eps, &mean, &scale);
+#pragma omp simd reduction(+ : sum_g, sum_gn)
+            for (int j = 0; j < x.cols; j++) {
+                const real g = w[j] * dy[j], n = (xi[j] - mean) * scale;
+                sum_g += g;
+                sum_gn += g * n;
+            }
+            const real mean_g = sum_g / (real)x.cols, mean_gn = sum_gn / (real)x.cols;
+            for (int j = 0; j < x.cols; j++)
+                dx[j] += scale * (w[j] * dy[j] - mean_g - (xi[j] - mean) * scale * mean_gn);
+        }
+    }
+    if (l->w.grad)
+        for (int i = 0; i < x.rows; i++) {
+            const real *xi = row(x, i), *dy = grad_row(y, i);
+            real mean, scale;
+            row_moments(xi, x.cols, l->eps, &mean, &scale);
+            for (int j = 0; j < x.cols; j++) {
+                l->w.grad[j] += dy[j] * (xi[j] - mean) * scale;
+                l->b.grad[j] += dy[j];
+            }
+        }
+}
+
+/* ---- exp, and the normal distribution, so that the compiler can vectorise them ------------------------------- */
+#ifdef DOUBLE
+static inline real exp_fast(real x) { return exp(x); }
+static inline real normal_cdf(real x, real bell) { return bell >= 0 ? erfc(-x / sqrt((real)2)) / 2 : 0; }
+#else
+/* exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]; a fitted polynomial, relative error 1e-7.
+ * Below -87 it gives 1e-38 instead of 0, above 88 it gives exp(88); NaN stays NaN. */
+static inline real exp_fast(real x) {
+    const float limited = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    const float shifted = limited * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer, kept in the low bits */
+    const float n = shifted - 12582912.0f;
+    const float r = (limited - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact */
+    const float p = 1.0f + r * (1.0f + r * (0.49999993f + r * (0.16666521f + r * (0.041668386f + r * (0.0083687137f + r * 0.0013814541f)))));
+    uint32_t bits, power;
+    memcpy(&bits, &p, sizeof bits);
+    memcpy(&power, &shifted, sizeof power);
+    bits += power << 23; /* times 2^n */
+    float result;
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+/* P(N < x) of a standard normal, given bell = exp(-x^2 / 2): the tail is bell times a polynomial in
+ * t = 1 / (1 + 0.275 |x|) (the form of Hastings 1955, fitted anew: relative error of the tail 6e-8). */
+static inline real normal_cdf(real x, real bell) {
+    const float t = 1.0f / (1.0f + 0.275f * fabs(x));
+    const float tail = bell * t * (0.109710686f + t * (0.109654342f + t * (0.102190644f + t * (0.0789348876f +
+        t * (0.0880107521f + t * (-0.0351681606f + t * (0.130177062f + t * (-0.110679021f + t * 0.027168803f))))))));
+    return x < 0 ? tail : 1.0f - tail;
+}
+#endif
+
+/* ---- gelu (Hendrycks, Gimpel 2016): y = x P(N < x) ----------------------------------------------------------- */
+static inline Tensor gelu_forward(Tensor x) {
+    Tensor y = tensor(x.rows, x.cols);
+#pragma omp parallel for if (size_of(x) > 20000)
+    for (int i = 0; i < x.rows; i++) {
+        const real *xi = row(x, i);
+        real *yi = row(y, i);
+        for (int j = 0; j < x.cols; j++) yi[j] = xi[j] * normal_cdf(xi[j], exp_fast(-xi[j] * xi[j] / 2));
+    }
+    return y;
+}
+/* dx += dy (P(N < x) + x p(x)),   p(x) = exp(-x^2 / 2) / sqrt(2 pi) */
+static inline void gelu_backward(Tensor x, Tensor y) {
+    if (!x.grad) return;
+#pragma omp parallel for if (size_of(x) > 20000)
+    for (int i = 0; i < x.rows; i++) {
+        const real *xi = row(x, i), *dy = grad_row(y, i);
+        real *dx = grad_row(x, i);
+        for (int j = 0; j < x.cols; j++) {
+            const real bell = exp_fast(-xi[j] * xi[j] / 2);
+            dx[j] += dy[j] * (normal_cdf(xi[j], bell) + xi[j] * bell * (real)0.3989422804014327);
+        }
+    }
+}
+
+/* ---- relu: y = max(x, 0) ------------------------------------------------------------------------------------- */
+static inline Tensor relu_forward(Tensor x) {
+    Tensor y = tensor(x.rows, x.cols);
+    for (size_t i = 0; i < size_of(x); i++) y.data[i] = x.data[i] > 0 ? x.data[i] : 0;
+    return y;
+}
+/* dx += dy where x > 0 */
+static inline void relu_backward(Tensor x, Tensor y) {
+    for (size_t i = 0; i < size_of(x); i++) x.grad[i] += x.data[i] > 0 ? y.grad[i] : 0;
+}
+
+/* ---- softmax: p_j = exp(scale x_j) / sum_k exp(scale x_k), in place ------------------------------------------- */
+static inline void softmax_forward(real *x, int cols, real scale) {
+    real largest = x[0], sum = 0; /* shifting all x alike changes nothing, and keeps exp from overflowing */
+#pragma omp simd reduction(max : largest)
+    for (int j = 0; j < cols; j++) largest = x[j] > largest ? x[j] : largest;
+    for (int j = 0; j < cols; j++) x[j] = exp_fast(scale * (x[j] - largest));
+#pragma omp simd reduction(+ : sum)
+    for (int j = 0; j < cols; j++) sum += x[j];
+    for (int j = 0; j < cols; j++) x[j] /= sum;
+}
+/* in place of dp:   dx_j = scale p_j (dp_j - sum_k dp_k p_k) */
+static inline void softmax_backward(const real *p, real *dp, int cols, real scale) {
+    real dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int j = 0; j < cols; j++) dot += dp[j] * p[j];
+    for (int j = 0; j < cols; j++) dp[j] = scale * p[j] * (dp[j] - dot);
+}
+
+/* ---- cross-entropy: loss = mean over the rows of -log softmax(x)[target] -------------------------------------- */
+static inline double log_sum_exp(const real *x, int cols) {
+    real largest = x[0], sum = 0;
+#pragma omp simd reduction(max : largest)
+    for (int j = 0; j < cols; j++) largest = x[j] > largest ? x[j] : largest;
+#pragma omp simd reduction(+ : sum)
+    for (int j = 0; j < cols; j++) sum += exp_fast(x[j] - largest);
+    return (double)largest + (double)log(sum);
+}
+static inline double cross_entropy_forward(Tensor x, const int *target) {
+    double loss = 0;
+    for (int i = 0; i < x.rows; i++) loss += log_sum_exp(row(x, i), x.cols) - (double)row(x, i)[target[i]];
+    return loss / x.rows;
+}
+/* dx = (softmax(x) - [1 at the target]) / rows */
+static inline void cross_entropy_backward(Tensor x, const int *target) {
+#pragma omp parallel for if (size_of(x) > 20000)
+    for (int i = 0; i < x.rows; i++) {
+        real *dx = grad_row(x, i);
+        memcpy(dx, row(x, i), (size_t)x.cols * sizeof(real));
+        softmax_forward(dx, x.cols, 1);
+        dx[target[i]] -= 1;
+        for (int j = 0; j < x.cols; j++) dx[j] /= (real)x.rows;
+    }
+}
+
+/* ---- parameters and Adam (Kingma, Ba 2015) --------------------------------------------------------------------
+ * A parameter is a tensor with its published name. Those that are trained have a gradient and Adam's two moments.
+ */
+enum { MAX_NAME = 96 };
+typedef struct { char name[MAX_NAME]; Tensor *tensor; real *m, *v; } Parameter;
+typedef struct { Parameter *at; int count; } Parameters;
+
+static inline void parameters_train(Parameters list) { /* give each a gradient and moments, all zero */
+    for (int i = 0; i < list.count; i++) {
+        Parameter *p = &list.at[i];
+        needs_grad(p->tensor);
+        p->m = allocate_zeroed(size_of(*p->tensor) * sizeof(real));
+        p->v = allocate_zeroed(size_of(*p->tensor) * sizeof(real));
+    }
+}
+static inline size_t parameters_size(Parameters list) {
+    size_t numbers = 0;
+    for (int i = 0; i < list.count; i++) numbers += size_of(*list.at[i].tensor);
+    return numbers;
+}
+
+typedef struct {
+    double rate, decay; /* decay: L2, added to the gradient; decoupled (AdamW): taken off the weight */
+    bool decoupled;
+} Optimizer;
+
+/* g = dw + decay w;   m = 0.9 m + 0.1 g;   v = 0.999 v + 0.001 g^2;   w -= rate m^ / (sqrt(v^) + 1e-8),
+ * m^ = m / (1 - 0.9^step), v^ = v / (1 - 0.999^step), step from 1. Clears the gradient in the same pass. */
+static inline void adam_step(Parameters list, Optimizer o, int step, double scale_gradient) {
+    const real correct_m = (real)(1 / (1 - pow(0.9, step))), correct_v = (real)(1 / (1 - pow(0.999, step)));
+    const real rate = (real)o.rate, scale = (real)scale_gradient;
+    const real l2 = o.decoupled ? 0 : (real)o.decay, shrink = o.decoupled ? (real)(1 - o.rate * o.decay) : 1;
+    for (int i = 0; i < list.count; i++) {
+        real *w = list.at[i].tensor->data, *dw = list.at[i].tensor->grad, *m = list.at[i].m, *v = list.at[i].v;
+        const size_t size = size_of(*list.at[i].tensor);
+#pragma omp parallel for simd if (size > 20000)
+        for (size_t j = 0; j < size; j++) {
+            const real g = scale * dw[j] + l2 * w[j];
+            m[j] = (real)0.9 * m[j] + (real)0.1 * g;
+            v[j] = (real)0.999 * v[j] + (real)0.001 * g * g;
+            w[j] = shrink * w[j] - rate * (m[j] * correct_m) / (sqrt(v[j] * correct_v) + (real)1e-8);
+            dw[j] = 0;
+        }
+    }
+}
+static inline double gradient_norm(Parameters list) {
+    double squares = 0;
+    for (int i = 0; i < list.count; i++) {
+        const Tensor *t = list.at[i].tensor;
+        for (size_t j = 0; j < size_of(*t); j++) squares += (double)t->grad[j] * (double)t->grad[j];
+    }
+    return sqrt(squares);
+}
+
+/* ---- files: UTF-8 (RFC 3629), JSON (RFC 8259), safetensors ---------------------------------------------------- */
+typedef struct { const char *data; size_t size; } Text; /* a stretch of bytes, not NUL-terminated */
+
+static inline Text text_of(const char *s) { return (Text){s, strlen(s)}; }
+static inline bool text_equal(Text a, Text b) { return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size)); }
+static inline bool text_starts(Text a, const char *word) { return a.size >= strlen(word) && !memcmp(a.data, word, strlen(word)); }
+static inline bool text_is(Text text, const char *word) { return text_equal(text, text_of(word)); }
+static inline char *text_string(Text text) { /* a NUL-terminated copy */
+    char *s = allocate(text.size + 1);
+    if (text.size) memcpy(s, text.data, text.size);
+    s[text.size] = 0;
+    return s;
+}
+__attribute__((format(printf, 1, 2))) static inline const char *format(const char *form, ...) { /* sprintf into new memory */
+    va_list arguments, again;
+    va_start(arguments, form);
+    va_copy(again, arguments);
+    const int length = vsnprintf(NULL, 0, form, arguments);
+    char *s = allocate((size_t)length + 1);
+    vsnprintf(s, (size_t)length + 1, form, again);
+    va_end(arguments);
+    va_end(again);
+    return s;
+}
+static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+/* The whole file mapped, private and writable: pages that nobody writes to are shared with the page cache, a
+ * weight that is trained is copied on its first write, and the file never changes. */
+static inline Text read_file(const char *path) {
+    struct stat status;
+    const int descriptor = open(path, O_RDONLY);
+    if (descriptor < 0 || fstat(descriptor, &status)) die("%s: %s", path, strerror(errno));
+    if (!S_ISREG(status.st_mode)) die("%s: not a regular file", path);
+    Text text = {"", (size_t)status.st_size};
+    if (text.size) text.data = mmap(NULL, text.size, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
+    if (text.data == MAP_FAILED) die("%s: %s", path, strerror(errno));
+    close(descriptor);
+    return text;
+}
+
+static inline void unmap_file(Text text) {
+    union { const char *read; void *write; } mapped = {text.data};
+    if (text.size) munmap(mapped.write, text.size);
+}
+
+/* A file is written beside its place and renamed into it when it is whole. */
+typedef struct { FILE *stream; const char *path, *part; } Output;
+static inline Output output_open(const char *path) {
+    Output out = {NULL, path, format("%s.part", path)};
+    out.stream = fopen(out.part, "wb");
+    if (!out.stream) die("%s: %s", out.part, strerror(errno));
+    return out;
+}
+static inline void output_close(Output out) {
+    bool failed = ferror(out.stream) != 0;
+    failed |= fclose(out.stream) != 0;
+    if (failed || rename(out.part, out.path)) {
+        const int error = errno;
+        remove(out.part);
+        die("%s: %s", out.path, strerror(error));
+    }
+}
+
+/* Reads the code point that starts at s, of which n bytes are left. Returns its length in bytes; 0 if it is not valid:
+   cut short, longer than needed, half of a surrogate pair, or beyond the last code point. */
+static inline size_t utf8_decode(const char *s, size_t n, uint32_t *code) {
+    static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};   /* that needs so many bytes */
+    if (n == 0) return 0;
+    unsigned char lead = (unsigned char)s[0];
+    size_t length = lead < 0x80 ? 1 : lead < 0xC0 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF8 ? 4 : 0;
+    if (length == 0 || length > n) return 0;
+    uint32_t c = length == 1 ? lead : lead & (0x7Fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        unsigned char byte = (unsigned char)s[i];
+        if ((byte & 0xC0) != 0x80) return 0;
+        c = c << 6 | (byte & 0x3F);
+    }
+    if (c < smallest[length] || (c >= 0xD800 && c <= 0xDFFF) || c > 0x10FFFF) return 0;
+    *code = c;
+    return length;
+}
+
+/* Writes a code point's 1 to 4 bytes to s and returns their number. */
+static inline size_t utf8_encode(uint32_t code, char *s) {
+    size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const uint32_t lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    for (size_t i = length - 1; i > 0; i--, code >>= 6) s[i] = (char)(0x80 | (code & 0x3F));
+    s[0] = (char)(lead[length] | code);
+    return length;
+}
+static inline bool utf8_valid(Text text) {
+    uint32_t code;
+    for (size_t i = 0, length; i < text.size; i += length)
+        if (!(length = utf8_decode(text.data + i, text.size - i, &code))) return false;
+    return true;
+}
+
+/* JSON stays text. json_value checks one value and returns where it ends (NULL: not JSON); after json_check has
+ * accepted a whole text, its parts are found by walking over it again. */
+static inline const char *json_space(const char *s, const char *end) {
+    while (s < end && (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\r')) s++;
+    return s;
+}
+static inline const char *json_digits(const char *s, const char *end) { /* one or more */
+    const char *start = s;
+    while (s < end && *s >= '0' && *s <= '9') s++;
+    return s > start ? s : NULL;
+}
+static inline const char *json_value(const char *s, const char *end, int depth) {
+    static const char *const words[] = {"true", "false", "null"};
+    s = json_space(s, end);
+    if (s >= end || depth > 64) return NULL;
+    if (*s == '"') {
+        for (s++; s < end && *s != '"'; s++) {
+            if ((unsigned char)*s < 0x20) return NULL;
+            if (*s != '\\') continue;
+            if (++s >= end || !strchr("\"\\/bfnrtu", *s) || !*s) return NULL;
+            if (*s == 'u') {
+                for (int i = 0; i < 4; i++)
+                    if (++s >= end || !*s || !strchr("0123456789abcdefABCDEF", *s)) return NULL;
+            }
+        }
+        return s < end ? s + 1 : NULL;
+    }
+    if (*s == '{' || *s == '[') {
+        const char close = *s == '{' ? '}' : ']';
+        s = json_space(s + 1, end);
+        if (s < end && *s == close) return s + 1;
+        while (s < end) {
+            if (close == '}') {
+                s = json_space(s, end);
+                if (s >= end || *s != '"' || !(s = json_value(s, end, depth + 1))) return NULL;
+                s = json_space(s, end);
+                if (s >= end || *s++ != ':') return NULL;
+            }
+            if (!(s = json_value(s, end, depth + 1))) return NULL;
+            s = json_space(s, end);
+            if (s < end && *s == close) return s + 1;
+            if (s >= end || *s++ != ',') return NULL;
+        }
+        return NULL;
+    }
+    for (int i = 0; i < 3; i++)
+        if ((size_t)(end - s) >= strlen(words[i]) && !memcmp(s, words[i], strlen(words[i]))) return s + strlen(words[i]);
+    if (*s == '-') s++;
+    if (s < end && *s == '0') s++;
+    else if (!(s = json_digits(s, end))) return NULL;
+    if (s < end && *s == '.' && !(s = json_digits(s + 1, end))) return NULL;
+    if (s < end && (*s == 'e' || *s == 'E')) {
+        s++;
+        if (s < end && (*s == '+' || *s == '-')) s++;
+        s = json_digits(s, end);
+    }
+    return s;
+}
+static inline void json_check(Text json, const char *file, int line) { /* line 0: the whole file is one text */
+    const char *end = json.data + json.size, *s = json_value(json.data, end, 0);
+    const char *where = line ? format("%s:%d", file, line) : file;
+    if (!utf8_valid(json)) die("%s: not valid UTF-8", where);
+    if (!s || json_space(s, end) != end) die("%s: not valid JSON", where);
+}
+
+/* The next member of an object or element of an array, for a text that json_check has accepted: *position is 0 at
+ * the start; the key (empty in an array) is without its quotes, the value as it stands. */
+static inline bool json_next(Text container, size_t *position, Text *key, Text *value) {
+    const char *end = container.data + container.size, *s = json_space(container.data, end);
+    if (s >= end || (*s != '{' && *s != '[')) return false;
+    const bool object = *s == '{';
+    s = json_space(*position ? container.data + *position : s + 1, end);
+    if (*position && *s == ',') s = json_space(s + 1, end);
+    if (*s == '}' || *s == ']') return false;
+    *key = (Text){"", 0};
+    if (object) {
+        const char *after = json_value(s, end, 0);
+        *key = (Text){s + 1, (size_t)(after - s) - 2};
+        s = json_space(json_space(after, end) + 1, end);
+    }
+    const char *after = json_value(s, end, 0);
+    *value = (Text){s, (size_t)(after - s)};
+    *position = (size_t)(after - container.data);
+    return true;
+}
+static inline bool json_member(Text object, const char *name, Text *value) {
+    Text key;
+    for (size_t position = 0; json_next(object, &position, &key, value);)
+        if (text_is(key, name)) return true;
+    return false;
+}
+static inline bool json_is_string(Text value) { return value.size && value.data[0] == '"'; }
+static inline uint32_t json_hex(const char *s) {
+    uint32_t code = 0;
+    for (int i = 0; i < 4; i++) code = code << 4 | (uint32_t)(s[i] <= '9' ? s[i] - '0' : (s[i] | 32) - 'a' + 10);
+    return code;
+}
+static inline Text json_string(Text value) { /* without quotes and escapes; a lone surrogate becomes U+FFFD */
+    char *out = allocate(value.size);
+    size_t size = 0;
+    const char *s = value.data + 1, *end = value.data + value.size - 1;
+    while (s < end) {
+        if (*s != '\\') {
+            out[size++] = *s++;
+            continue;
+        }
+        static const char names[] = "bfnrt", codes[] = "\b\f\n\r\t";
+        const char *simple = strchr(names, s[1]);
+        if (s[1] != 'u') {
+            out[size++] = simple ? codes[simple - names] : s[1];
+            s += 2;
+            continue;
+        }
+        uint32_t code = json_hex(s + 2), low;
+        s += 6;
+        if (code >= 0xD800 && code < 0xDC00 && end - s >= 6 && s[0] == '\\' && s[1] == 'u' &&
+            (low = json_hex(s + 2)) >= 0xDC00 && low < 0xE000) {
+            code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+            s += 6;
+        }
+        size += utf8_encode(code >= 0xD800 && code < 0xE000 ? 0xFFFD : code, out + size);
+    }
+    return (Text){out, size};
+}
+/* A number, copied out first because the text has no NUL at its end; NaN if it is none. */
+static inline double json_number(Text value) {
+    char digits[64];
+    if (!value.size || value.size >= sizeof digits || !strchr("-0123456789", value.data[0])) return NAN;
+    memcpy(digits, value.data, value.size);
+    digits[value.size] = 0;
+    return strtod(digits, NULL);
+}
+static inline int json_int(Text value) { /* -1 unless it is a whole number from 0 to 2^31 - 1 */
+    const double number = json_number(value);
+    return number >= 0 && number <= INT32_MAX && number == floor(number) ? (int)number : -1;
+}
+
+/* Cuts the first line off the text, without its end and white space before that; false if nothing is left. */
+static inline bool next_line(Text *rest, Text *line) {
+    if (!rest->size) return false;
+    const char *end = memchr(rest->data, '\n', rest->size);
+    *line = (Text){rest->data, end ? (size_t)(end - rest->data) : rest->size};
+    const size_t used = line->size + (end != NULL);
+    *rest = (Text){rest->data + used, rest->size - used};
+    while (line->size && memchr(" \t\v\f\r", line->data[line->size - 1], 5)) line->size--;
+    return true;
+}
+
+/* safetensors: 8 bytes length of the header (little-endian), the header (JSON: name -> dtype, shape, data_offsets),
+ * the numbers. Opening checks that the header lies in the file and is JSON; finding a tensor checks its entry. */
+typedef struct { const char *path; Text file, header, data; } Safetensors;
+
+static inline Safetensors safetensors_open(const char *path) {
+    Text file = read_file(path);
+    uint64_t length = 0;
+    if (file.size < 8) die("%s: not a safetensors file: it has %zu bytes", path, file.size);
+    for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)file.data[i];
+    if (length > file.size - 8) die("%s: its header should have %ju bytes, the file has %zu", path, (uintmax_t)length, file.size);
+    Safetensors st = {path, file, {file.data + 8, (size_t)length}, {file.data + 8 + length, file.size - 8 - (size_t)length}};
+    json_check(st.header, path, 0);
+    if (*json_space(st.header.data, st.header.data + st.header.size) != '{') die("%s: its header is not an object", path);
+    return st;
+}
+/* The numbers of the tensor `name`, and its shape: one dimension gives (1, n). False if it is not in the file.
+ * In float they are the mapped file itself (where it is aligned), in double a converted copy. */
+static inline bool safetensors_find(const Safetensors *st, const char *name, Tensor *t) {
+    Text entry, dtype, shape, offsets, key, value;
+    if (!json_member(st->header, name, &entry)) return false;
+    if (!json_member(entry, "dtype", &dtype) || !json_member(entry, "shape", &shape) || !json_member(entry, "data_offsets", &offsets))
+        die("%s: %s: no dtype, shape or data_offsets", st->path, name);
+    if (!text_is(dtype, "\"F32\"")) die("%s: %s: its type is %.*s, not F32", st->path, name, (int)min_int((int)dtype.size, 20), dtype.data);
+    int sizes[2] = {1, 1}, dimensions = 0;
+    for (size_t position = 0; json_next(shape, &position, &key, &value); dimensions++) {
+        if (dimensions == 2 || (sizes[dimensions] = json_int(value)) < 1) die("%s: %s: not a vector or matrix", st->path, name);
+    }
+    double range[2] = {-1, -1};
+    int count = 0;
+    for (size_t position = 0; json_next(offsets, &position, &key, &value) && count < 2;) range[count++] = json_number(value);
+    const int rows = dimensions == 2 ? sizes[0] : 1, cols = dimensions == 2 ? sizes[1] : sizes[0];
+    const size_t numbers = (size_t)rows * (size_t)cols;
+    if (!(range[0] >= 0 && range[1] <= (double)st->data.size && range[0] + 4.0 * (double)numbers == range[1]))
+        die("%s: %s: its data_offsets do not fit its shape and the file", st->path, name);
+    const char *from = st->data.data + (size_t)range[0];
+    *t = (Tensor){rows, cols, NULL, NULL};
+    if (sizeof(real) == 4 && (uintptr_t)from % 4 == 0) {
+        union { const char *read; real *write; } mapped = {from}; /* private mapping: writing is ours */
+        t->data = mapped.write;
+        return true;
+    }
+    t->data = allocate(numbers * sizeof(real));
+    for (size_t i = 0; i < numbers; i++) {
+        float number;
+        memcpy(&number, from + 4 * i, 4);
+        t->data[i] = (real)number;
+    }
+    return true;
+}
+static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows, int cols) { /* this shape, or the end */
+    Tensor t;
+    if (!safetensors_find(st, name, &t)) die("%s: no tensor %s", st->path, name);
+    if (t.rows != rows || t.cols != cols) die("%s: %s is (%d, %d), expected (%d, %d)", st->path, name, t.rows, t.cols, rows, cols);
+    return t;
+}
+static inline Text safetensors_metadata(const Safetensors *st, const char *name) { /* a string; empty if absent */
+    Text metadata, value;
+    if (!json_member(st->header, "__metadata__", &metadata) || !json_member(metadata, name, &value) || !json_is_string(value))
+        return (Text){"", 0};
+    return json_string(value);
+}
+static inline const char *json_quote(const char *s) { /* a JSON string of s */
+    char *out = allocate(6 * strlen(s) + 3), *to = out;
+    *to++ = '"';
+    for (; *s; s++)
+        if (*s == '"' || *s == '\\') *to++ = '\\', *to++ = *s;
+        else if ((unsigned char)*s < 0x20) to += sprintf(to, "\\u%04x", (unsigned)*s);
+        else *to++ = *s;
+    memcpy(to, "\"", 2);
+    return out;
+}
+/* Write tensors, and metadata (the text of a JSON object of strings). Biases and layernorms have one dimension there. */
+static inline void safetensors_write(const char *path, Parameters list, const char *metadata) {
+    Mark before = mark();
+    Output out = output_open(path);
+    char *header = NULL;
+    size_t length = 0, offset = 0;
+    FILE *text = open_memstream(&header, &length);
+    if (!text) die("out of memory");
+    fprintf(text, "{\"__metadata__\":%s", metadata);
+    for (int i = 0; i < list.count; i++) {
+        const Tensor *t = list.at[i].tensor;
+        const size_t end = offset + 4 * size_of(*t);
+        fprintf(text, ",%s:{\"dtype\":\"F32\",\"shape\":", json_quote(list.at[i].name));
+        const bool vector = strstr(list.at[i].name, "bias") || strstr(list.at[i].name, "LayerNorm");
+        if (vector) fprintf(text, "[%d]", t->cols);
+        else fprintf(text, "[%d,%d]", t->rows, t->cols);
+        fprintf(text, ",\"data_offsets\":[%zu,%zu]}", offset, end);
+        offset = end;
+    }
+    fputc('}', text);
+    fflush(text);
+    while (length % 8) fputc(' ', text), fflush(text);
+    fclose(text);
+    for (int i = 0; i < 8; i++) fputc((int)((uint64_t)length >> 8 * i & 0xFF), out.stream);
+    fwrite(header, 1, length, out.stream);
+    free(header);
+    for (int i = 0; i < list.count; i++)
+        for (size_t j = 0; j < size_of(*list.at[i].tensor); j++) {
+            const float number = (float)list.at[i].tensor->data[j];
+            fwrite(&number, sizeof number, 1, out.stream);
+        }
+    output_close(out);
+    release(before);
+}
+
+#endif
