@@ -224,23 +224,24 @@ static inline void matvec(Matrix y, Matrix a, Matrix x) {
         }
 }
 
-/* Copy a block of A (rows, k) so that its rows are contiguous, or of B (k, cols) into panels of `width` columns,
- * the last one filled up with zeros: what the kernel reads next then stands next in memory. */
-static inline void pack_rows(real *to, Matrix a, int row0, int rows) {
+/* Copy rows of A (m, k) so that each is contiguous, or rows of B (k, n) into panels of `width` columns, (k, width) each,
+ * the last one filled up with zeros: what the kernel reads next then stands next in memory. Both read by rows, as the
+ * operand lies in memory. */
+static inline void pack_a_rows(real *packed, Matrix a, int first, int last) {
     for (int p = 0; p < a.cols; p++)
-        for (int i = row0; i < row0 + rows; i++)
-            to[(size_t)i * (size_t)a.cols + (size_t)p] = a.data[i * a.row_stride + p * a.col_stride];
+        for (int i = first; i < last; i++)
+            packed[(size_t)i * (size_t)a.cols + (size_t)p] = a.data[i * a.row_stride + p * a.col_stride];
 }
-static inline void pack_panel(real *to, Matrix b, int col0, int width) {
-    int filled = min_int(width, b.cols - col0);
-    const real *from = b.data + col0 * b.col_stride;
-    if (b.col_stride == 1)
-        for (int p = 0; p < b.rows; p++)
-            for (int j = 0; j < width; j++) to[p * width + j] = j < filled ? from[p * b.row_stride + j] : 0;
-    else
-        for (int j = 0; j < width; j++)
-            for (int p = 0; p < b.rows; p++)
-                to[p * width + j] = j < filled ? from[p * b.row_stride + j * b.col_stride] : 0;
+static inline void pack_b_rows(real *packed, Matrix b, int width, int first, int last) {
+    for (int p = first; p < last; p++) {
+        const real *from = b.data + p * b.row_stride;
+        real *to = packed + (size_t)p * (size_t)width;
+        for (int j = 0; j < b.cols; j += width, from += width * b.col_stride, to += (size_t)b.rows * (size_t)width)
+            if (b.col_stride == 1 && j + width <= b.cols)
+                for (int i = 0; i < width; i += LANES) *(Loaded *)(to + i) = *(const Loaded *)(from + i);
+            else
+                for (int i = 0; i < width; i++) to[i] = j + i < b.cols ? from[i * b.col_stride] : 0;
+    }
 }
 
 /* Buffers for packed operands, one pair a calling thread, grown as needed. */
@@ -285,11 +286,11 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
         const ptrdiff_t a_step = pack_a ? k : a.row_stride, b_step = pack_b ? width : b.row_stride;
         if (pack_a) {
 #pragma omp for
-            for (int i = 0; i < m; i += 16) pack_rows(packed_a, block_a, i, min_int(16, m - i));
+            for (int i = 0; i < m; i += 16) pack_a_rows(packed_a, block_a, i, min_int(m, i + 16));
         }
         if (pack_b) {
 #pragma omp for
-            for (int j = 0; j < panels; j++) pack_panel(packed_b + (size_t)j * (size_t)(width * k), block_b, j * width, width);
+            for (int p = 0; p < k; p += 16) pack_b_rows(packed_b, block_b, width, p, min_int(k, p + 16));
         }
 #pragma omp for collapse(2) schedule(dynamic)
         for (int block = 0; block < row_blocks; block++)
