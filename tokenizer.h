@@ -63,8 +63,7 @@ static inline int vocab_marker(const Vocab *vocab, const char *marker, const cha
 }
 
 /* Fills in the pieces: line n of the file, counted from 0, is the piece with id n. Of equal lines the last one wins. */
-static inline void vocab_read(Vocab *vocab, const char *path) {
-    Text file = read_file(path);
+static inline void vocab_read(Vocab *vocab, Text file, const char *path) {
     size_t lines = 1;
     for (size_t i = 0; i < file.size; i++) lines += file.data[i] == '\n';
     if (lines > INT32_MAX / 4) die("%s: too many lines", path);
@@ -104,7 +103,7 @@ static inline bool vocab_is_cased(const Vocab *vocab, const char *path) {
 static inline Vocab vocab_load(const char *folder) {
     const char *path = format("%s/vocab.txt", folder);
     Vocab vocab = {0};
-    vocab_read(&vocab, path);
+    vocab_read(&vocab, read_file(path), path);
     vocab.pad = vocab_find(&vocab, text_of("[PAD]"));
     vocab.unk = vocab_marker(&vocab, "[UNK]", path);
     vocab.cls = vocab_marker(&vocab, "[CLS]", path);
