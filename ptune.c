@@ -8,6 +8,7 @@
  *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away
  *   7  commands
  */
+#include <ctype.h>
 #include <math.h>
 #include <signal.h>
 #include <time.h>
@@ -363,6 +364,12 @@ static void forbid(Tensor logits, const bool *allowed) {
             if (!allowed[w]) row(logits, i)[w] = -INFINITY;
 }
 
+static double batch_loss(const Bert *bert, Tensor prompt, const Rows *r, const bool *loss_words) {
+    const Tensor e = embed_forward(bert->word, prompt, r->id, r->batch.tokens);
+    const Tensor logits = bert_forward(bert, e, &r->batch).head.logits;
+    forbid(logits, loss_words);
+    return cross_entropy_forward(logits, r->target);
+}
 /* Loss of the rows and all gradients: those of the prompt (if it has one) and of BERT's weights (if they have). */
 static double loss_and_gradient(const Bert *bert, Tensor prompt, const Rows *r, const bool *loss_words) {
     Tensor e = embed_forward(bert->word, prompt, r->id, r->batch.tokens);
@@ -431,13 +438,24 @@ static double p_at_1(Score score) { return 100.0 * score.hits / score.rows; }
 
 /* ==== 5. The training loop ========================================================================================= */
 
+static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
+
 typedef struct {
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
     const char *optimizer, *recipe, *text;
     double init_scale, lr, lr_lm, decay, clip, warmup;
-    int epochs, batch, patience, seed, seeds, max_length;
-    bool tune_lm, resume;
+    int epochs, batch, patience, seed, seeds, max_length, size;
+    bool tune_lm, resume, quiet;
 } Options;
+
+/* Found on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), and for the demo's tiny relations ('d'). */
+static Options default_options(char command) {
+    Options o = {.encoder = "lstm", .optimizer = "adam", .init_scale = -1, .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4, .warmup = 0.1,
+                 .epochs = 5, .batch = 8, .patience = 20, .seed = 34, .seeds = 1, .size = 2400};
+    if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
+    if (command == 'd') o.quiet = true, o.epochs = 20, o.lr = 3e-3, o.lr_lm = 5e-4;
+    return o;
+}
 
 static volatile sig_atomic_t interrupted;
 static void on_interrupt(int signal_number) { (void)signal_number; interrupted = 1; }
@@ -497,7 +515,7 @@ static void train_epoch(const Options *o, Run *run, const Dataset *train, const 
         *loss += batch_loss * r.batch.sequences / count;
         *tokens += r.batch.tokens;
         release(before);
-        if (isatty(2)) progress_bar(o, run->epoch, first / o->batch + 1, steps, start, batch_loss);
+        if (!o->quiet && isatty(2)) progress_bar(o, run->epoch, first / o->batch + 1, steps, start, batch_loss);
     }
 }
 
@@ -542,13 +560,16 @@ static void copy_file(const char *from, const char *to) {
     output_close(out);
     unmap_file(file);
 }
+static void tokenizer_config_write(const char *folder, bool cased) {
+    Output out = output_open(format("%s/tokenizer_config.json", folder));
+    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n", cased ? "false" : "true");
+    output_close(out);
+}
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
     make_folder(folder);
     bert_save(&model->bert, folder);
     copy_file(format("%s/vocab.txt", model->folder), format("%s/vocab.txt", folder));
-    Output out = output_open(format("%s/tokenizer_config.json", folder));
-    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n", model->vocab.cased ? "false" : "true");
-    output_close(out);
+    tokenizer_config_write(folder, model->vocab.cased);
 }
 
 static void keep_best(const Options *o, Run *run, Tensor prompt) {
@@ -656,8 +677,7 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
             keep_best(o, run, prompt);
         }
         idle = run->epoch - run->best_epoch;
-        printf("epoch %d: loss %.4f, dev P@1 %.2f%s, %.0f tokens/s\n", run->epoch, loss, p_at_1(score), better ? " *" : "", rate);
-        fflush(stdout);
+        if (!o->quiet) printf("epoch %d: loss %.4f, dev P@1 %.2f%s, %.0f tokens/s\n", run->epoch, loss, p_at_1(score), better ? " *" : "", rate), fflush(stdout);
         if (log) fprintf(log, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, loss, p_at_1(score), seconds() - start), fflush(log);
         if (o->out) checkpoint_write(o, run);
         release(before);
@@ -672,7 +692,8 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
 }
 
 /* One seed: everything from its start to its test score. */
-static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3], const Answers *answers, FILE *log) {
+static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3], const Answers *answers, FILE *log,
+                      Tensor *prompt, size_t *trained) {
     static PromptEncoder encoder;
     static const char *const kinds[] = {"lstm", "mlp", "embedding"};
     Mark before = mark();
@@ -698,9 +719,468 @@ static Score run_seed(const Options *o, Model *model, const Template *t, const D
         }
     }
     if (o->resume) checkpoint_read(o, &run);
+    *trained = parameters_size(run.trained);
     const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log);
+    if (prompt && run.encoder) memcpy(prompt->data, run.prompt.data, size_of(run.prompt) * sizeof(real));
     release(before);
     return score;
+}
+
+/* The words whose embeddings have the largest cosine with each row of the prompt. */
+static double row_norm(const real *x, int cols) {
+    double squares = 0;
+    for (int j = 0; j < cols; j++) squares += (double)x[j] * (double)x[j];
+    return sqrt(squares);
+}
+static void print_nearest(const Model *model, Tensor prompt) {
+    const Tensor word = model->bert.word;
+    Tensor cosine = tensor_zeros(prompt.rows, word.rows);
+    matmul(values(cosine), values(prompt), transposed(values(word)));
+    for (int w = 0; w < word.rows; w++) {
+        const double norm = row_norm(row(word, w), word.cols);
+        for (int i = 0; i < prompt.rows; i++) row(cosine, i)[w] /= (real)norm;
+    }
+    for (int i = 0; i < prompt.rows; i++) {
+        printf("[P]%d", i + 1);
+        for (int k = 0; k < 5; k++) {
+            int best = 0;
+            for (int w = 0; w < model->vocab.size; w++)
+                if (row(cosine, i)[w] > row(cosine, i)[best]) best = w;
+            const Text piece = model->vocab.piece[best];
+            printf("  %.*s %.2f", (int)piece.size, piece.data, (double)row(cosine, i)[best] / row_norm(row(prompt, i), prompt.cols));
+            row(cosine, i)[best] = -INFINITY;
+        }
+        printf("\n");
+    }
+}
+
+/* ==== Discrete prompt search: AutoPrompt (Shin et al. 2020), one of the paper's baselines =========================== */
+
+/* A word may stand in a template if it tokenises back to itself, is no marker and no answer of the training rows. */
+static bool *search_words(const Model *model, const Dataset *train) {
+    const Vocab *vocab = &model->vocab;
+    bool *usable = allocate_zeroed(sizeof(bool[model->bert.vocab]));
+    for (int w = 0; w < vocab->size; w++) {
+        const Text piece = vocab->piece[w];
+        usable[w] = piece.size && !(piece.size > 1 && piece.data[0] == '[') && !memchr(piece.data, '{', piece.size) && single_token(vocab, piece) == w;
+    }
+    for (int i = 0; i < train->count; i++) usable[train->at[i].answer] = false;
+    return usable;
+}
+static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Rows *rows, const bool *loss_words) {
+    Mark before = mark();
+    Tensor changed = tensor(prompt.rows, prompt.cols);
+    memcpy(changed.data, prompt.data, size_of(prompt) * sizeof(real));
+    memcpy(row(changed, slot), row(model->bert.word, word), sizeof(real[prompt.cols]));
+    const double loss = batch_loss(&model->bert, changed, rows, loss_words);
+    release(before);
+    return loss;
+}
+/* Lists of texts that grow. */
+typedef struct { Text *at; int count, capacity; } Texts;
+static void texts_push(Texts *list, Text text) {
+    if (list->count == list->capacity) {
+        Text *longer = allocate(sizeof(Text) * (size_t)(list->capacity = list->capacity ? 2 * list->capacity : 256));
+        if (list->count) memcpy(longer, list->at, sizeof(Text) * (size_t)list->count);
+        list->at = longer;
+    }
+    list->at[list->count++] = text;
+}
+/* The template with its [P] replaced by words. Each slot in turn: by the gradient of the loss at the slot's embedding, a
+ * swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried; the
+ * best one is kept if the true loss falls, on these rows and on other ones too. */
+enum { SEARCH_CANDIDATES = 12, SEARCH_ROWS = 32, SEARCH_SWEEPS = 4 };
+static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train, const Answers *answers) {
+    const Tensor table = model->bert.word;
+    const bool *loss_words = answers->labels ? answers->allowed : NULL, *usable = search_words(model, train);
+    const int start_word = single_token(&model->vocab, text_of("the")) >= 0 ? single_token(&model->vocab, text_of("the")) : model->vocab.unk;
+    int *order = allocate(sizeof(int[train->count])), *word = allocate(sizeof(int[t->pseudo])), rows_each = min_int(SEARCH_ROWS, train->count / 2);
+    Tensor prompt = tensor(t->pseudo, table.cols), gain = tensor(1, table.rows);
+    Random random = {(uint64_t)o->seed};
+    if (train->count < 2) die("%s: too few rows to search on", train->path);
+    needs_grad(&prompt);
+    for (int i = 0; i < train->count; i++) order[i] = i;
+    for (int k = 0; k < t->pseudo; k++) memcpy(row(prompt, k), row(table, word[k] = start_word), sizeof(real[table.cols]));
+    for (int turn = 0; turn < SEARCH_SWEEPS * t->pseudo; turn++) {
+        Mark before = mark();
+        const int slot = turn % t->pseudo;
+        shuffle(order, train->count, &random);
+        const Rows rows = rows_of(train->at, order, rows_each), other = rows_of(train->at, order + rows_each, rows_each);
+        memset(prompt.grad, 0, size_of(prompt) * sizeof(real));
+        double best_loss = loss_and_gradient(&model->bert, prompt, &rows, loss_words);
+        fill_constant(gain, 0);
+        const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
+        matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de for all words: the smallest promise most */
+        int best = word[slot];
+        for (int c = 0; c < SEARCH_CANDIDATES; c++) {
+            int next = -1;
+            for (int w = 0; w < model->vocab.size; w++)
+                if (usable[w] && w != word[slot] && isfinite(gain.data[w]) && (next < 0 || gain.data[w] < gain.data[next])) next = w;
+            if (next < 0) break;
+            gain.data[next] = INFINITY;
+            const double loss = loss_with_word(model, prompt, slot, next, &rows, loss_words);
+            if (loss < best_loss) best_loss = loss, best = next;
+        }
+        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other, loss_words) < loss_with_word(model, prompt, slot, word[slot], &other, loss_words)) {
+            word[slot] = best;
+            memcpy(row(prompt, slot), row(table, best), sizeof(real[table.cols]));
+        }
+        release(before);
+    }
+    Texts parts = {0};
+    size_t size = 1;
+    for (int i = 0, k = 0; i < t->parts; i++) {
+        const Part *p = &t->part[i];
+        static const char *const names[] = {NULL, NULL, NULL, "[MASK]", "[SEP]"};
+        Text text = p->kind == PSEUDO ? model->vocab.piece[word[k++]] : p->kind >= MASK ? text_of(names[p->kind]) : p->text;
+        if (p->kind == FIELD) text = text_of(text.size ? format("{%.*s}", (int)text.size, text.data) : "[X]");
+        texts_push(&parts, text);
+        size += text.size + 1;
+    }
+    char *form = allocate(size), *at = form;
+    for (int i = 0; i < parts.count; i++) at += sprintf(at, i && at[-1] != ' ' && parts.at[i].data[0] != ' ' ? " %.*s" : "%.*s", (int)parts.at[i].size, parts.at[i].data);
+    return form;
+}
+
+/* ==== 7. The small world: a vocabulary and a BERT from facts and wordings ========================================== */
+
+/* data/relations.jsonl names the relations; each has a folder with its facts ({train,dev,test}.jsonl) and the wordings
+ * that the LM reads them in (pretrain.txt: a template a line, with [X] and [Y]). */
+typedef struct { const char *name, *folder; Text template; } Relation;
+typedef struct { Relation at[64]; int count; } World;
+
+static World world_read(const char *data) {
+    const char *path = format("%s/relations.jsonl", data);
+    World world = {.count = 0};
+    Text rest = read_file(path), name, template;
+    int line = 0;
+    for (Text json; next_line(&rest, &json);) {
+        json_check(json, path, ++line);
+        if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) || !json_is_string(name) || !json_is_string(template))
+            die("%s:%d: no relation or template", path, line);
+        if (world.count == 64) die("%s:%d: more than 64 relations", path, line);
+        const char *word = text_string(json_string(name));
+        world.at[world.count++] = (Relation){word, format("%s/%s", data, word), json_string(template)};
+    }
+    return world;
+}
+
+static Texts read_lines(const char *path) { /* the lines that are not empty */
+    Texts lines = {0};
+    Text rest = read_file(path);
+    if (!utf8_valid(rest)) die("%s: not valid UTF-8", path);
+    for (Text line; next_line(&rest, &line);)
+        if (line.size) texts_push(&lines, line);
+    return lines;
+}
+/* A wording with subject and object in the places of [X] and [Y]. */
+static Text sentence(Text wording, Text subject, Text object) {
+    char *out = allocate(wording.size + subject.size + object.size);
+    size_t size = 0;
+    for (size_t i = 0; i < wording.size;) {
+        const Text rest = {wording.data + i, wording.size - i};
+        const Text *put = text_starts(rest, "[X]") ? &subject : text_starts(rest, "[Y]") ? &object : NULL;
+        if (put) memcpy(out + size, put->data, put->size);
+        else out[size] = rest.data[0];
+        size += put ? put->size : 1;
+        i += put ? 3 : 1;
+    }
+    return (Text){out, size};
+}
+/* Every fact of every split in every wording; objects, if asked for, one an entry. */
+static Texts world_sentences(const World *world, Texts *objects) {
+    static const char *const splits[] = {"train", "dev", "test"};
+    Texts sentences = {0};
+    for (int r = 0; r < world->count; r++) {
+        const Texts wordings = read_lines(format("%s/pretrain.txt", world->at[r].folder));
+        for (int s = 0; s < 3; s++) {
+            const char *path = format("%s/%s.jsonl", world->at[r].folder, splits[s]);
+            const Texts rows = read_lines(path);
+            for (int i = 0; i < rows.count; i++) {
+                json_check(rows.at[i], path, i + 1);
+                const Text subject = row_field(rows.at[i], text_of(""), path, i + 1), object = row_field(rows.at[i], text_of("obj_label"), path, i + 1);
+                if (objects) texts_push(objects, object);
+                for (int w = 0; w < wordings.count; w++) texts_push(&sentences, sentence(wordings.at[w], subject, object));
+            }
+        }
+    }
+    return sentences;
+}
+
+
+/* ---- A WordPiece vocabulary: the markers, every object, every character, then the most frequent pairs joined ------- */
+typedef struct { int *piece, pieces, count; } CountedWord; /* a word as it is cut now, and how often it stands in the text */
+
+static int vocab_add(Vocab *vocab, Text piece) {
+    int *bucket = vocab_bucket(vocab, piece);
+    if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
+    return *bucket - 1;
+}
+static int compare_texts(const void *a, const void *b) {
+    const Text *x = a, *y = b;
+    const int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+static bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
+static Texts words_of(const Texts *sentences) { /* in alphabetical order, each as often as it stands there */
+    Texts words = {0};
+    for (int s = 0; s < sentences->count; s++) {
+        const Text t = sentences->at[s];
+        for (size_t i = 0, from; i < t.size; i = i > from ? i : i + 1) {
+            for (from = i; i < t.size && is_word_byte(t.data[i]);) i++;
+            if (i > from) texts_push(&words, (Text){t.data + from, i - from});
+            else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
+        }
+    }
+    qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
+    return words;
+}
+/* Replaces left, right by joined wherever they follow each other in the word. */
+static void join_pair(CountedWord *word, int left, int right, int joined) {
+    int kept = 0;
+    for (int i = 0; i < word->pieces; i++, kept++) {
+        const bool pair = i + 1 < word->pieces && word->piece[i] == left && word->piece[i + 1] == right;
+        word->piece[kept] = pair ? joined : word->piece[i];
+        i += pair;
+    }
+    word->pieces = kept;
+}
+static Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
+    static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+    const Texts all = words_of(sentences);
+    Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .piece = allocate(sizeof(Text) << 18), .cased = true};
+    for (int i = 0; i < 5; i++) vocab_add(&vocab, text_of(markers[i]));
+    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
+    CountedWord *words = allocate(sizeof(CountedWord) * (size_t)all.count);
+    int count = 0;
+    for (int i = 0, next; i < all.count; i = next) {
+        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
+        CountedWord *word = &words[count++];
+        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
+        uint32_t code;
+        for (size_t at = 0, length; at < all.at[i].size; at += length) {
+            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
+            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
+            word->piece[word->pieces++] = vocab_add(&vocab, text_of(form));
+        }
+        if (vocab.size > size) die("--size %d is too small: markers, objects and characters alone are more", size);
+    }
+    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size); /* how often left is followed by right */
+    while (vocab.size < size) {
+        int left = 0, right = 0, most = 1;
+        memset(pairs, 0, sizeof(int) * (size_t)size * (size_t)size);
+        for (int w = 0; w < count; w++)
+            for (int i = 0; i + 1 < words[w].pieces; i++) {
+                int *pair = &pairs[(size_t)words[w].piece[i] * (size_t)size + (size_t)words[w].piece[i + 1]];
+                *pair += words[w].count;
+                if (*pair > most) most = *pair, left = words[w].piece[i], right = words[w].piece[i + 1];
+            }
+        if (most < 2) break;
+        const Text a = vocab.piece[left], b = vocab.piece[right];
+        const int joined = vocab_add(&vocab, text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
+        for (int w = 0; w < count; w++) join_pair(&words[w], left, right, joined);
+    }
+    return vocab;
+}
+
+/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ------------------------------------------- */
+
+/* N(0, 0.02^2), biases 0, layernorms 1. */
+static void bert_random(Bert *bert, Random *random) {
+    for (int i = 0; i < bert->weights.count; i++) {
+        const Parameter *p = &bert->weights.at[i];
+        *p->tensor = tensor(p->tensor->rows, p->tensor->cols);
+        if (strstr(p->name, "LayerNorm.weight")) fill_constant(*p->tensor, 1);
+        else if (strstr(p->name, "bias")) fill_constant(*p->tensor, 0);
+        else fill_normal(*p->tensor, 0.02, random);
+    }
+}
+/* Of the words of each sentence 15 % are to be told, at least one: 80 % of them are replaced by [MASK], 10 % by a random
+ * word, 10 % are left. */
+static Rows mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {
+    Rows r = rows_of(sentences, order, count);
+    Batch *batch = &r.batch;
+    batch->reads = 0;
+    batch->read = allocate(sizeof(int[batch->tokens]));
+    r.target = allocate(sizeof(int[batch->tokens]));
+    for (int s = 0; s < count; s++) {
+        const int first = batch->start[s] + 1, last = batch->start[s + 1] - 1; /* without [CLS] and [SEP] */
+        const int surely = first + (int)(random_bits(random) % (uint64_t)(last - first));
+        batch->read_start[s] = batch->reads;
+        for (int i = first; i < last; i++) {
+            if (uniform(random) >= 0.15 && i != surely) continue;
+            r.target[batch->reads] = r.id[i];
+            batch->read[batch->reads++] = i;
+            const double change = uniform(random);
+            if (change < 0.8) r.id[i] = vocab->mask;
+            else if (change < 0.9) r.id[i] = 5 + (int)(random_bits(random) % (uint64_t)(vocab->size - 5));
+        }
+    }
+    batch->read_start[count] = batch->reads;
+    return r;
+}
+static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Options *o) {
+    const int steps = (count / o->batch) * o->epochs;
+    const double start = seconds();
+    int *order = allocate(sizeof(int[count])), step = 0, seen = 0;
+    double loss = 0;
+    Random random = {(uint64_t)o->seed + 1};
+    for (int i = 0; i < count; i++) order[i] = i;
+    parameters_train(bert->weights);
+    for (int epoch = 1; epoch <= o->epochs; epoch++) {
+        shuffle(order, count, &random);
+        for (int first = 0; first + o->batch <= count; first += o->batch) {
+            Mark before = mark();
+            const Rows r = mask_words(sentences, order + first, o->batch, vocab, &random);
+            const double share = ++step < o->warmup * steps ? step / (o->warmup * steps) : (steps - step + 1.0) / (steps * (1 - o->warmup) + 1);
+            loss += loss_and_gradient(bert, (Tensor){0}, &r, NULL);
+            seen++;
+            if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller --lr may help", step);
+            const double norm = gradient_norm(bert->weights);
+            adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step, norm > o->clip ? o->clip / norm : 1);
+            release(before);
+            if (step % 500 == 0) {
+                printf("step %d of %d, loss %.4f, %.0f s\n", step, steps, loss / seen, seconds() - start);
+                fflush(stdout);
+                loss = seen = 0;
+            }
+        }
+    }
+}
+
+/* ==== The demo: the paper's comparison on the small world ============================================================ */
+
+enum { MAJORITY, MANUAL_WORST, MANUAL_LAMA, MANUAL_BEST, SEARCH, FINE_TUNING, MANUAL_FINE_TUNING, P_LSTM, P_MLP, P_EMBEDDING, METHODS };
+static const struct { const char *name, *head; } methods[METHODS] = {
+    {"the most frequent answer of train", "major."}, {"manual prompt, the worst of all", "worst"}, {"manual prompt, LAMA's", "LAMA"},
+    {"manual prompt, the best on dev", "best"}, {"discrete search from [P]", "search"}, {"fine-tuning, [X] [MASK]", "FT"},
+    {"fine-tuning, best manual prompt", "MP+FT"}, {"P-tuning, LSTM encoder", "P-LSTM"}, {"P-tuning, MLP encoder", "P-MLP"},
+    {"P-tuning, plain embeddings", "P-emb"}};
+typedef struct { size_t trained, kept; double seconds; int hits[64], rows[64]; } Column;
+
+static Score majority_score(const Dataset *train, const Dataset *test, int words) {
+    Score score = {.rows = test->count};
+    int *times = allocate_zeroed(sizeof(int[words])), best = train->at[0].answer;
+    for (int i = 0; i < train->count; i++)
+        if (++times[train->at[i].answer] > times[best]) best = train->at[i].answer;
+    for (int i = 0; i < test->count; i++) score.hits += test->at[i].answer == best;
+    return score;
+}
+static void read_splits(const Model *model, const Relation *relation, const char *form, Dataset data[3]) {
+    static const char *const splits[] = {"train", "dev", "test"};
+    const Template t = template_parse(form);
+    const Answers all = {0};
+    for (int i = 0; i < 3; i++) data[i] = dataset_read(model, format("%s/%s.jsonl", relation->folder, splits[i]), &t, &all, model->bert.positions);
+}
+/* One method on one relation; *best_manual is found by the manual prompts and used by MP+FT. */
+static void demo_run(int method, Model *model, const Relation *relation, const Options *defaults, const char **best_manual, Column *column, int r) {
+    const double start = seconds();
+    Options o = *defaults;
+    const Answers all = {0};
+    Dataset data[3];
+    Score score = {0};
+    o.template = method == FINE_TUNING ? "[X] [MASK]" : method == MANUAL_FINE_TUNING ? *best_manual : DEFAULT_TEMPLATE;
+    if (method == SEARCH) o.template = "[X] [P][P][P] [MASK] .";
+    if (method == MAJORITY) {
+        read_splits(model, relation, text_string(relation->template), data);
+        score = majority_score(&data[0], &data[2], model->bert.vocab);
+    } else if (method <= MANUAL_BEST) {
+        Texts prompts = read_lines(format("%s/prompts.txt", relation->folder));
+        if (method == MANUAL_LAMA) prompts.count = 0;
+        texts_push(&prompts, relation->template);
+        double best = method == MANUAL_WORST ? 101 : -1;
+        for (int p = 0; p < prompts.count; p++) {
+            const char *form = text_string(prompts.at[p]);
+            read_splits(model, relation, form, data);
+            const Score test = evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL);
+            const double value = p_at_1(method == MANUAL_BEST ? evaluate(&model->bert, (Tensor){0}, &data[1], NULL, NULL) : test);
+            if (method == MANUAL_WORST ? value < best : value > best) best = value, score = test, *best_manual = form;
+        }
+    } else {
+        read_splits(model, relation, o.template, data);
+        const Template t = template_parse(o.template);
+        if (method == SEARCH) {
+            const char *form = search(&o, model, &t, &data[0], &all);
+            read_splits(model, relation, form, data);
+            score = evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL);
+            column->kept = (size_t)t.pseudo;
+        } else {
+            static const char *const encoders[] = {"lstm", "mlp", "embedding"};
+            o.tune_lm = method <= MANUAL_FINE_TUNING;
+            o.encoder = o.tune_lm ? "lstm" : encoders[method - P_LSTM];
+            score = run_seed(&o, model, &t, data, &all, NULL, NULL, &column->trained);
+            column->kept = o.tune_lm ? column->trained : (size_t)t.pseudo * (size_t)model->bert.hidden;
+            if (o.tune_lm) { /* the next one starts from the published weights again */
+                bert_close(&model->bert);
+                bert_load(&model->bert, model->folder);
+            }
+        }
+    }
+    column->hits[r] = score.hits, column->rows[r] = score.rows;
+    column->seconds += seconds() - start;
+}
+/* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
+static void demo_instability(Model *model, const Relation *relation, const Options *o) {
+    Texts prompts = read_lines(format("%s/prompts.txt", relation->folder));
+    Dataset data[3];
+    const Answers all = {0};
+    size_t trained;
+    texts_push(&prompts, relation->template);
+    printf("\n%s: the same question in other words\n", relation->name);
+    for (int p = 0; p < prompts.count; p++) {
+        const char *form = text_string(prompts.at[p]);
+        read_splits(model, relation, form, data);
+        printf("%8.1f  %s\n", p_at_1(evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL)), form);
+    }
+    const Template t = template_parse(DEFAULT_TEMPLATE);
+    Tensor prompt = tensor(t.pseudo, model->bert.hidden);
+    read_splits(model, relation, DEFAULT_TEMPLATE, data);
+    Options tuned = *o;
+    tuned.template = DEFAULT_TEMPLATE;
+    printf("%8.1f  %s\n\nThe words nearest to what was learned there (cosine):\n", p_at_1(run_seed(&tuned, model, &t, data, &all, NULL, &prompt, &trained)), DEFAULT_TEMPLATE);
+    print_nearest(model, prompt);
+}
+static void command_demo(const char *data) {
+    static Model model;
+    static Column column[METHODS];
+    Options o = default_options('d');
+    const double start = seconds();
+    const World world = world_read(data);
+    model_load(&model, format("%s/bert", data));
+    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that no method\n"
+           "was trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n%-16s", parameters_size(model.bert.weights), world.count, o.seed, "");
+    for (int m = 0; m < METHODS; m++) printf("%8s", methods[m].head);
+    printf("\n");
+    for (int r = 0; r < world.count; r++) {
+        const char *best_manual = NULL;
+        printf("%-16s", world.at[r].name);
+        for (int m = 0; m < METHODS; m++) {
+            Mark before = mark();
+            const char *found = best_manual;
+            demo_run(m, &model, &world.at[r], &o, &found, &column[m], r);
+            printf("%8.1f", 100.0 * column[m].hits[r] / column[m].rows[r]);
+            fflush(stdout);
+            if (m == MANUAL_BEST) best_manual = found; /* stays above the mark: kept until the relation is done */
+            else release(before);
+        }
+        printf("\n");
+    }
+    printf("%-16s", "pooled");
+    for (int m = 0; m < METHODS; m++) {
+        int hits = 0, rows = 0;
+        for (int r = 0; r < world.count; r++) hits += column[m].hits[r], rows += column[m].rows[r];
+        printf("%8.1f", 100.0 * hits / rows);
+    }
+    printf("\n%-16s", "seconds");
+    for (int m = 0; m < METHODS; m++) printf("%8.1f", column[m].seconds);
+    printf("\n%-16s", "trained numbers");
+    for (int m = 0; m < METHODS; m++) printf("%8zu", column[m].trained);
+    printf("\n%-16s", "kept numbers");
+    for (int m = 0; m < METHODS; m++) printf("%8zu", column[m].kept);
+    printf("\n\n");
+    for (int m = 0; m < METHODS; m++) printf("%8s  %s\n", methods[m].head, methods[m].name);
+    demo_instability(&model, &world.at[0], &o);
+    printf("\n%.0f seconds in all\n", seconds() - start);
 }
 
 /* ==== 7. Commands ================================================================================================== */
@@ -720,38 +1200,38 @@ _Noreturn static void usage(const char *wrong, const char *what) {
 /* Which commands know an option: f fill, k tokenize, t train, e eval, w words. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
 static const struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } option_table[] = {
-    {"--model", STRING, offsetof(Options, model), "fktew", 0},
-    {"--data", STRING, offsetof(Options, data), "te", 0},
-    {"--train", STRING, offsetof(Options, train), "t", 0},
+    {"--model", STRING, offsetof(Options, model), "fktewvps", 0},
+    {"--data", STRING, offsetof(Options, data), "tevps", 0},
+    {"--train", STRING, offsetof(Options, train), "ts", 0},
     {"--dev", STRING, offsetof(Options, dev), "t", 0},
     {"--test", STRING, offsetof(Options, test), "t", 0},
-    {"--template", STRING, offsetof(Options, template), "te", 0},
+    {"--template", STRING, offsetof(Options, template), "tes", 0},
     {"--prompt", STRING, offsetof(Options, prompt), "few", 0},
     {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
-    {"--vocab", STRING, offsetof(Options, vocab), "te", 0},
-    {"--labels", STRING, offsetof(Options, labels), "te", 0},
+    {"--vocab", STRING, offsetof(Options, vocab), "tes", 0},
+    {"--labels", STRING, offsetof(Options, labels), "tes", 0},
     {"--out", STRING, offsetof(Options, out), "t", 0},
     {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
     {"--optimizer", STRING, offsetof(Options, optimizer), "t", 0},
     {"--recipe", STRING, offsetof(Options, recipe), "t", 0},
     {"--init-scale", NUMBER, offsetof(Options, init_scale), "t", 0},
-    {"--lr", NUMBER, offsetof(Options, lr), "t", 0},
+    {"--lr", NUMBER, offsetof(Options, lr), "tp", 0},
     {"--lr-lm", NUMBER, offsetof(Options, lr_lm), "t", 0},
-    {"--weight-decay", NUMBER, offsetof(Options, decay), "t", 0},
-    {"--clip", NUMBER, offsetof(Options, clip), "t", 0},
-    {"--warmup", NUMBER, offsetof(Options, warmup), "t", 0},
-    {"--epochs", INTEGER, offsetof(Options, epochs), "t", 1},
-    {"--batch", INTEGER, offsetof(Options, batch), "t", 1},
+    {"--weight-decay", NUMBER, offsetof(Options, decay), "tp", 0},
+    {"--clip", NUMBER, offsetof(Options, clip), "tp", 0},
+    {"--warmup", NUMBER, offsetof(Options, warmup), "tp", 0},
+    {"--epochs", INTEGER, offsetof(Options, epochs), "tp", 1},
+    {"--batch", INTEGER, offsetof(Options, batch), "tp", 1},
     {"--patience", INTEGER, offsetof(Options, patience), "t", 1},
-    {"--seed", INTEGER, offsetof(Options, seed), "t", 0},
+    {"--seed", INTEGER, offsetof(Options, seed), "tps", 0},
     {"--seeds", INTEGER, offsetof(Options, seeds), "t", 1},
+    {"--size", INTEGER, offsetof(Options, size), "v", 100},
     {"--max-length", INTEGER, offsetof(Options, max_length), "te", 3},
     {"--tune-lm", SWITCH, offsetof(Options, tune_lm), "t", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
 };
 static Options options_read(char command, int count, char **words) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .init_scale = -1, .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4, .warmup = 0.1,
-                 .epochs = 5, .batch = 8, .patience = 20, .seed = 34, .seeds = 1};
+    Options o = default_options(command);
     for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
         if (!strcmp(words[i], "--recipe") && i + 1 < count) o.lr = 1e-5, o.epochs = 100, o.init_scale = 0, o.template = "(3,3,3)";
     const size_t known = sizeof option_table / sizeof *option_table;
@@ -869,7 +1349,7 @@ static void command_train(Options *o) {
     const char *files[] = {o->train, o->dev, o->test};
     check_choices(o);
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
-    if (!o->template) o->template = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
+    if (!o->template) o->template = DEFAULT_TEMPLATE;
     const Template t = template_parse(o->template);
     if (!t.pseudo && !o->tune_lm) usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
@@ -900,7 +1380,8 @@ static void command_train(Options *o) {
             bert_close(&model.bert);
             bert_load(&model.bert, o->model);
         }
-        const Score score = run_seed(&one, &model, &t, data, &answers, log);
+        size_t trained;
+        const Score score = run_seed(&one, &model, &t, data, &answers, log, NULL, &trained);
         if (log) fclose(log);
         if (out) {
             Output result = output_open(format("%s/result.tsv", one.out));
@@ -946,43 +1427,96 @@ static void command_eval(const Options *o) {
     print_score(score);
 }
 
-/* The words whose embeddings have the largest cosine with each row of the prompt. */
 static void command_words(const Options *o) {
     static Model model;
     const char *form;
     if (!o->prompt) usage("--prompt FILE is missing", NULL);
     model_load(&model, o->model);
     const Tensor prompt = prompt_read(o->prompt, &model, &form);
-    const Bert *bert = &model.bert;
     printf("%s\n", form);
-    Tensor cosine = tensor_zeros(prompt.rows, bert->vocab);
-    matmul(values(cosine), values(prompt), transposed(values(bert->word)));
-    for (int i = 0; i < prompt.rows; i++) {
-        printf("[P]%d", i + 1);
-        for (int w = 0; w < model.vocab.size; w++) {
-            double norm = 0;
-            for (int j = 0; j < bert->hidden; j++) norm += (double)row(bert->word, w)[j] * (double)row(bert->word, w)[j];
-            row(cosine, i)[w] /= (real)sqrt(norm);
-        }
-        double norm = 0;
-        for (int j = 0; j < bert->hidden; j++) norm += (double)row(prompt, i)[j] * (double)row(prompt, i)[j];
-        for (int k = 0; k < 5; k++) {
-            int best = 0;
-            for (int w = 0; w < model.vocab.size; w++)
-                if (row(cosine, i)[w] > row(cosine, i)[best]) best = w;
-            printf("\t%.*s %.2f", (int)model.vocab.piece[best].size, model.vocab.piece[best].data, (double)row(cosine, i)[best] / sqrt(norm));
-            row(cosine, i)[best] = -INFINITY;
-        }
-        printf("\n");
+    print_nearest(&model, prompt);
+}
+
+static void command_search(Options *o) {
+    static Model model;
+    check_choices(o);
+    if (!o->data && !o->train) usage("--data DIR is missing", NULL);
+    if (!o->template) o->template = DEFAULT_TEMPLATE;
+    const Template t = template_parse(o->template);
+    if (!t.pseudo) usage("nothing to search: no [P] in the template", NULL);
+    model_load(&model, o->model);
+    const Answers answers = answers_from(&model, o->vocab, o->labels);
+    const Dataset train_rows = dataset_read(&model, o->train ? o->train : format("%s/train.jsonl", o->data), &t, &answers, model.bert.positions);
+    printf("%s\n", search(o, &model, &t, &train_rows, &answers));
+}
+
+/* vocab.txt and tokenizer_config.json of a world. */
+static void command_vocab(const Options *o) {
+    if (!o->data) usage("--data DIR is missing", NULL);
+    const World world = world_read(o->data);
+    Texts objects = {0};
+    const Texts sentences = world_sentences(&world, &objects);
+    const Vocab vocab = vocab_learn(&sentences, &objects, o->size);
+    make_folder(o->model);
+    Output out = output_open(format("%s/vocab.txt", o->model));
+    for (int i = 0; i < vocab.size; i++) fprintf(out.stream, "%.*s\n", (int)vocab.piece[i].size, vocab.piece[i].data);
+    output_close(out);
+    tokenizer_config_write(o->model, true);
+    printf("%d sentences, %d entries\n", sentences.count, vocab.size);
+}
+
+/* A small BERT that has read every sentence of the world. */
+static void command_pretrain(Options *o) {
+    if (!o->data) usage("--data DIR is missing", NULL);
+    static Model model;
+    const World world = world_read(o->data);
+    const Texts sentences = world_sentences(&world, NULL);
+    model.folder = o->model;
+    model.vocab = vocab_load(o->model);
+    model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size, .positions = 64, .types = 2, .eps = (real)1e-12};
+    model.bert.layer = allocate_zeroed(sizeof(BertLayer[model.bert.layers]));
+    bert_list_weights(&model.bert);
+    Random random = {(uint64_t)o->seed};
+    bert_random(&model.bert, &random);
+    Example *examples = allocate(sizeof(Example) * (size_t)sentences.count);
+    for (int i = 0; i < sentences.count; i++) {
+        Ids ids = {0};
+        ids_push(&ids, model.vocab.cls);
+        tokenize(&model.vocab, sentences.at[i], &ids);
+        ids_push(&ids, model.vocab.sep);
+        if (ids.count < 3 || ids.count > model.bert.positions) die("'%.*s': %d tokens, at most %d fit", (int)sentences.at[i].size, sentences.at[i].data, ids.count, model.bert.positions);
+        examples[i] = (Example){.id = ids.id, .length = ids.count};
     }
+    printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
+    pretrain(&model.bert, &model.vocab, examples, sentences.count, o);
+    bert_save(&model.bert, o->model);
+    const Answers answers = {0};
+    int hits = 0, rows = 0;
+    for (int r = 0; r < world.count; r++) { /* does it know its world? test facts in the wordings it has read */
+        const Texts wordings = read_lines(format("%s/pretrain.txt", world.at[r].folder));
+        int hits_here = 0, rows_here = 0;
+        for (int w = 0; w < wordings.count; w++) {
+            const Template t = template_parse(text_string(wordings.at[w]));
+            const Dataset test = dataset_read(&model, format("%s/test.jsonl", world.at[r].folder), &t, &answers, model.bert.positions);
+            const Score score = evaluate(&model.bert, (Tensor){0}, &test, NULL, NULL);
+            hits_here += score.hits, rows_here += score.rows;
+        }
+        printf("%-16s %.1f\n", world.at[r].name, 100.0 * hits_here / rows_here);
+        hits += hits_here, rows += rows_here;
+    }
+    printf("test facts in pretraining wordings: P@1 %.2f (%d of %d)\n", 100.0 * hits / rows, hits, rows);
 }
 
 int main(int count, char **words) {
     static const struct { const char *name; char letter; } commands[] = {
-        {"fill", 'f'}, {"tokenize", 'k'}, {"train", 't'}, {"eval", 'e'}, {"words", 'w'}};
+        {"fill", 'f'}, {"tokenize", 'k'}, {"train", 't'}, {"eval", 'e'}, {"words", 'w'}, {"search", 's'}, {"vocab", 'v'}, {"pretrain", 'p'}};
     char command = 0;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 8; i++)
         if (count > 1 && !strcmp(words[1], commands[i].name)) command = commands[i].letter;
+    if (count < 2) {
+        command_demo("data");
+        return 0;
+    }
     if (!command) usage(count > 1 ? "unknown command " : NULL, count > 1 ? words[1] : NULL);
     Options o = options_read(command, count - 2, words + 2);
     switch (command) {
@@ -990,6 +1524,9 @@ int main(int count, char **words) {
     case 'k': command_tokenize(&o); break;
     case 't': command_train(&o); break;
     case 'e': command_eval(&o); break;
+    case 's': command_search(&o); break;
+    case 'v': command_vocab(&o); break;
+    case 'p': command_pretrain(&o); break;
     default: command_words(&o); break;
     }
     if (fflush(stdout) || ferror(stdout)) die("standard output: %s", strerror(errno));

@@ -466,11 +466,16 @@ static inline void relu_backward(Tensor x, Tensor y) {
     for (size_t i = 0; i < size_of(x); i++) x.grad[i] += x.data[i] > 0 ? y.grad[i] : 0;
 }
 
+static inline real largest_of(const real *x, int count) {
+    real largest = x[0];
+    for (int j = 1; j < count; j++) largest = x[j] > largest ? x[j] : largest;
+    return largest;
+}
+
 /* ---- softmax: p_j = exp(scale x_j) / sum_k exp(scale x_k), in place ------------------------------------------- */
 static inline void softmax_forward(real *x, int cols, real scale) {
-    real largest = x[0], sum = 0; /* shifting all x alike changes nothing, and keeps exp from overflowing */
-#pragma omp simd reduction(max : largest)
-    for (int j = 0; j < cols; j++) largest = x[j] > largest ? x[j] : largest;
+    const real largest = largest_of(x, cols); /* shifting all x alike changes nothing, and keeps exp from overflowing */
+    real sum = 0;
     for (int j = 0; j < cols; j++) x[j] = exp_fast(scale * (x[j] - largest));
 #pragma omp simd reduction(+ : sum)
     for (int j = 0; j < cols; j++) sum += x[j];
@@ -486,9 +491,8 @@ static inline void softmax_backward(const real *p, real *dp, int cols, real scal
 
 /* ---- cross-entropy: loss = mean over the rows of -log softmax(x)[target] -------------------------------------- */
 static inline double log_sum_exp(const real *x, int cols) {
-    real largest = x[0], sum = 0;
-#pragma omp simd reduction(max : largest)
-    for (int j = 0; j < cols; j++) largest = x[j] > largest ? x[j] : largest;
+    const real largest = largest_of(x, cols);
+    real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int j = 0; j < cols; j++) sum += exp_fast(x[j] - largest);
     return (double)largest + (double)log(sum);
