@@ -34,6 +34,11 @@ static void model_load(Model *model, const char *folder) {
         die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", folder, model->vocab.size, model->bert.vocab);
 }
 
+static void model_reload(Model *model) { /* the weights of the file again, after they were trained */
+    bert_close(&model->bert);
+    bert_load(&model->bert, model->folder);
+}
+
 /* A template is text with markers: [P] a pseudo-token, [MASK] (LAMA's [Y]) the answer, [SEP], [X] the subject and
  * {name} any field of the row. It is cut into parts once. */
 typedef enum { WORDS, FIELD, PSEUDO, MASK, SEPARATOR } PartKind;
@@ -1110,10 +1115,6 @@ static void demo_run(int method, Model *model, const Relation *relation, const O
             o.encoder = o.tune_lm ? "lstm" : encoders[method - P_LSTM];
             score = run_seed(&o, model, &t, data, &all, NULL, NULL, &column->trained);
             column->kept = o.tune_lm ? column->trained : (size_t)t.pseudo * (size_t)model->bert.hidden;
-            if (o.tune_lm) { /* the next one starts from the published weights again */
-                bert_close(&model->bert);
-                bert_load(&model->bert, model->folder);
-            }
         }
     }
     column->hits[r] = score.hits, column->rows[r] = score.rows;
@@ -1162,6 +1163,7 @@ static void command_demo(const char *data) {
             fflush(stdout);
             if (m == MANUAL_BEST) best_manual = found; /* stays above the mark: kept until the relation is done */
             else release(before);
+            if (m == FINE_TUNING || m == MANUAL_FINE_TUNING) model_reload(&model);
         }
         printf("\n");
     }
@@ -1376,10 +1378,6 @@ static void command_train(Options *o) {
         if (out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", out, one.seed));
         FILE *log = out ? fopen(format("%s/log.tsv", one.out), o->resume ? "a" : "w") : NULL;
         if (out && !log) die("%s/log.tsv: %s", one.out, strerror(errno));
-        if (k && o->tune_lm) { /* each seed starts from the published weights */
-            bert_close(&model.bert);
-            bert_load(&model.bert, o->model);
-        }
         size_t trained;
         const Score score = run_seed(&one, &model, &t, data, &answers, log, NULL, &trained);
         if (log) fclose(log);
@@ -1392,6 +1390,7 @@ static void command_train(Options *o) {
         print_score(score);
         sum += p_at_1(score), squares += p_at_1(score) * p_at_1(score);
         release(before);
+        if (o->tune_lm && k + 1 < o->seeds) model_reload(&model); /* each seed starts from the published weights */
     }
     const double n = o->seeds, mean = sum / n;
     if (n > 1) printf("mean P@1 %.2f, standard deviation %.2f, %d seeds\n", mean, sqrt(fmax(0, (squares - n * mean * mean) / (n - 1))), o->seeds);
