@@ -40,6 +40,48 @@ sanitize:
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
 
+# Each line of data/mutants.tsv is one mistake in a backward pass. The checks it names must fail, and no other check of
+# a layer that stands alone. Compiled without optimisation, because compiling is where the time goes.
+MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' data/mutants.tsv)
+define PLANT
+FNR == NR { text = $$4; replacement = $$5; next }
+{ whole = whole $$0 "\n" }
+END {
+    at = index(whole, text)
+    if (!at || text == "" || index(substr(whole, at + 1), text)) exit 1
+    printf "%s%s%s", substr(whole, 1, at - 1), replacement, substr(whole, at + length(text))
+}
+endef
+define JUDGE
+BEGIN {
+    alone = ",linear,residual,layernorm,gelu,relu,softmax,cross-entropy,rows,attention,embeddings,embed,"
+    alone = alone "lstm,lstm reverse,"
+}
+FNR == NR { count = split($$1, expected, ", "); mistake = $$1 ": " $$3; next }
+/^FAIL/ { sub(/^FAIL +/, ""); sub(/ +([0-9]+ elements|the gradient).*/, ""); failed[$$0] }
+END {
+    verdict = "killed"
+    for (i = 1; i <= count; i++) if (!(expected[i] in failed)) verdict = "SURVIVED"; else delete failed[expected[i]]
+    if (verdict == "killed") for (name in failed) if (index(alone, "," name ",")) verdict = "WRONG CHECK (" name ")"
+    print verdict "  " mistake
+}
+endef
+export PLANT JUDGE
+
+mutants:
+	@rm -rf build/mutants
+	@$(MAKE) --no-print-directory -j2 $(MUTANTS)
+	@cat $(MUTANTS) | awk '{ $$1 == "killed" ? killed++ : survived++ } \
+	    END { print killed + 0 " killed, " survived + 0 " survived"; exit survived > 0 || !killed }'
+build/mutants/%/verdict:
+	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D) && sed -n '$*p' data/mutants.tsv >$(@D)/mistake
+	@file=$$(cut -f 2 $(@D)/mistake); awk -F '\t' "$$PLANT" $(@D)/mistake $$file >$(@D)/$$file || \
+	    { echo "data/mutants.tsv:$*: its text is not exactly once in $$file"; exit 1; }
+	@$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -w -DDOUBLE $(@D)/test.c -o $(@D)/test -lm
+	@$(@D)/test gradcheck >$(@D)/output || true
+	@awk -F '\t' "$$JUDGE" $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
+	@rm $(@D)/test
+
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run test sanitize clean
+.PHONY: all run test mutants sanitize clean

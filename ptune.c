@@ -166,7 +166,9 @@ static int single_token(const Vocab *vocab, Text word) {
 }
 static Answers answers_from(const Model *model, const char *vocab_file, const char *labels) {
     Answers answers = {0};
-    if (vocab_file || labels) answers.allowed = allocate_zeroed((size_t)model->bert.vocab * sizeof(bool));
+    const bool all = !vocab_file && !labels;
+    if (!all || model->vocab.size < model->bert.vocab) answers.allowed = allocate_zeroed((size_t)model->bert.vocab * sizeof(bool));
+    for (int w = 0; all && answers.allowed && w < model->vocab.size; w++) answers.allowed[w] = true; /* no row without a word */
     if (vocab_file) {
         Text rest = read_file(vocab_file);
         int known = 0;
@@ -205,7 +207,7 @@ static int row_answer(const Model *model, const Answers *answers, Text json, con
     if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
     Text text = json_string(value);
     const int id = single_token(&model->vocab, text);
-    *word = text_string(text);
+    *word = text_line(text);
     return id >= 0 && answers->allowed && !answers->allowed[id] ? -1 : id;
 }
 /* All rows of a JSONL file under a template. Rows without an allowed answer are left out and counted. */
@@ -219,7 +221,7 @@ static Dataset dataset_read(const Model *model, const char *path, const Template
         line++;
         if (!json.size) continue;
         json_check(json, path, line);
-        if (json.data[0] != '{') die("%s:%d: not a JSON object", path, line);
+        if (*json_space(json.data, json.data + json.size) != '{') die("%s:%d: not a JSON object", path, line);
         Example *example = &data.at[data.count];
         Text field[MAX_PARTS];
         for (int i = 0; i < t->parts; i++)
@@ -231,7 +233,7 @@ static Dataset dataset_read(const Model *model, const char *path, const Template
         }
         Text subject;
         const bool named = json_member(json, "sub_label", &subject) || json_member(json, "sub", &subject);
-        example->subject = named && json_is_string(subject) ? text_string(json_string(subject)) : format("row %d", line);
+        example->subject = named && json_is_string(subject) ? text_line(json_string(subject)) : format("row %d", line);
         template_fill(t, &model->vocab, field, max_length, example, path, line);
         data.count++;
     }
@@ -430,6 +432,7 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
         forbid(logits, allowed);
         for (int i = 0; i < count; i++) {
             const Answer a = answer_of(row(logits, i), logits.cols, r.target[i]);
+            if (!isfinite(a.log_probability)) die("the logits are not finite"); /* else NaN would rank first */
             score.hits += a.rank == 1;
             score.hits_at_10 += a.rank <= 10;
             score.reciprocal_rank += 1.0 / a.rank;
@@ -453,12 +456,12 @@ typedef struct {
     bool tune_lm, resume, quiet;
 } Options;
 
-/* Found on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), and for the demo's tiny relations ('d'). */
+/* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
 static Options default_options(char command) {
     Options o = {.encoder = "lstm", .optimizer = "adam", .init_scale = -1, .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4, .warmup = 0.1,
                  .epochs = 5, .batch = 8, .patience = 20, .seed = 34, .seeds = 1, .size = 2400};
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
-    if (command == 'd') o.quiet = true, o.epochs = 20, o.lr = 3e-3, o.lr_lm = 5e-4;
+    if (command == 'd') o.quiet = true;
     return o;
 }
 
@@ -505,7 +508,7 @@ static void train_epoch(const Options *o, Run *run, const Dataset *train, const 
     Random random = {(uint64_t)o->seed << 32 | (uint64_t)run->epoch}; /* the order is a function of seed and epoch */
     shuffle(order, train->count, &random);
     const int count = o->recipe ? train->count - train->count % o->batch : train->count; /* published: the last short batch is dropped */
-    const int steps = (count + o->batch - 1) / o->batch;
+    const int steps = (count - 1) / o->batch + 1;
     *loss = 0, *tokens = 0;
     for (int first = 0; first < count && !interrupted; first += o->batch) {
         Mark before = mark();
@@ -743,7 +746,7 @@ static void print_nearest(const Model *model, Tensor prompt) {
     matmul(values(cosine), values(prompt), transposed(values(word)));
     for (int w = 0; w < word.rows; w++) {
         const double norm = row_norm(row(word, w), word.cols);
-        for (int i = 0; i < prompt.rows; i++) row(cosine, i)[w] /= (real)norm;
+        for (int i = 0; i < prompt.rows; i++) row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -1;
     }
     for (int i = 0; i < prompt.rows; i++) {
         printf("[P]%d", i + 1);
@@ -794,7 +797,7 @@ static void texts_push(Texts *list, Text text) {
 /* The template with its [P] replaced by words. Each slot in turn: by the gradient of the loss at the slot's embedding, a
  * swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried; the
  * best one is kept if the true loss falls, on these rows and on other ones too. */
-enum { SEARCH_CANDIDATES = 12, SEARCH_ROWS = 32, SEARCH_SWEEPS = 4 };
+enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 3 };
 static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train, const Answers *answers) {
     const Tensor table = model->bert.word;
     const bool *loss_words = answers->labels ? answers->allowed : NULL, *usable = search_words(model, train);
@@ -1025,27 +1028,27 @@ static Rows mask_words(const Example *sentences, const int *order, int count, co
     return r;
 }
 static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Options *o) {
-    const int steps = (count / o->batch) * o->epochs;
-    const double start = seconds();
+    const double steps = (double)(count / o->batch) * o->epochs, start = seconds();
     int *order = allocate(sizeof(int[count])), step = 0, seen = 0;
     double loss = 0;
     Random random = {(uint64_t)o->seed + 1};
     for (int i = 0; i < count; i++) order[i] = i;
+    if (count < o->batch) die("%d sentences do not fill one batch of %d", count, o->batch);
     parameters_train(bert->weights);
     for (int epoch = 1; epoch <= o->epochs; epoch++) {
         shuffle(order, count, &random);
         for (int first = 0; first + o->batch <= count; first += o->batch) {
             Mark before = mark();
             const Rows r = mask_words(sentences, order + first, o->batch, vocab, &random);
-            const double share = ++step < o->warmup * steps ? step / (o->warmup * steps) : (steps - step + 1.0) / (steps * (1 - o->warmup) + 1);
+            const double share = ++step < o->warmup * steps ? step / (o->warmup * steps) : (steps - step + 1) / (steps * (1 - o->warmup) + 1);
             loss += loss_and_gradient(bert, (Tensor){0}, &r, NULL);
             seen++;
             if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller --lr may help", step);
             const double norm = gradient_norm(bert->weights);
-            adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step, norm > o->clip ? o->clip / norm : 1);
+            adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step, o->clip > 0 && norm > o->clip ? o->clip / norm : 1);
             release(before);
             if (step % 500 == 0) {
-                printf("step %d of %d, loss %.4f, %.0f s\n", step, steps, loss / seen, seconds() - start);
+                printf("step %d of %.0f, loss %.4f, %.0f s\n", step, steps, loss / seen, seconds() - start);
                 fflush(stdout);
                 loss = seen = 0;
             }
@@ -1056,11 +1059,17 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
 /* ==== The demo: the paper's comparison on the small world ============================================================ */
 
 enum { MAJORITY, MANUAL_WORST, MANUAL_LAMA, MANUAL_BEST, SEARCH, FINE_TUNING, MANUAL_FINE_TUNING, P_LSTM, P_MLP, P_EMBEDDING, METHODS };
-static const struct { const char *name, *head; } methods[METHODS] = {
-    {"the most frequent answer of train", "major."}, {"manual prompt, the worst of all", "worst"}, {"manual prompt, LAMA's", "LAMA"},
-    {"manual prompt, the best on dev", "best"}, {"discrete search from [P]", "search"}, {"fine-tuning, [X] [MASK]", "FT"},
-    {"fine-tuning, best manual prompt", "MP+FT"}, {"P-tuning, LSTM encoder", "P-LSTM"}, {"P-tuning, MLP encoder", "P-MLP"},
-    {"P-tuning, plain embeddings", "P-emb"}};
+static const struct { const char *name, *head; double rate; int epochs; } methods[METHODS] = { /* rate and epochs: found on dev */
+    {"the most frequent answer of train", "major.", 0, 0},
+    {"manual prompts, the worst one", "worst", 0, 0},
+    {"manual prompts, LAMA's", "LAMA", 0, 0},
+    {"manual prompts, the best on dev", "best", 0, 0},
+    {"discrete search, [X] [P][P][P] [MASK] .", "search", 0, 0},
+    {"fine-tuning, [X] [MASK]", "FT", 5e-4, 20},
+    {"fine-tuning, the best manual prompt", "MP+FT", 5e-4, 20},
+    {"P-tuning, LSTM and MLP", "P-LSTM", 5e-3, 10},
+    {"P-tuning, MLP", "P-MLP", 5e-3, 10},
+    {"P-tuning, plain embeddings", "P-emb", 1e-2, 10}};
 typedef struct { size_t trained, kept; double seconds; int hits[64], rows[64]; } Column;
 
 static Score majority_score(const Dataset *train, const Dataset *test, int words) {
@@ -1077,48 +1086,54 @@ static void read_splits(const Model *model, const Relation *relation, const char
     const Answers all = {0};
     for (int i = 0; i < 3; i++) data[i] = dataset_read(model, format("%s/%s.jsonl", relation->folder, splits[i]), &t, &all, model->bert.positions);
 }
-/* One method on one relation; *best_manual is found by the manual prompts and used by MP+FT. */
-static void demo_run(int method, Model *model, const Relation *relation, const Options *defaults, const char **best_manual, Column *column, int r) {
+static void column_add(Column *column, int relation, Score score, double since) {
+    column->hits[relation] = score.hits, column->rows[relation] = score.rows;
+    column->seconds += seconds() - since;
+}
+/* The prompts of prompts.txt and LAMA's: the three columns of manual prompts. Gives back the best one on dev. */
+static const char *demo_manual(const Model *model, const Relation *relation, Column *columns, int r) {
+    Texts prompts = read_lines(format("%s/prompts.txt", relation->folder));
     const double start = seconds();
-    Options o = *defaults;
-    const Answers all = {0};
-    Dataset data[3];
-    Score score = {0};
-    o.template = method == FINE_TUNING ? "[X] [MASK]" : method == MANUAL_FINE_TUNING ? *best_manual : DEFAULT_TEMPLATE;
-    if (method == SEARCH) o.template = "[X] [P][P][P] [MASK] .";
-    if (method == MAJORITY) {
-        read_splits(model, relation, text_string(relation->template), data);
-        score = majority_score(&data[0], &data[2], model->bert.vocab);
-    } else if (method <= MANUAL_BEST) {
-        Texts prompts = read_lines(format("%s/prompts.txt", relation->folder));
-        if (method == MANUAL_LAMA) prompts.count = 0;
-        texts_push(&prompts, relation->template);
-        double best = method == MANUAL_WORST ? 101 : -1;
-        for (int p = 0; p < prompts.count; p++) {
-            const char *form = text_string(prompts.at[p]);
-            read_splits(model, relation, form, data);
-            const Score test = evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL);
-            const double value = p_at_1(method == MANUAL_BEST ? evaluate(&model->bert, (Tensor){0}, &data[1], NULL, NULL) : test);
-            if (method == MANUAL_WORST ? value < best : value > best) best = value, score = test, *best_manual = form;
-        }
-    } else {
-        read_splits(model, relation, o.template, data);
-        const Template t = template_parse(o.template);
-        if (method == SEARCH) {
-            const char *form = search(&o, model, &t, &data[0], &all);
-            read_splits(model, relation, form, data);
-            score = evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL);
-            column->kept = (size_t)t.pseudo;
-        } else {
-            static const char *const encoders[] = {"lstm", "mlp", "embedding"};
-            o.tune_lm = method <= MANUAL_FINE_TUNING;
-            o.encoder = o.tune_lm ? "lstm" : encoders[method - P_LSTM];
-            score = run_seed(&o, model, &t, data, &all, NULL, NULL, &column->trained);
-            column->kept = o.tune_lm ? column->trained : (size_t)t.pseudo * (size_t)model->bert.hidden;
-        }
+    double best_dev = -1;
+    const char *best_form = NULL;
+    Score worst = {0}, best = {0}, lama = {0};
+    texts_push(&prompts, relation->template);
+    for (int p = 0; p < prompts.count; p++) {
+        const char *form = text_string(prompts.at[p]);
+        Dataset data[3];
+        read_splits(model, relation, form, data);
+        const double dev = p_at_1(evaluate(&model->bert, (Tensor){0}, &data[1], NULL, NULL));
+        lama = evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL); /* the last one is LAMA's */
+        if (!p || lama.hits < worst.hits) worst = lama;
+        if (dev > best_dev) best_dev = dev, best = lama, best_form = form;
     }
-    column->hits[r] = score.hits, column->rows[r] = score.rows;
-    column->seconds += seconds() - start;
+    column_add(&columns[MANUAL_LAMA], r, lama, seconds());
+    column_add(&columns[MANUAL_WORST], r, worst, seconds());
+    column_add(&columns[MANUAL_BEST], r, best, start);
+    return best_form;
+}
+/* Every other method: a template, and what is trained with it. */
+static void demo_method(int method, Model *model, const Relation *relation, const Options *defaults, const char *manual, Column *column, int r) {
+    static const char *const encoders[] = {"lstm", "mlp", "embedding"};
+    const double start = seconds();
+    const Answers all = {0};
+    Options o = *defaults;
+    Dataset data[3];
+    o.template = method == FINE_TUNING ? "[X] [MASK]" : method == SEARCH ? "[X] [P][P][P] [MASK] ." : method <= MANUAL_FINE_TUNING ? manual : DEFAULT_TEMPLATE;
+    o.tune_lm = method == FINE_TUNING || method == MANUAL_FINE_TUNING;
+    o.lr = o.lr_lm = methods[method].rate, o.epochs = methods[method].epochs;
+    read_splits(model, relation, o.template, data);
+    const Template t = template_parse(o.template);
+    if (method == MAJORITY) column_add(column, r, majority_score(&data[0], &data[2], model->bert.vocab), start);
+    else if (method == SEARCH) {
+        read_splits(model, relation, search(&o, model, &t, &data[0], &all), data);
+        column_add(column, r, evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL), start);
+        column->kept = (size_t)t.pseudo;
+    } else {
+        if (!o.tune_lm) o.encoder = encoders[method - P_LSTM];
+        column_add(column, r, run_seed(&o, model, &t, data, &all, NULL, NULL, &column->trained), start);
+        column->kept = o.tune_lm ? column->trained : (size_t)t.pseudo * (size_t)model->bert.hidden;
+    }
 }
 /* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
 static void demo_instability(Model *model, const Relation *relation, const Options *o) {
@@ -1137,7 +1152,7 @@ static void demo_instability(Model *model, const Relation *relation, const Optio
     Tensor prompt = tensor(t.pseudo, model->bert.hidden);
     read_splits(model, relation, DEFAULT_TEMPLATE, data);
     Options tuned = *o;
-    tuned.template = DEFAULT_TEMPLATE;
+    tuned.template = DEFAULT_TEMPLATE, tuned.lr = methods[P_LSTM].rate, tuned.epochs = methods[P_LSTM].epochs;
     printf("%8.1f  %s\n\nThe words nearest to what was learned there (cosine):\n", p_at_1(run_seed(&tuned, model, &t, data, &all, NULL, &prompt, &trained)), DEFAULT_TEMPLATE);
     print_nearest(model, prompt);
 }
@@ -1153,16 +1168,14 @@ static void command_demo(const char *data) {
     for (int m = 0; m < METHODS; m++) printf("%8s", methods[m].head);
     printf("\n");
     for (int r = 0; r < world.count; r++) {
-        const char *best_manual = NULL;
+        const char *manual = demo_manual(&model, &world.at[r], column, r);
         printf("%-16s", world.at[r].name);
         for (int m = 0; m < METHODS; m++) {
             Mark before = mark();
-            const char *found = best_manual;
-            demo_run(m, &model, &world.at[r], &o, &found, &column[m], r);
+            if (m < MANUAL_WORST || m > MANUAL_BEST) demo_method(m, &model, &world.at[r], &o, manual, &column[m], r);
             printf("%8.1f", 100.0 * column[m].hits[r] / column[m].rows[r]);
             fflush(stdout);
-            if (m == MANUAL_BEST) best_manual = found; /* stays above the mark: kept until the relation is done */
-            else release(before);
+            release(before);
             if (m == FINE_TUNING || m == MANUAL_FINE_TUNING) model_reload(&model);
         }
         printf("\n");
@@ -1355,6 +1368,7 @@ static void command_train(Options *o) {
     const Template t = template_parse(o->template);
     if (!t.pseudo && !o->tune_lm) usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
+    if (o->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
     model_load(&model, o->model);
     const Answers answers = answers_from(&model, o->vocab, o->labels);
@@ -1509,16 +1523,14 @@ static void command_pretrain(Options *o) {
 int main(int count, char **words) {
     static const struct { const char *name; char letter; } commands[] = {
         {"fill", 'f'}, {"tokenize", 'k'}, {"train", 't'}, {"eval", 'e'}, {"words", 'w'}, {"search", 's'}, {"vocab", 'v'}, {"pretrain", 'p'}};
-    char command = 0;
+    char command = count < 2 ? 'd' : 0;
     for (int i = 0; i < 8; i++)
         if (count > 1 && !strcmp(words[1], commands[i].name)) command = commands[i].letter;
-    if (count < 2) {
-        command_demo("data");
-        return 0;
-    }
-    if (!command) usage(count > 1 ? "unknown command " : NULL, count > 1 ? words[1] : NULL);
-    Options o = options_read(command, count - 2, words + 2);
+    if (!command) usage("unknown command ", words[1]);
+    Options o = {0};
+    if (command != 'd') o = options_read(command, count - 2, words + 2);
     switch (command) {
+    case 'd': command_demo("data"); break;
     case 'f': command_fill(&o); break;
     case 'k': command_tokenize(&o); break;
     case 't': command_train(&o); break;

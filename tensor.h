@@ -50,13 +50,15 @@ static inline real *grad_row(Tensor t, int i) { return t.grad + (size_t)i * (siz
 /* One line on stderr, and the end. Every error of input, file or memory comes here. */
 _Noreturn static inline void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn static inline void die(const char *format, ...) {
+    char line[4096];
     va_list arguments;
     va_start(arguments, format);
-    fflush(stdout);
-    fputs("ptune: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    for (char *s = line; *s; s++)
+        if ((unsigned char)*s < ' ') *s = ' '; /* names and templates may have line ends in them */
+    fflush(stdout);
+    fprintf(stderr, "ptune: %s\n", line);
     exit(1);
 }
 
@@ -579,6 +581,12 @@ static inline char *text_string(Text text) { /* a NUL-terminated copy */
     char *s = allocate(text.size + 1);
     if (text.size) memcpy(s, text.data, text.size);
     s[text.size] = 0;
+    return s;
+}
+static inline char *text_line(Text text) { /* the same for a table: a tab or line end becomes a space */
+    char *s = text_string(text);
+    for (size_t i = 0; i < text.size; i++)
+        if ((unsigned char)s[i] < ' ') s[i] = ' ';
     return s;
 }
 __attribute__((format(printf, 1, 2))) static inline const char *format(const char *form, ...) { /* sprintf into new memory */

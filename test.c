@@ -10,7 +10,6 @@
 #define main ptune_main
 #include "ptune.c"
 #undef main
-#include <ftw.h>
 #include <sys/wait.h>
 
 static int passed, failed;
@@ -77,15 +76,23 @@ static double loss_at(Check *c) {
     release(before);
     return loss;
 }
+static void add_to_gradients(Check *c, real number) {
+    for (int k = 0; k < c->tensors.count; k++) {
+        const Tensor *t = c->tensors.at[k].tensor;
+        for (size_t i = 0; i < size_of(*t); i++) t->grad[i] += number;
+    }
+}
 static bool gradcheck(Check *c) {
     double largest = 0, worst = 0, worst_analytic = 0, worst_numeric = 0;
     const char *worst_name = "";
     size_t worst_at = 0, elements = 0;
     bool zero = true;
     c->loss(c, false); /* draws the weights of the loss, which stay */
+    add_to_gradients(c, 1); /* a backward that sets instead of adding loses this */
     Mark before = mark();
     c->loss(c, true);
     release(before);
+    add_to_gradients(c, -1);
     for (int k = 0; k < c->tensors.count; k++)
         for (size_t i = 0; i < size_of(*c->tensors.at[k].tensor); i++) largest = fmax(largest, fabs((double)c->tensors.at[k].tensor->grad[i]));
     for (int k = 0; k < c->tensors.count; k++) {
@@ -162,9 +169,12 @@ static double softmax_loss(Check *c, bool backward) {
 }
 static const int targets[] = {2, 0, 5, 1, 3, 4};
 static double cross_entropy_loss(Check *c, bool backward) {
+    Tensor x = input[0]; /* with a gradient of its own: this backward is the first, and sets it */
     (void)c;
-    if (backward) cross_entropy_backward(input[0], targets);
-    return cross_entropy_forward(input[0], targets);
+    needs_grad(&x);
+    if (backward) cross_entropy_backward(x, targets);
+    for (size_t i = 0; i < size_of(x); i++) input[0].grad[i] += x.grad[i];
+    return cross_entropy_forward(x, targets);
 }
 static double rows_loss(Check *c, bool backward) {
     Tensor y = rows_forward(input[0], c->batch.read, c->batch.reads);
@@ -238,7 +248,7 @@ static double encoder_loss(Check *c, bool backward) {
     if (backward && ((const PromptEncoder *)c->layer)->kind == ENCODER_EMBEDDING) {
         Tensor h = a.prompt; /* its gradient is that of the embedding */
         const double loss = weighted_sum(c, &h, true);
-        memcpy(a.prompt.grad, h.grad, size_of(h) * sizeof(real));
+        for (size_t i = 0; i < size_of(h); i++) a.prompt.grad[i] += h.grad[i];
         return loss;
     }
     const double loss = weighted_sum(c, &a.prompt, backward);
@@ -801,9 +811,495 @@ static void section_bert(const char *oracles, const char **folders, int count) {
         if (!seen[k]) printf("not run: the comparisons with %s: no --bert DIR was given for it\n", k ? "bert-base-cased" : "bert-base-uncased");
 }
 
-/* ==== The command line and bad input ================================================================================ */
+/* ==== The command line and bad input ================================================================================
+ * The program is run as a user runs it: by the shell, in a folder with a model of 120 words, three splits of data, and
+ * whatever a case breaks. Every run is a process of its own, so a crash is a failed check and no more.
+ */
+static const char *folder;
 
-static void section_command_line(void) { (void)self; }
+static const char *inside(const char *name) { return format("%s/%s", folder, name); }
+static void put(const char *name, Text bytes) {
+    FILE *stream = fopen(inside(name), "wb");
+    if (!stream || fwrite(bytes.data, 1, bytes.size, stream) != bytes.size || fclose(stream))
+        die("%s: %s", inside(name), strerror(errno));
+}
+static Text get(const char *path) { /* a copy: the file will change */
+    const Text file = read_file(path), copy = {text_string(file), file.size};
+    unmap_file(file);
+    return copy;
+}
+
+typedef struct { int status; const char *err, *left; } Outcome; /* left: what a run that fails must not leave behind */
+
+static Outcome run(const char *line) {
+    const int status = system(format("cd \"$FOLDER\" && ptune() { \"$PTUNE\" as-ptune \"$@\"; } && { %s\n} >out 2>err\n"
+                                     "status=$?; find . -name '*.part' -o -path './bad/*.safetensors' >left\n"
+                                     "rm -rf bad $(cat left); exit $status", line));
+    return (Outcome){WIFEXITED(status) ? WEXITSTATUS(status) : -1, get(inside("err")).data, get(inside("left")).data};
+}
+static bool is_complaint(const char *err) { /* exactly one line, and the program wrote it */
+    return !strncmp(err, "ptune: ", 7) && strchr(err, '\n') && !strchr(err, '\n')[1];
+}
+
+static void check_good(const char *what, const char *line) { /* ends well and without a word */
+    Mark before = mark();
+    const Outcome o = run(line);
+    check(!o.status && !*o.err && !*o.left, "%s%s%.200s", what, *o.err ? ": " : "", o.err);
+    release(before);
+}
+static void check_bad(const char *what, const char *line, const char *message) { /* says what is wrong */
+    Mark before = mark();
+    const Outcome o = run(line);
+    const bool right = o.status == 1 && is_complaint(o.err) && strstr(o.err, message) && !*o.left;
+    check(right, "%s: status %d, '%.*s'%s%s%s", what, o.status, (int)strcspn(o.err, "\n"), o.err,
+          right ? "" : ", expected: ", right ? "" : message, *o.left ? ", leaves files" : "");
+    release(before);
+}
+static void check_usage(const char *line, const char *message) { /* says it above the usage */
+    Mark before = mark();
+    const Outcome o = run(line);
+    check(o.status == 2 && !strncmp(o.err, message, strlen(message)) && strstr(o.err, "usage: ptune"),
+          "%s: status %d, '%.*s'", line, o.status, (int)strcspn(o.err, "\n"), o.err);
+    release(before);
+}
+
+/* ---- The fixture ------------------------------------------------------------------------------------------------- */
+enum { FIRST_WORD = 65, LAST_WORD = 119 }; /* ids of the words w65 .. w119 */
+
+static void put_vocab(void) {
+    char *text = allocate(4096), *at = text;
+    at += sprintf(at, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n.\n,\n:\n;\n!\n?\n-\n'\n"); /* ids 0 .. 12 */
+    for (int i = 0; i < 26; i++) at += sprintf(at, "%c\n", 'a' + i);                  /* 13 .. 38 */
+    for (int i = 0; i < 26; i++) at += sprintf(at, "##%c\n", 'a' + i);                /* 39 .. 64 */
+    for (int i = FIRST_WORD; i <= LAST_WORD; i++) at += sprintf(at, "w%d\n", i);
+    put("model/vocab.txt", (Text){text, (size_t)(at - text)});
+}
+/* Two answers in three are w70. The first row and the last, whose answer is not one token, are there to be broken. */
+static void put_rows(const char *name, int rows, uint64_t seed) {
+    Random random = {seed};
+    char *text = allocate((size_t)(rows + 2) * 80), *at = text;
+    at += sprintf(at, "{\"sub_label\": \"first\", \"obj_label\": \"w70\"}\n");
+    for (int i = 1; i < rows; i++) {
+        const int subject = FIRST_WORD + (int)(random_bits(&random) % (LAST_WORD - FIRST_WORD + 1));
+        const int answer = subject % 3 ? 70 : 70 + subject % 5, letter = 'a' + (int)(random_bits(&random) % 26);
+        at += sprintf(at, "{\"sub_label\": \"w%d %c\", \"obj_label\": \"w%d\"}\n", subject, letter, answer);
+    }
+    at += sprintf(at, "{\"sub_label\": \"last\", \"obj_label\": \"two words\"}\n");
+    put(name, (Text){text, (size_t)(at - text)});
+}
+static void put_fixture(void) {
+    make_folder(inside("model")), make_folder(inside("data"));
+    put("model/config.json", get("data/expected/tiny/config.json"));
+    put("model/model.safetensors", get("data/expected/tiny/model.safetensors"));
+    put("model/tokenizer_config.json", text_of("{\"do_lower_case\": true}\n"));
+    put_vocab();
+    put_rows("data/train.jsonl", 100, 1), put_rows("data/dev.jsonl", 20, 2), put_rows("data/test.jsonl", 12, 3);
+}
+/* Two relations with the same facts, as ptune vocab, pretrain and the demo read them. */
+#define MAKE_WORLD(world) \
+    "mkdir -p " world "/toy1 " world "/toy2 && for toy in toy1 toy2; do " \
+    "for split in train dev test; do head -n 4 \"$FOLDER/data/test.jsonl\" >" world "/$toy/$split.jsonl; done; " \
+    "printf '[X] is [Y] .\\n[Y] is [X] !\\n' | tee " world "/$toy/pretrain.txt >" world "/$toy/prompts.txt; " \
+    "printf '{\"relation\": \"%s\", \"template\": \"[X] : [Y]\"}\\n' $toy; done >" world "/relations.jsonl && "
+
+/* ---- What must work ---------------------------------------------------------------------------------------------- */
+#define EVAL "ptune eval --model model --data data/test.jsonl "
+#define MANUAL EVAL "--template '[X] [MASK]' "
+#define TRAIN "ptune train --model model --data data --epochs 2 --lr 0.01 "
+#define SAME_LAST_LINE(a, b) "test \"$(tail -n 1 " a ")\" = \"$(tail -n 1 " b ")\" "
+/* A run without a stop, and one that is interrupted when its first checkpoint is written and then goes on. */
+#define LONG_TRAIN "as-ptune train --model model --data data --epochs 30 --lr 0.003 "
+#define RESUME(a, b, options) \
+    "\"$PTUNE\" " LONG_TRAIN options "--out " a " >" a ".txt || exit 1\n" \
+    "\"$PTUNE\" " LONG_TRAIN options "--out " b " >" b ".txt 2>interrupted &\n" \
+    "while test $((n += 1)) -lt 3000 && ! test -e " b "/checkpoint.safetensors; do sleep 0.01; done\n" \
+    "kill -INT $!; wait $!; test $? = 130 && grep -q '^ptune: interrupted' interrupted || exit 1\n" \
+    "\"$PTUNE\" " LONG_TRAIN options "--out " b " --resume >" b ".txt && " SAME_LAST_LINE(a ".txt", b ".txt") "&& " \
+    "cmp " a "/prompt.safetensors " b "/prompt.safetensors && cut -f 1-4 " a "/log.tsv >" a ".log && " \
+    "cut -f 1-4 " b "/log.tsv | cmp " a ".log -"
+
+static void check_uses(void) {
+    static const char *const uses[][2] = {
+        {"fill: five words for each [MASK], with probability and logit",
+         "ptune fill --model model 'w70 is [MASK] . [MASK]' >fill.txt && "
+         "awk -F '\\t' 'NF == 3 && $2 > 0 && $2 < 1 { words++ } END { exit words != 10 || NR != 11 }' fill.txt"},
+        {"tokenize: the ids of each row",
+         "printf '{\"text\": \"W70 ab[MASK]\"}\\n{\"text\": \"\"}\\n' >text.jsonl && "
+         "ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\\n\\n' | cmp - ids.txt"},
+        {"train: ends with P@1, counts the rows left out, logs each epoch",
+         TRAIN "--out run >run.txt && tail -n 1 run.txt | grep -Eqx 'P@1 [0-9]+\\.[0-9][0-9] \\([0-9]+ of 12\\)' && "
+         "grep -q 'test: 12 rows (1 left out)' run.txt && test $(wc -l <run/log.tsv) = 2"},
+        {"train: keeps 9 rows, not the encoder",
+         "cp run/prompt.safetensors . && test ! -e run/model && "
+         "grep -q '\"prompt\":{\"dtype\":\"F32\",\"shape\":\\[9,32\\]' prompt.safetensors && "
+         "test $(LC_ALL=C tr '{' '\\n' <prompt.safetensors | grep -c dtype) = 1"},
+        {"eval: the prompt gives what train said",
+         EVAL "--prompt prompt.safetensors >eval.txt && " SAME_LAST_LINE("run.txt", "eval.txt")},
+        {"eval --predictions: a line a row, as many hits as P@1 says",
+         EVAL "--prompt prompt.safetensors --predictions predictions.tsv && "
+         "awk -F '\\t' 'NF != 5 { bad = 1 } $4 == 1 && $2 == $3 { hits++ } "
+         "END { if (bad || NR != 13) exit 1; print \"(\" hits + 0 \" of 12)\" }' predictions.tsv >hits.txt && "
+         "grep -qF \"$(cat hits.txt)\" eval.txt"},
+        {"words: five neighbours of each pseudo-token",
+         "ptune words --model model --prompt prompt.safetensors | "
+         "awk 'NR > 1 && NF != 11 { bad = 1 } END { exit bad || NR != 10 }'"},
+        {"fill --prompt: a subject is enough",
+         "test $(ptune fill --model model --prompt prompt.safetensors w70 | wc -l) = 5"},
+        {"train: the same seed gives the same bytes",
+         TRAIN "--out again && cmp prompt.safetensors again/prompt.safetensors"},
+        {"train: two threads give the same bytes",
+         TRAIN "--tune-lm --batch 64 --out one && export OMP_NUM_THREADS=2 && " /* large enough to be shared */
+         TRAIN "--tune-lm --batch 64 --out two && cmp one/prompt.safetensors two/prompt.safetensors && "
+         "cmp one/model/model.safetensors two/model/model.safetensors"},
+        {"train: another seed gives others",
+         TRAIN "--seed 35 --out other && ! cmp -s prompt.safetensors other/prompt.safetensors"},
+        {"train --tune-lm: model/ is a model",
+         TRAIN "--tune-lm --template '[X] [MASK]' --out tuned >tuned.txt && test ! -e tuned/prompt.safetensors && "
+         "ptune eval --model tuned/model --data data/test.jsonl --template '[X] [MASK]' >eval.txt && "
+         SAME_LAST_LINE("tuned.txt", "eval.txt")},
+        {"train --tune-lm with [P]: model/ and the prompt go together",
+         TRAIN "--tune-lm --lr-lm 0.001 --out both >both.txt && "
+         "ptune eval --model both/model --data data/test.jsonl --prompt both/prompt.safetensors >eval.txt && "
+         SAME_LAST_LINE("both.txt", "eval.txt")},
+        {"train --resume: after an interrupt the same numbers as without", RESUME("whole", "part", "")},
+        {"train --resume --tune-lm: also with all of BERT", RESUME("whole_lm", "part_lm", "--tune-lm --lr-lm 0.001 ")},
+        {"train --seeds: mean and standard deviation",
+         TRAIN "--seeds 2 --out seeds | tail -n 1 | "
+         "grep -Eqx 'mean P@1 [0-9.]+, standard deviation [0-9.]+, 2 seeds' && "
+         "test -e seeds/seed34/prompt.safetensors && test -e seeds/seed35/result.tsv"},
+        {"train --encoder mlp", TRAIN "--encoder mlp --optimizer adamw --clip 1 --warmup 0"},
+        {"train --encoder embedding", TRAIN "--encoder embedding --max-length 16"},
+        {"train --recipe paper", TRAIN "--recipe paper --patience 1"},
+        {"train --labels: the answer is one of the label words",
+         "for i in 1 2 3; do printf '{\"sub\": \"w7%d\", \"label\": true}\\n{\"sub\": \"a\", \"label\": 0}\\n' $i; "
+         "done >labels.jsonl && ptune train --model model --train labels.jsonl --dev labels.jsonl --test labels.jsonl "
+         "--epochs 20 --lr 0.1 --labels true=w70,0=w80 | tail -n 1 | grep -qF '(6 of 6)'"},
+        {"eval: a row of the word table without a word in vocab.txt is no answer",
+         "mkdir short && cp model/* short && head -n 90 model/vocab.txt >short/vocab.txt && "
+         "ptune eval --model short --data data/test.jsonl --template '[X] [MASK]' --predictions short.tsv && "
+         "awk -F '\\t' 'NR == FNR { word[$0]; next } FNR > 1 && !($3 in word) { exit 1 }' short/vocab.txt short.tsv"},
+        {"eval --vocab: only these words",
+         "printf 'w70\\nw71\\n' >words.txt && " MANUAL "--vocab words.txt --predictions few.tsv && "
+         "awk -F '\\t' 'NR > 1 && $3 != \"w70\" && $3 != \"w71\" { exit 1 }' few.tsv"},
+        {"search: prints a template",
+         "ptune search --model model --data data --template '[X] [P] [MASK] .' >found.txt && "
+         EVAL "--template \"$(cat found.txt)\""},
+        {"vocab, pretrain: a model from facts and wordings",
+         MAKE_WORLD("world") "ptune vocab --model world/bert --data world --size 150 && "
+         "ptune pretrain --model world/bert --data world --epochs 2 --batch 32 && "
+         "ptune eval --model world/bert --data data/test.jsonl --template '[X] is [MASK] .'"},
+        {"the demo: relations with the same facts have the same results, whatever was trained in between",
+         "mkdir home && cd home && " MAKE_WORLD("data") "cp -r ../model data/bert && ptune >demo.txt && "
+         "test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'seconds in all' demo.txt"},
+        {"the largest numbers an option takes",
+         TRAIN "--batch 2147483647 --max-length 2147483647 --patience 2147483647 --seed 2147483646 --seeds 2"},
+    };
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) check_good(uses[i][0], uses[i][1]);
+}
+
+/* ---- Wrong command lines ----------------------------------------------------------------------------------------- */
+static void check_wrong_lines(void) {
+    static const char *const wrong[][2] = {
+        {"ptune dance", "ptune: unknown command dance"},
+        {"ptune fill 'w70 [MASK]'", "ptune: --model DIR is missing"},
+        {"ptune fill --model model", "ptune: TEXT is missing"},
+        {"ptune fill --model model --prompt prompt.safetensors", "ptune: SUBJECT is missing"},
+        {"ptune fill --model model w70 w71", "ptune: one argument too many: w71"},
+        {"ptune fill --model model --data data w70", "ptune: this command has no --data"},
+        {"ptune tokenize --model model", "ptune: FILE.jsonl is missing"},
+        {"ptune words --model model", "ptune: --prompt FILE is missing"},
+        {EVAL, "ptune: either --template T or --prompt FILE"},
+        {EVAL "--template '[P] [X] [MASK]'", "ptune: a template with [P] needs what was learned for it"},
+        {MANUAL "--vocab v --labels a=b", "ptune: --vocab and --labels exclude each other"},
+        {"ptune eval --model model --template '[X] [MASK]'", "ptune: --data FILE.jsonl is missing"},
+        {"ptune train --model model", "ptune: --data DIR is missing"},
+        {TRAIN "--template '[X] [MASK]'", "ptune: nothing to train"},
+        {TRAIN "--epoch 3", "ptune: unknown option --epoch"},
+        {TRAIN "--predictions x", "ptune: this command has no --predictions"},
+        {TRAIN "--lr", "ptune: a value is missing after --lr"},
+        {TRAIN "--lr fast", "ptune: not a value for --lr"},
+        {TRAIN "--lr nan", "ptune: not a value for --lr"},
+        {TRAIN "--lr -1", "ptune: not a value for --lr"},
+        {TRAIN "--epochs 0", "ptune: not a value for --epochs"},
+        {TRAIN "--epochs 1.5", "ptune: not a whole number for --epochs"},
+        {TRAIN "--batch 2147483648", "ptune: not a whole number for --batch"},
+        {TRAIN "--seed 2147483647 --seeds 2", "ptune: --seed is too large"},
+        {TRAIN "--warmup 1", "ptune: --warmup is a share"},
+        {TRAIN "--encoder gru", "ptune: --encoder is"},
+        {TRAIN "--optimizer sgd", "ptune: --optimizer is"},
+        {TRAIN "--recipe cake", "ptune: --recipe is paper"},
+        {TRAIN "--resume", "ptune: --resume goes with --out"},
+        {TRAIN "--resume --out run --seeds 2", "ptune: --resume goes on with one seed"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) check_usage(wrong[i][0], wrong[i][1]);
+}
+
+/* ---- Right command lines that ask for what cannot be ------------------------------------------------------------- */
+#define BAD_TRAIN TRAIN "--out bad "
+#define DOTS "$(printf '. . . . . . . . . . %.0s' 1 2 3 4 5 6 7)"
+#define MARKERS "$(printf '[SEP][SEP][SEP][SEP][SEP][SEP][SEP][SEP]%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)"
+
+static void check_impossible(void) {
+    static const char *const lines[][2] = {
+        {"ptune", "data/relations.jsonl: No such file"}, /* the demo, where its data is not */
+        {"ptune fill --model missing 'w70 [MASK]'", "missing/config.json: No such file"},
+        {"ptune fill --model data/test.jsonl 'w70 [MASK]'", "data/test.jsonl/config.json: "},
+        {"ptune fill --model model w70", "no [MASK] in the text"},
+        {"ptune fill --model model \"[MASK] " DOTS "\"", "the text has 73 tokens, the model takes 64"},
+        {"ptune fill --model model \"$(printf '\\377 [MASK]')\"", "the text is not valid UTF-8"},
+        {"ptune tokenize --model model data/test.jsonl", "data/test.jsonl:1: no field 'text'"},
+        {"ptune words --model model --prompt model/model.safetensors", "model/model.safetensors: not a prompt"},
+        {EVAL "--template '[X]'", "template '[X]': no [MASK]"},
+        {EVAL "--template '[X] [MASK] [Y]'", "more than one [MASK]"},
+        {EVAL "--template '[X] {population} [MASK]'", "data/test.jsonl:1: no field 'population'"},
+        {EVAL "--template \"[X] [MASK] " DOTS "\"", "test.jsonl:1: the template alone needs 73 tokens, at most 64 fit"},
+        {EVAL "--template '[X] [MASK] . .' --max-length 4", "the template alone needs 5 tokens, at most 4 fit"},
+        {EVAL "--template \"[X] [MASK] " MARKERS "\"", "more than 128 parts"},
+        {EVAL "--template \"$(printf '[X] \\377 [MASK]')\"", "not valid UTF-8"},
+        {EVAL "--template \"$(printf '[X]\\nis')\"", "no [MASK]"},
+        {MANUAL "--labels yes=w70", "data/test.jsonl:1: no field 'label'"},
+        {MANUAL "--labels 'yes=w70 w71'", "'w70 w71' is not one token"},
+        {MANUAL "--labels yes", "expected name=Word"},
+        {MANUAL "--vocab data/test.jsonl", "none of its words is in the model's vocabulary"},
+        {MANUAL "--predictions missing/x.tsv", "missing/x.tsv.part: No such file"},
+        {MANUAL "--predictions data", "data: "},
+        {MANUAL ">/dev/full", "standard output"},
+        {MANUAL "--data data", "data: not a regular file"},
+        {MANUAL "--data labels.jsonl --labels true=w70", "labels.jsonl:2: label '0' is not among"},
+        {"cd home && ptune >/dev/full", "standard output"},
+        {"ptune pretrain --model world/bert --data world --batch 1000", "do not fill one batch of 1000"},
+        {TRAIN "--out data/test.jsonl", "data/test.jsonl: not a folder"},
+        {TRAIN "--out data/test.jsonl/bad", "data/test.jsonl/bad: "},
+        {TRAIN "--out bad/below", "bad/below: No such file"},
+        {TRAIN "--data missing", "missing/train.jsonl: No such file"},
+        {TRAIN "--out run --resume --lr 1", "run/checkpoint.safetensors: this run had other settings"},
+        {BAD_TRAIN "--recipe paper --batch 1000", "data/train.jsonl: 100 rows do not fill one batch of 1000"},
+        {BAD_TRAIN "--lr 1e30", "the loss is"},
+        {BAD_TRAIN "--lr 1e300 --batch 1000 --epochs 1", "not finite"}, /* the only step spoils what dev then sees */
+    };
+    const bool full = file_exists("/dev/full");
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (full || !strstr(lines[i][0], "/dev/full")) check_bad(lines[i][0], lines[i][0], lines[i][1]);
+}
+
+/* ---- Broken files ------------------------------------------------------------------------------------------------ */
+static Text replaced(Text bytes, const char *old, const char *new) { /* the first `old` */
+    const size_t length = strlen(old), added = strlen(new);
+    size_t at = 0;
+    while (at + length <= bytes.size && memcmp(bytes.data + at, old, length)) at++;
+    if (at + length > bytes.size) die("the fixture has no %s", old);
+    char *result = allocate(bytes.size + added);
+    memcpy(result, bytes.data, at);
+    memcpy(result + at, new, added);
+    memcpy(result + at + added, bytes.data + at + length, bytes.size - at - length);
+    return (Text){result, bytes.size - length + added};
+}
+/* The first eight bytes of a safetensors file: how long its header is. */
+static uint64_t header_length(Text bytes) {
+    uint64_t length = 0;
+    for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)bytes.data[i];
+    return length;
+}
+static Text with_header_length(Text bytes, uint64_t length) {
+    char *result = text_string(bytes);
+    for (int i = 0; i < 8; i++) result[i] = (char)(length >> 8 * i & 0xFF);
+    return (Text){result, bytes.size};
+}
+static Text with_nan(Text bytes) { /* as its last number */
+    char *result = text_string(bytes);
+    memset(result + bytes.size - 4, 0xFF, 4);
+    return (Text){result, bytes.size};
+}
+static Text with_zero_pad(Text bytes) { /* in the first row of the word table, as many models have it */
+    char *result = text_string(bytes), *entry = strstr(result + 8, "word_embeddings");
+    const size_t from = strtoul(strstr(entry, "data_offsets") + strlen("data_offsets\":["), NULL, 10);
+    memset(result + 8 + header_length(bytes) + from, 0, 32 * sizeof(float));
+    return (Text){result, bytes.size};
+}
+/* The line, while the file has other bytes; without a message it must go well. */
+static void check_file(const char *file, const char *how, Text bytes, const char *line, const char *message) {
+    const Text keep = get(inside(file));
+    put(file, bytes);
+    if (message) check_bad(text_line(text_of(format("%s %s", file, how))), line, message);
+    else check_good(text_line(text_of(format("%s %s: accepted", file, how))), line);
+    put(file, keep);
+}
+
+#define CONFIG "model/config.json"
+#define WEIGHTS "model/model.safetensors"
+#define VOCAB "model/vocab.txt"
+#define TOKENIZER "model/tokenizer_config.json"
+#define ROWS "data/test.jsonl"
+#define PROMPT "prompt.safetensors"
+#define CHECKPOINT "run/checkpoint.safetensors"
+#define ASK MANUAL "--predictions asked.tsv"
+#define ASK_PROMPT EVAL "--prompt " PROMPT
+#define ASK_SUBJECT "ptune fill --model model --prompt " PROMPT " w70"
+#define GO_ON TRAIN "--out run --resume"
+#define LEARN "ptune vocab --model bad --data world"
+
+static void check_broken_files(void) {
+    static const struct { const char *file, *old, *new, *line, *message; } cases[] = { /* old NULL: the whole file */
+        {CONFIG, NULL, "", ASK, "config.json: not valid JSON"},
+        {CONFIG, NULL, "{", ASK, "config.json: not valid JSON"},
+        {CONFIG, NULL, "[]", ASK, "config.json: no sensible hidden_size"},
+        {CONFIG, "120", "\"\xFF\"", ASK, "config.json: not valid UTF-8"},
+        {CONFIG, "120", "121", ASK, "word_embeddings.weight is (120, 32), expected (121, 32)"},
+        {CONFIG, "heads\": 4", "heads\": 5", ASK, "hidden_size 32 is not a multiple of num_attention_heads 5"},
+        {CONFIG, "heads\": 4", "heads\": 0", ASK, "no sensible num_attention_heads"},
+        {CONFIG, "layers\": 2", "layers\": 3", ASK, "no tensor bert.encoder.layer.2."},
+        {CONFIG, "layers\": 2", "layers\": 9999", ASK, "9999 layers"},
+        {CONFIG, "type_vocab_size\": 2", "type_vocab_size\": \"2\"", ASK, "no sensible type_vocab_size"},
+        {CONFIG, "1e-12", "-1", ASK, "no sensible layer_norm_eps"},
+        {CONFIG, "\"gelu\"", "\"relu\"", ASK, "hidden_act is not gelu"},
+        {CONFIG, "{", "{\"position_embedding_type\": \"relative\",", ASK, "position_embedding_type is not absolute"},
+        {WEIGHTS, NULL, "", ASK, "not a safetensors file: it has 0 bytes"},
+        {WEIGHTS, "{", "[", ASK, "model.safetensors: not valid JSON"},
+        {WEIGHTS, "\"F32\"", "\"F16\"", ASK, "LayerNorm.bias: its type is \"F16\", not F32"},
+        {WEIGHTS, "\"dtype\"", "\"type\"", ASK, "LayerNorm.bias: no dtype"},
+        {WEIGHTS, "LayerNorm.bias", "LayerNorm.bios", ASK, "no tensor bert.embeddings.LayerNorm.bias"},
+        {WEIGHTS, "[32]", "[16,2]", ASK, "LayerNorm.bias is (16, 2), expected (1, 32)"},
+        {WEIGHTS, "[32]", "[2,4,4]", ASK, "LayerNorm.bias: not a vector or matrix"},
+        {WEIGHTS, "[32]", "[-32]", ASK, "LayerNorm.bias: not a vector or matrix"},
+        {WEIGHTS, "[32]", "[2147483647,2147483647]", ASK, "its data_offsets do not fit"},
+        {WEIGHTS, "[0,128]", "[0,256]", ASK, "its data_offsets do not fit"},
+        {WEIGHTS, "[0,128]", "[-128,0]", ASK, "its data_offsets do not fit"},
+        {WEIGHTS, "[0,128]", "[99999872,100000000]", ASK, "its data_offsets do not fit"},
+        {WEIGHTS, "[0,128]", "[1e300,1e300]", ASK, "its data_offsets do not fit"},
+        {WEIGHTS, "[0,128]", "[\"0\",\"128\"]", ASK, "its data_offsets do not fit"},
+        {WEIGHTS, "[0,128]", "0", ASK, "its data_offsets do not fit"},
+        {WEIGHTS, "LayerNorm.bias", "LayerNorm.beta", ASK, NULL},
+        {WEIGHTS, "{", " {", ASK, NULL}, /* the numbers at odd addresses */
+        {WEIGHTS, "{", "{\"other\":{\"dtype\":\"I64\"},", ASK, NULL},
+        {VOCAB, NULL, "", ASK, "vocab.txt: no [UNK] in the vocabulary"},
+        {VOCAB, "[MASK]", "[MUSK]", ASK, "vocab.txt: no [MASK] in the vocabulary"},
+        {VOCAB, "w65", "w\xFF", ASK, "vocab.txt:66: not valid UTF-8"},
+        {VOCAB, "w119", "w119\nw120", ASK, "121 entries, but config.json has a vocab_size of 120"},
+        {VOCAB, "w119", "w120", ASK_PROMPT, "this prompt was trained with another vocabulary"},
+        {VOCAB, "##z\n", "##z\r\n", ASK_PROMPT, NULL},
+        {TOKENIZER, "true", "1", ASK, "do_lower_case must be true or false"},
+        {TOKENIZER, "}", "", ASK, "tokenizer_config.json: not valid JSON"},
+        {ROWS, NULL, "", ASK, "test.jsonl: no row is left (0 "},
+        {ROWS, NULL, "{\"sub\": \"a\", \"obj\": \"two words\"}", ASK, "test.jsonl: no row is left (1 "},
+        {ROWS, NULL, "[\"sub\", \"obj\"]", ASK, "test.jsonl:1: not a JSON object"},
+        {ROWS, "}", "} {}", ASK, "test.jsonl:1: not valid JSON"},
+        {ROWS, "\"last\"", "last", ASK, "test.jsonl:13: not valid JSON"},
+        {ROWS, "\"first\"", "\"a\tb\"", ASK, "test.jsonl:1: not valid JSON"},
+        {ROWS, "\"first\"", "\"\\u12\"", ASK, "test.jsonl:1: not valid JSON"},
+        {ROWS, "\"first\"", "01", ASK, "test.jsonl:1: not valid JSON"},
+        {ROWS, "\"first\"", "\"\xC0\xAF\"", ASK, "test.jsonl:1: not valid UTF-8"},
+        {ROWS, "\"first\"", "null", ASK, "test.jsonl:1: field 'sub_label' is not a string"},
+        {ROWS, "\"first\"", "[\"first\"]", ASK, "test.jsonl:1: field 'sub_label' is not a string"},
+        {ROWS, "\"sub_label\"", "\"subject\"", ASK, "test.jsonl:1: no sub_label"},
+        {ROWS, "\"obj_label\"", "\"object\"", ASK, "test.jsonl:1: no obj_label"},
+        {ROWS, "\"w70\"", "70", ASK, "test.jsonl:1: obj_label is not a string"},
+        {ROWS, "\"first\"", "\"\\ud800 \\u0000 \\ud83d\\ude00\"", ASK, NULL},
+        {ROWS, "first", "a\\tb\\nc", ASK " && awk -F '\\t' 'NF != 5 { exit 1 }' asked.tsv", NULL},
+        {ROWS, "{", "\n  {", ASK, NULL},
+        {"data/train.jsonl", NULL, "\n", BAD_TRAIN, "data/train.jsonl: no row is left"},
+        {"data/dev.jsonl", NULL, "\n", BAD_TRAIN, "data/dev.jsonl: no row is left"},
+        {ROWS, NULL, "\n", BAD_TRAIN, "data/test.jsonl: no row is left"},
+        {PROMPT, "[9,32]", "[18,16]", ASK_PROMPT, "rows of 16 numbers, the model has 32"},
+        {PROMPT, "[P]", "", ASK_PROMPT, "9 rows, but its template has another number of [P]"},
+        {PROMPT, "[MASK]", "MASK", ASK_PROMPT, "no [MASK]"},
+        {PROMPT, "[MASK]", "\\n", ASK_PROMPT, "no [MASK]"},
+        {PROMPT, "template", "form", ASK_PROMPT, "not a prompt"},
+        {PROMPT, "\"prompt\"", "\"rows\"", ASK_PROMPT, "not a prompt"},
+        {PROMPT, "[X]", "{name}", ASK_SUBJECT, "its template asks for more than a subject"},
+        {CHECKPOINT, "adam.m.", "adam.x.", GO_ON, "no tensor adam.m.embedding.weight"},
+        {CHECKPOINT, "\"step\":\"", "\"step\":\"-", GO_ON, "not a checkpoint"},
+        {"world/relations.jsonl", NULL, "", LEARN, "relations.jsonl: no relation"},
+        {"world/relations.jsonl", "template", "form", LEARN, "relations.jsonl:1: no relation or template"},
+        {"world/relations.jsonl", "toy1", "toy3", LEARN, "world/toy3/pretrain.txt: No such file"},
+        {"world/toy1/dev.jsonl", "obj_label", "object", LEARN, "world/toy1/dev.jsonl:1: no field 'obj_label'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Mark before = mark();
+        const char *old = cases[i].old, *new = cases[i].new;
+        const Text good = get(inside(cases[i].file));
+        Text bad = old ? replaced(good, old, new) : text_of(new);
+        if (old && strstr(cases[i].file, ".safetensors")) /* its header is that much longer or shorter */
+            bad = with_header_length(bad, header_length(good) + bad.size - good.size);
+        const char *how = old ? format("with '%s' for '%s'", new, old) : format("= '%s'", new);
+        check_file(cases[i].file, how, bad, cases[i].line, cases[i].message);
+        release(before);
+    }
+}
+static void check_broken_bytes(void) { /* what the table cannot say */
+    Mark before = mark();
+    const Text weights = get(inside(WEIGHTS)), prompt = get(inside(PROMPT));
+    const Text list = {"\2\0\0\0\0\0\0\0[]", 10}, nest = {memset(allocate(100000), '[', 100000), 100000};
+    const Text endless = with_header_length(weights, (uint64_t)1 << 63), nan = with_nan(weights);
+    check_file(WEIGHTS, "with an endless header", endless, ASK, "its header should have 9223372036854775808 bytes");
+    check_file(WEIGHTS, "with a list as header", list, ASK, "its header is not an object");
+    check_file(WEIGHTS, "cut in the header", (Text){weights.data, 1000}, ASK, "its header should have");
+    check_file(WEIGHTS, "cut in the numbers", (Text){weights.data, weights.size - 4}, ASK, "data_offsets do not fit");
+    check_file(WEIGHTS, "with NaN, train", nan, BAD_TRAIN, "the loss is");
+    check_file(WEIGHTS, "with NaN, eval", nan, ASK, "not finite");
+    check_file(WEIGHTS, "with zeros for [PAD]", with_zero_pad(weights),
+               "ptune words --model model --prompt " PROMPT " >zero.txt && ! grep nan zero.txt", NULL);
+    check_file(PROMPT, "with NaN", with_nan(prompt), ASK_PROMPT, "holds a number that is not finite");
+    check_file(PROMPT, "cut", (Text){prompt.data, prompt.size - 4}, ASK_PROMPT, "its data_offsets do not fit");
+    check_file(ROWS, "of 100000 [", nest, ASK, "test.jsonl:1: not valid JSON");
+    check_file(CONFIG, "of 100000 [", nest, ASK, "config.json: not valid JSON");
+    release(before);
+}
+
+/* ---- Random damage: a run goes well or says in one line what is wrong -------------------------------------------- */
+/* Cut in the first `part` bytes, or up to three of them changed. */
+static Text damaged(Text bytes, size_t part, Random *random) {
+    char *result = text_string(bytes);
+    if (random_bits(random) % 4 == 0) return (Text){result, (size_t)random_bits(random) % part};
+    for (uint64_t edits = 1 + random_bits(random) % 3; edits > 0; edits--) {
+        char *at = result + random_bits(random) % part;
+        const int bit = 1 << random_bits(random) % 8, any = (int)(random_bits(random) % 256);
+        *at = (char)(random_bits(random) % 2 ? *at ^ bit : any);
+    }
+    return (Text){result, bytes.size};
+}
+static void check_damaged(const char *file, const char *line, int runs) {
+    const Text good = get(inside(file));
+    const size_t part = strstr(file, ".safetensors") ? 8 + (size_t)header_length(good) : good.size;
+    int refused = 0, wrong = 0;
+    for (int seed = 1; seed <= runs; seed++) {
+        Mark before = mark();
+        Random random = {(uint64_t)seed};
+        put(file, damaged(good, part, &random));
+        const Outcome o = run(line);
+        const bool well = o.status == 0 && !*o.err, complains = o.status == 1 && is_complaint(o.err);
+        if (!well && !complains) printf("      seed %d: status %d, %s\n", seed, o.status, o.err);
+        refused += complains;
+        wrong += !(well || complains) || *o.left;
+        release(before);
+    }
+    put(file, good);
+    check(!wrong && refused, "%s: %d damaged copies: %d refused, %d wrong", file, runs, refused, wrong);
+}
+
+static void section_command_line(void) {
+    printf("\n== the command line and bad input ==\n");
+    Mark start = mark();
+    const char *parent = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    char here[4096];
+    folder = mkdtemp(text_string(text_of(format("%s/ptune-XXXXXX", parent))));
+    if (!folder || !getcwd(here, sizeof here)) die("%s: %s", parent, strerror(errno));
+    setenv("FOLDER", folder, 1);
+    setenv("PTUNE", *self == '/' ? self : format("%s/%s", here, self), 1);
+    setenv("OMP_NUM_THREADS", "1", 1); /* of the runs: the products are tiny */
+    put_fixture();
+    check_uses();
+    check_wrong_lines();
+    check_impossible();
+    check_broken_files();
+    check_broken_bytes();
+    check_damaged(CONFIG, ASK, 30);
+    check_damaged(WEIGHTS, ASK, 40);
+    check_damaged(VOCAB, ASK, 30);
+    check_damaged(ROWS, ASK, 30);
+    check_damaged(PROMPT, ASK_PROMPT, 30);
+    if (system("rm -rf \"$FOLDER\"")) die("%s: cannot be removed", folder);
+    release(start);
+}
 
 int main(int count, char **words) {
     const char *oracles = "data/expected", *bert[2];
