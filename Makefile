@@ -9,7 +9,7 @@ OPENMP := $(or $(call probe,-fopenmp),$(call probe,-fopenmp-simd) -Wno-unknown-p
 FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L $(WARN) $(FAST) $(OPENMP)
-SANITIZE := -std=c11 -D_POSIX_C_SOURCE=200809L $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE := -std=c11 -D_POSIX_C_SOURCE=200809L $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
 HEADERS := tensor.h tokenizer.h lstm.h bert.h
 
 

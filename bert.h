@@ -49,7 +49,8 @@ static inline void rows_backward(Tensor x, const int *index, Tensor y) {
 typedef struct { Tensor context; real *p; size_t *p_start; } Attention;
 
 /* Head h of sequence s among all P, or among their gradients: (queries, keys) of that sequence. */
-static inline Matrix attention_tile(real *all, const size_t *p_start, const int *q_start, const int *k_start, int s, int h) {
+static inline Matrix attention_tile(real *all, const size_t *p_start, const int *q_start, const int *k_start, int s,
+                                    int h) {
     const int queries = q_start[s + 1] - q_start[s], keys = k_start[s + 1] - k_start[s];
     return (Matrix){all + p_start[s] + (size_t)h * (size_t)queries * (size_t)keys, queries, keys, keys, 1};
 }
@@ -58,7 +59,8 @@ static inline Matrix attention_head(Matrix all, const int *start, int heads, int
     const int width = all.cols / heads;
     return part(all, start[s], start[s + 1] - start[s], h * width, width);
 }
-static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch, const int *q_start) {
+static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
+                                          const int *q_start) {
     Attention a = {tensor_zeros(q.rows, q.cols), NULL, allocate(sizeof(size_t[batch->sequences + 1]))};
     a.p_start[0] = 0;
     for (int s = 0; s < batch->sequences; s++)
@@ -93,7 +95,8 @@ static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Te
             matmul(ds, dcontext, transposed(attention_head(values(v), batch->start, heads, s, h)));
             for (int i = 0; i < p.rows; i++)
                 softmax_backward(p.data + i * p.row_stride, ds.data + i * ds.row_stride, p.cols, scale);
-            matmul(attention_head(gradient(q), q_start, heads, s, h), ds, attention_head(values(k), batch->start, heads, s, h));
+            matmul(attention_head(gradient(q), q_start, heads, s, h), ds,
+                   attention_head(values(k), batch->start, heads, s, h));
             matmul(attention_head(gradient(k), batch->start, heads, s, h), transposed(ds),
                    attention_head(values(q), q_start, heads, s, h));
         }
@@ -206,7 +209,8 @@ static inline BertActivations bert_forward(const Bert *bert, Tensor e, const Bat
     a.sum = embeddings_forward(bert, e, batch);
     a.x = layernorm_forward(&bert->embedding_norm, a.sum);
     for (int l = 0; l < bert->layers; l++)
-        a.layer[l] = layer_forward(&bert->layer[l], l ? a.layer[l - 1].y : a.x, bert->heads, batch, l == bert->layers - 1);
+        a.layer[l] = layer_forward(&bert->layer[l], l ? a.layer[l - 1].y : a.x, bert->heads, batch,
+                                   l == bert->layers - 1);
     a.head = head_forward(bert, a.layer[bert->layers - 1].y);
     return a;
 }
@@ -269,6 +273,17 @@ static inline void bert_list_weights(Bert *b) {
     b->weights = list;
 }
 
+/* N(0, 0.02^2), biases 0, layernorms 1. */
+static inline void bert_random(Bert *bert, Random *random) {
+    for (int i = 0; i < bert->weights.count; i++) {
+        const Parameter *p = &bert->weights.at[i];
+        *p->tensor = tensor(p->tensor->rows, p->tensor->cols);
+        if (strstr(p->name, "LayerNorm.weight")) fill_constant(*p->tensor, 1);
+        else if (strstr(p->name, "bias")) fill_constant(*p->tensor, 0);
+        else fill_normal(*p->tensor, 0.02, random);
+    }
+}
+
 /* ---- config.json and model.safetensors of a Hugging Face folder --------------------------------------------------- */
 static inline int config_int(Text config, const char *path, const char *name) {
     Text value;
@@ -279,15 +294,21 @@ static inline int config_int(Text config, const char *path, const char *name) {
 static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the tensors are empty yet */
     Text config = read_file(path), value;
     json_check(config, path, 0);
-    Bert b = {.hidden = config_int(config, path, "hidden_size"), .layers = config_int(config, path, "num_hidden_layers"),
-              .heads = config_int(config, path, "num_attention_heads"), .intermediate = config_int(config, path, "intermediate_size"),
-              .vocab = config_int(config, path, "vocab_size"), .positions = config_int(config, path, "max_position_embeddings"),
-              .types = config_int(config, path, "type_vocab_size"), .eps = (real)1e-12};
+    Bert b = {.hidden = config_int(config, path, "hidden_size"),
+              .layers = config_int(config, path, "num_hidden_layers"),
+              .heads = config_int(config, path, "num_attention_heads"),
+              .intermediate = config_int(config, path, "intermediate_size"),
+              .vocab = config_int(config, path, "vocab_size"),
+              .positions = config_int(config, path, "max_position_embeddings"),
+              .types = config_int(config, path, "type_vocab_size"),
+              .eps = (real)1e-12};
     if (json_member(config, "layer_norm_eps", &value)) b.eps = (real)json_number(value);
     if (!(b.eps >= 0)) die("%s: no sensible layer_norm_eps", path);
-    if (b.hidden % b.heads) die("%s: hidden_size %d is not a multiple of num_attention_heads %d", path, b.hidden, b.heads);
+    if (b.hidden % b.heads)
+        die("%s: hidden_size %d is not a multiple of num_attention_heads %d", path, b.hidden, b.heads);
     if (b.layers > 1000) die("%s: %d layers", path, b.layers);
-    if (json_member(config, "hidden_act", &value) && !text_is(value, "\"gelu\"")) die("%s: hidden_act is not gelu", path);
+    if (json_member(config, "hidden_act", &value) && !text_is(value, "\"gelu\""))
+        die("%s: hidden_act is not gelu", path);
     if (json_member(config, "position_embedding_type", &value) && !text_is(value, "\"absolute\""))
         die("%s: position_embedding_type is not absolute", path);
     b.layer = allocate_zeroed(sizeof(BertLayer[b.layers]));
@@ -296,7 +317,8 @@ static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the
 }
 /* The weights of a folder. Two spellings of the layernorms and of the last bias are published. */
 static inline void bert_load(Bert *bert, const char *folder) {
-    static const char *const spellings[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"},
+    static const char *const spellings[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"},
+                                               {"LayerNorm.bias", "LayerNorm.beta"},
                                                {"predictions.bias", "predictions.decoder.bias"}};
     bert_config(bert, format("%s/config.json", folder));
     const Safetensors file = safetensors_open(format("%s/model.safetensors", folder));
@@ -321,12 +343,15 @@ static inline void bert_close(Bert *bert) {
 /* config.json and model.safetensors as transformers reads them. */
 static inline void bert_save(const Bert *b, const char *folder) {
     Output out = output_open(format("%s/config.json", folder));
-    fprintf(out.stream,
-            "{\n  \"architectures\": [\"BertForMaskedLM\"],\n  \"model_type\": \"bert\",\n  \"hidden_act\": \"gelu\",\n"
-            "  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n  \"intermediate_size\": %d,\n"
-            "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n  \"type_vocab_size\": %d,\n  \"layer_norm_eps\": %g,\n"
-            "  \"pad_token_id\": 0\n}\n",
-            b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions, b->types, (double)b->eps);
+    fprintf(
+        out.stream,
+        "{\n  \"architectures\": [\"BertForMaskedLM\"],\n  \"model_type\": \"bert\",\n  \"hidden_act\": \"gelu\",\n"
+        "  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n  "
+        "\"intermediate_size\": %d,\n"
+        "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n  \"type_vocab_size\": %d,\n  "
+        "\"layer_norm_eps\": %g,\n"
+        "  \"pad_token_id\": 0\n}\n",
+        b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions, b->types, (double)b->eps);
     output_close(out);
     safetensors_write(format("%s/model.safetensors", folder), b->weights, "{\"format\":\"pt\"}");
 }

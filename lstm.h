@@ -37,7 +37,8 @@ static inline LstmTrace lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix
         const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
         real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H;
         if (before >= 0)
-            matmul(part(values(trace.gates), now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
+            matmul(part(values(trace.gates), now, 1, 0, 4 * H), part(h, before, 1, 0, H),
+                   transposed(values(cell->w_hh)));
         for (int j = 0; j < H; j++) {
             i[j] = sigmoid(i[j]), f[j] = sigmoid(f[j]), g[j] = tanh(g[j]), o[j] = sigmoid(o[j]);
             const real c_before = before >= 0 ? row(trace.c, before)[j] : 0;
@@ -51,7 +52,8 @@ static inline LstmTrace lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix
  *     do = dh tanh(c) o(1-o)          dc += dh o (1 - tanh(c)^2)
  *     di = dc g i(1-i)    df = dc c_(t-1) f(1-f)    dg = dc i (1-g^2)    dc_(t-1) = dc f
  * Then W_ih, W_hh, b, x from all steps at once. dh: a view (T, H) of the output's gradient, added to here. */
-static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, Matrix dh, LstmTrace trace, bool reverse) {
+static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, Matrix dh, LstmTrace trace,
+                                      bool reverse) {
     const int steps = x.rows, H = cell->w_hh.cols;
     Tensor dgates = tensor(steps, 4 * H), dc = tensor_zeros(1, H), h_before = tensor_zeros(steps, H);
     for (int t = steps - 1; t >= 0; t--) {
@@ -69,7 +71,8 @@ static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, 
             dc.data[j] = dc_j * f[j];
             if (before >= 0) row(h_before, now)[j] = h.data[before * h.row_stride + j];
         }
-        if (before >= 0) matmul(part(dh, before, 1, 0, H), part(values(dgates), now, 1, 0, 4 * H), values(cell->w_hh));
+        if (before >= 0)
+            matmul(part(dh, before, 1, 0, H), part(values(dgates), now, 1, 0, 4 * H), values(cell->w_hh));
     }
     if (cell->w_ih.grad) matmul(gradient(cell->w_ih), transposed(values(dgates)), values(x));
     if (cell->w_hh.grad) matmul(gradient(cell->w_hh), transposed(values(dgates)), values(h_before));

@@ -8,7 +8,6 @@
  *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away
  *   7  commands
  */
-#include <ctype.h>
 #include <math.h>
 #include <signal.h>
 #include <time.h>
@@ -31,7 +30,8 @@ static void model_load(Model *model, const char *folder) {
     bert_load(&model->bert, folder);
     model->vocab = vocab_load(folder);
     if (model->vocab.size > model->bert.vocab)
-        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", folder, model->vocab.size, model->bert.vocab);
+        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", folder, model->vocab.size,
+            model->bert.vocab);
 }
 
 static void model_reload(Model *model) { /* the weights of the file again, after they were trained */
@@ -56,7 +56,8 @@ static void template_add(Template *t, PartKind kind, const char *from, const cha
  * of 0 puts a full stop there. */
 static const char *template_from_counts(const char *form) {
     int a, b, c, used = 0;
-    if (sscanf(form, " (%2d,%2d,%2d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0) return form;
+    if (sscanf(form, " (%2d,%2d,%2d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
+        return form;
     char *text = allocate(3 * 100 * 4), *at = text;
     for (int i = 0; i < a; i++) at += sprintf(at, "[P]");
     at += sprintf(at, " [MASK] ");
@@ -108,7 +109,8 @@ static Text row_field(Text json, Text name, const char *file, int line) {
     if (!name.size) die("%s:%d: no sub_label", file, line);
     const char *key = text_string(name);
     if (!json_member(json, key, &value)) die("%s:%d: no field '%s'", file, line, key);
-    if (!json_is_string(value) && strchr("{[n", value.data[0])) die("%s:%d: field '%s' is not a string", file, line, key);
+    if (!json_is_string(value) && strchr("{[n", value.data[0]))
+        die("%s:%d: field '%s' is not a string", file, line, key);
     return json_is_string(value) ? json_string(value) : value;
 }
 
@@ -143,10 +145,12 @@ static void template_fill(const Template *t, const Vocab *vocab, Text *field, in
         ids_push(&ids, vocab->sep);
         example->id = ids.id, example->length = ids.count;
         if (ids.count <= max_length) return;
-        if (longest < 0 || !field[longest].size) die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, ids.count, max_length);
+        if (longest < 0 || !field[longest].size)
+            die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, ids.count, max_length);
         const size_t cut = (size_t)(ids.count - max_length);
         field[longest].size -= cut < field[longest].size ? cut : field[longest].size;
-        while (field[longest].size && ((unsigned char)field[longest].data[field[longest].size] & 0xC0) == 0x80) field[longest].size--;
+        while (field[longest].size && ((unsigned char)field[longest].data[field[longest].size] & 0xC0) == 0x80)
+            field[longest].size--;
     }
 }
 
@@ -167,8 +171,10 @@ static int single_token(const Vocab *vocab, Text word) {
 static Answers answers_from(const Model *model, const char *vocab_file, const char *labels) {
     Answers answers = {0};
     const bool all = !vocab_file && !labels;
-    if (!all || model->vocab.size < model->bert.vocab) answers.allowed = allocate_zeroed((size_t)model->bert.vocab * sizeof(bool));
-    for (int w = 0; all && answers.allowed && w < model->vocab.size; w++) answers.allowed[w] = true; /* no row without a word */
+    if (!all || model->vocab.size < model->bert.vocab)
+        answers.allowed = allocate_zeroed((size_t)model->bert.vocab * sizeof(bool));
+    for (int w = 0; all && answers.allowed && w < model->vocab.size; w++)
+        answers.allowed[w] = true; /* no row without a word */
     if (vocab_file) {
         Text rest = read_file(vocab_file);
         int known = 0;
@@ -192,7 +198,8 @@ static Answers answers_from(const Model *model, const char *vocab_file, const ch
     return answers;
 }
 /* The answer of a row as a token, or -1: not one token, or not allowed. */
-static int row_answer(const Model *model, const Answers *answers, Text json, const char *file, int line, const char **word) {
+static int row_answer(const Model *model, const Answers *answers, Text json, const char *file, int line,
+                      const char **word) {
     Text value;
     if (answers->labels) {
         Text label = row_field(json, text_of("label"), file, line);
@@ -203,7 +210,8 @@ static int row_answer(const Model *model, const Answers *answers, Text json, con
             }
         die("%s:%d: label '%.*s' is not among --labels", file, line, (int)min_int((int)label.size, 40), label.data);
     }
-    if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value)) die("%s:%d: no obj_label", file, line);
+    if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
+        die("%s:%d: no obj_label", file, line);
     if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
     Text text = json_string(value);
     const int id = single_token(&model->vocab, text);
@@ -211,7 +219,8 @@ static int row_answer(const Model *model, const Answers *answers, Text json, con
     return id >= 0 && answers->allowed && !answers->allowed[id] ? -1 : id;
 }
 /* All rows of a JSONL file under a template. Rows without an allowed answer are left out and counted. */
-static Dataset dataset_read(const Model *model, const char *path, const Template *t, const Answers *answers, int max_length) {
+static Dataset dataset_read(const Model *model, const char *path, const Template *t, const Answers *answers,
+                            int max_length) {
     Text rest = read_file(path);
     size_t lines = 1;
     for (size_t i = 0; i < rest.size; i++) lines += rest.data[i] == '\n';
@@ -233,7 +242,8 @@ static Dataset dataset_read(const Model *model, const char *path, const Template
         }
         Text subject;
         const bool named = json_member(json, "sub_label", &subject) || json_member(json, "sub", &subject);
-        example->subject = named && json_is_string(subject) ? text_line(json_string(subject)) : format("row %d", line);
+        example->subject = named && json_is_string(subject) ? text_line(json_string(subject))
+                                                            : format("row %d", line);
         template_fill(t, &model->vocab, field, max_length, example, path, line);
         data.count++;
     }
@@ -301,7 +311,8 @@ static void encoder_init(PromptEncoder *e, EncoderKind kind, int pseudo, int H) 
 }
 static double standard_deviation(Tensor t) {
     double sum = 0, squares = 0;
-    for (size_t i = 0; i < size_of(t); i++) sum += (double)t.data[i], squares += (double)t.data[i] * (double)t.data[i];
+    for (size_t i = 0; i < size_of(t); i++)
+        sum += (double)t.data[i], squares += (double)t.data[i] * (double)t.data[i];
     const double n = (double)size_of(t), mean = sum / n;
     return sqrt(squares / n - mean * mean);
 }
@@ -360,7 +371,8 @@ static Tensor embed_forward(Tensor word, Tensor prompt, const int *id, int token
 }
 static void embed_backward(Tensor word, Tensor prompt, const int *id, Tensor e) {
     for (int i = 0; i < e.rows; i++) {
-        real *to = id[i] < 0 ? (prompt.grad ? grad_row(prompt, -1 - id[i]) : NULL) : (word.grad ? grad_row(word, id[i]) : NULL);
+        real *to = id[i] < 0 ? (prompt.grad ? grad_row(prompt, -1 - id[i]) : NULL)
+                             : (word.grad ? grad_row(word, id[i]) : NULL);
         for (int j = 0; to && j < e.cols; j++) to[j] += grad_row(e, i)[j];
     }
 }
@@ -458,8 +470,8 @@ typedef struct {
 
 /* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .init_scale = -1, .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4, .warmup = 0.1,
-                 .epochs = 5, .batch = 8, .patience = 20, .seed = 34, .seeds = 1, .size = 2400};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .init_scale = -1, .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
+    o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
     if (command == 'd') o.quiet = true;
     return o;
@@ -494,32 +506,41 @@ static double schedule(const Options *o, int step, int steps_an_epoch) {
 }
 
 static void progress_bar(const Options *o, int epoch, int done, int steps, double start, double loss) {
-    const double share = ((epoch - 1) * (double)steps + done) / ((double)o->epochs * steps), left = (seconds() - start) * (1 - share) / share;
+    const double share = ((epoch - 1) * (double)steps + done) / ((double)o->epochs * steps),
+                 left = (seconds() - start) * (1 - share) / share;
     char bar[31] = "..............................";
     memset(bar, '#', (size_t)(30 * share));
-    fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", epoch, o->epochs, bar, 100 * share, loss, (int)left / 60, (int)left % 60);
+    fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", epoch, o->epochs, bar, 100 * share, loss,
+            (int)left / 60, (int)left % 60);
     if (done == steps) fprintf(stderr, "\r%79s\r", "");
 }
 
-static void train_epoch(const Options *o, Run *run, const Dataset *train, const bool *loss_words, double start, double *loss, int *tokens) {
+static void train_epoch(const Options *o, Run *run, const Dataset *train, const bool *loss_words, double start,
+                        double *loss, int *tokens) {
     const Bert *bert = &run->model->bert;
     int *order = allocate(sizeof(int[train->count]));
     for (int i = 0; i < train->count; i++) order[i] = i;
     Random random = {(uint64_t)o->seed << 32 | (uint64_t)run->epoch}; /* the order is a function of seed and epoch */
     shuffle(order, train->count, &random);
-    const int count = o->recipe ? train->count - train->count % o->batch : train->count; /* published: the last short batch is dropped */
+    const int count = o->recipe ? train->count - train->count % o->batch
+                                : train->count; /* published: the last short batch is dropped */
     const int steps = (count - 1) / o->batch + 1;
     *loss = 0, *tokens = 0;
     for (int first = 0; first < count && !interrupted; first += o->batch) {
         Mark before = mark();
         Rows r = rows_of(train->at, order + first, min_int(o->batch, count - first));
         const double batch_loss = train_batch(bert, run->encoder, &r, loss_words);
-        if (!isfinite(batch_loss)) die("the loss is %g in epoch %d, step %d: a smaller --lr may help", batch_loss, run->epoch, run->step + 1);
+        if (!isfinite(batch_loss))
+            die("the loss is %g in epoch %d, step %d: a smaller --lr may help", batch_loss, run->epoch,
+                run->step + 1);
         const double share = schedule(o, ++run->step, steps);
         const bool adamw = !strcmp(o->optimizer, "adamw");
-        const double norm = o->clip > 0 ? gradient_norm(run->trained) : 0, scale = norm > o->clip && o->clip > 0 ? o->clip / norm : 1;
-        if (run->encoder) adam_step(run->encoder->weights, (Optimizer){o->lr * share, o->decay, adamw}, run->step, scale);
-        if (o->tune_lm) adam_step(run->model->bert.weights, (Optimizer){o->lr_lm * share, o->decay, adamw}, run->step, scale);
+        const double norm = o->clip > 0 ? gradient_norm(run->trained) : 0,
+                     scale = norm > o->clip && o->clip > 0 ? o->clip / norm : 1;
+        if (run->encoder)
+            adam_step(run->encoder->weights, (Optimizer){o->lr * share, o->decay, adamw}, run->step, scale);
+        if (o->tune_lm)
+            adam_step(run->model->bert.weights, (Optimizer){o->lr_lm * share, o->decay, adamw}, run->step, scale);
         *loss += batch_loss * r.batch.sequences / count;
         *tokens += r.batch.tokens;
         release(before);
@@ -534,7 +555,8 @@ static const char *vocab_hash(const Vocab *vocab) {
     uint64_t hash = 14695981039346656037u;
     for (int id = 0; id < vocab->size; id++)
         for (size_t i = 0; i <= vocab->piece[id].size; i++) /* <= : a line end between two pieces */
-            hash = (hash ^ (i < vocab->piece[id].size ? (unsigned char)vocab->piece[id].data[i] : '\n')) * 1099511628211u;
+            hash = (hash ^ (i < vocab->piece[id].size ? (unsigned char)vocab->piece[id].data[i] : '\n')) *
+                   1099511628211u;
     return format("%016jx", (uintmax_t)hash);
 }
 /* After training only h is needed: (m, H) numbers, the template they belong to, and whose vocabulary it was. */
@@ -547,13 +569,16 @@ static Tensor prompt_read(const char *path, const Model *model, const char **tem
     const Safetensors file = safetensors_open(path);
     Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab");
     Tensor prompt;
-    if (!text.size || !safetensors_find(&file, "prompt", &prompt)) die("%s: not a prompt: no template or no tensor 'prompt'", path);
+    if (!text.size || !safetensors_find(&file, "prompt", &prompt))
+        die("%s: not a prompt: no template or no tensor 'prompt'", path);
     if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
-    if (prompt.cols != model->bert.hidden) die("%s: rows of %d numbers, the model has %d", path, prompt.cols, model->bert.hidden);
+    if (prompt.cols != model->bert.hidden)
+        die("%s: rows of %d numbers, the model has %d", path, prompt.cols, model->bert.hidden);
     for (size_t i = 0; i < size_of(prompt); i++)
         if (!isfinite(prompt.data[i])) die("%s: holds a number that is not finite", path);
     *template = text_string(text);
-    if (template_parse(*template).pseudo != prompt.rows) die("%s: %d rows, but its template has another number of [P]", path, prompt.rows);
+    if (template_parse(*template).pseudo != prompt.rows)
+        die("%s: %d rows, but its template has another number of [P]", path, prompt.rows);
     return prompt;
 }
 static void make_folder(const char *path) {
@@ -570,7 +595,8 @@ static void copy_file(const char *from, const char *to) {
 }
 static void tokenizer_config_write(const char *folder, bool cased) {
     Output out = output_open(format("%s/tokenizer_config.json", folder));
-    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n", cased ? "false" : "true");
+    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n",
+            cased ? "false" : "true");
     output_close(out);
 }
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
@@ -614,19 +640,23 @@ static Parameters checkpoint_list(const Run *run, Tensor *moments) {
     }
     return list;
 }
+static const char *said(const char *option) { return option ? option : "-"; }
 static const char *settings(const Options *o) { /* what must be the same when a run goes on */
-    return format("%s %s %s lr %g %g decay %g clip %g warmup %g scale %g epochs %d batch %d seed %d%s%s %s", o->template, o->encoder,
-                  o->optimizer, o->lr, o->lr_lm, o->decay, o->clip, o->warmup, o->init_scale, o->epochs, o->batch, o->seed,
-                  o->tune_lm ? " tune-lm" : "", o->recipe ? " paper" : "", o->labels ? o->labels : "");
+    return format("%s %s %s %s %s vocab %s labels %s length %d template %s %s %s lr %g %g decay %g clip %g warmup %g "
+                  "scale %g epochs %d batch %d seed %d tune-lm %d recipe %s",
+                  o->model, said(o->data), said(o->train), said(o->dev), said(o->test), said(o->vocab), said(o->labels),
+                  o->max_length, o->template, o->encoder, o->optimizer, o->lr, o->lr_lm, o->decay, o->clip, o->warmup,
+                  o->init_scale, o->epochs, o->batch, o->seed, o->tune_lm, said(o->recipe));
 }
 static void checkpoint_write(const Options *o, Run *run) {
     Mark before = mark();
     Tensor *moments = allocate(sizeof(Tensor[2 * run->trained.count]));
     Parameters list = checkpoint_list(run, moments);
     if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
-    safetensors_write(format("%s/checkpoint.safetensors", o->out), list,
-                      format("{\"settings\":%s,\"epoch\":\"%d\",\"step\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
-                             json_quote(settings(o)), run->epoch, run->step, run->best_epoch, run->best));
+    safetensors_write(
+        format("%s/checkpoint.safetensors", o->out), list,
+        format("{\"settings\":%s,\"epoch\":\"%d\",\"step\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
+               json_quote(settings(o)), run->epoch, run->step, run->best_epoch, run->best));
     release(before);
 }
 static void checkpoint_read(const Options *o, Run *run) {
@@ -651,7 +681,8 @@ static void checkpoint_read(const Options *o, Run *run) {
         const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
         for (int i = 0; i < run->model->bert.weights.count; i++) {
             const Parameter *p = &run->model->bert.weights.at[i];
-            memcpy(run->best_lm[i], safetensors_get(&best, p->name, p->tensor->rows, p->tensor->cols).data, size_of(*p->tensor) * sizeof(real));
+            memcpy(run->best_lm[i], safetensors_get(&best, p->name, p->tensor->rows, p->tensor->cols).data,
+                   size_of(*p->tensor) * sizeof(real));
         }
         unmap_file(best.file);
     }
@@ -685,13 +716,20 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
             keep_best(o, run, prompt);
         }
         idle = run->epoch - run->best_epoch;
-        if (!o->quiet) printf("epoch %d: loss %.4f, dev P@1 %.2f%s, %.0f tokens/s\n", run->epoch, loss, p_at_1(score), better ? " *" : "", rate), fflush(stdout);
-        if (log) fprintf(log, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, loss, p_at_1(score), seconds() - start), fflush(log);
+        if (!o->quiet)
+            printf("epoch %d: loss %.4f, dev P@1 %.2f%s, %.0f tokens/s\n", run->epoch, loss, p_at_1(score),
+                   better ? " *" : "", rate),
+                fflush(stdout);
+        if (log)
+            fprintf(log, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, loss, p_at_1(score), seconds() - start),
+                fflush(log);
         if (o->out) checkpoint_write(o, run);
         release(before);
     }
     if (interrupted) {
-        if (run->best_epoch && o->out) fprintf(stderr, "ptune: interrupted; the best prompt so far, of epoch %d, is in %s\n", run->best_epoch, o->out);
+        if (run->best_epoch && o->out)
+            fprintf(stderr, "ptune: interrupted; the best prompt so far, of epoch %d, is in %s\n", run->best_epoch,
+                    o->out);
         else fprintf(stderr, "ptune: interrupted\n");
         exit(130);
     }
@@ -700,12 +738,13 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
 }
 
 /* One seed: everything from its start to its test score. */
-static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3], const Answers *answers, FILE *log,
-                      Tensor *prompt, size_t *trained) {
+static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3],
+                      const Answers *answers, FILE *log, Tensor *prompt, size_t *trained) {
     static PromptEncoder encoder;
     static const char *const kinds[] = {"lstm", "mlp", "embedding"};
     Mark before = mark();
-    Run run = {.model = model, .best = -1, .trained = {allocate(sizeof(Parameter[24 + model->bert.weights.count])), 0}};
+    Run run = {
+        .model = model, .best = -1, .trained = {allocate(sizeof(Parameter[24 + model->bert.weights.count])), 0}};
     if (t->pseudo) {
         int kind = 0;
         while (kind < 2 && strcmp(o->encoder, kinds[kind])) kind++;
@@ -746,7 +785,7 @@ static void print_nearest(const Model *model, Tensor prompt) {
     matmul(values(cosine), values(prompt), transposed(values(word)));
     for (int w = 0; w < word.rows; w++) {
         const double norm = row_norm(row(word, w), word.cols);
-        for (int i = 0; i < prompt.rows; i++) row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -1;
+        for (int i = 0; i < prompt.rows; i++) row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -(real)INFINITY;
     }
     for (int i = 0; i < prompt.rows; i++) {
         printf("[P]%d", i + 1);
@@ -755,7 +794,8 @@ static void print_nearest(const Model *model, Tensor prompt) {
             for (int w = 0; w < model->vocab.size; w++)
                 if (row(cosine, i)[w] > row(cosine, i)[best]) best = w;
             const Text piece = model->vocab.piece[best];
-            printf("  %.*s %.2f", (int)piece.size, piece.data, (double)row(cosine, i)[best] / row_norm(row(prompt, i), prompt.cols));
+            printf("  %.*s %.2f", (int)piece.size, piece.data,
+                   (double)row(cosine, i)[best] / row_norm(row(prompt, i), prompt.cols));
             row(cosine, i)[best] = -INFINITY;
         }
         printf("\n");
@@ -770,12 +810,14 @@ static bool *search_words(const Model *model, const Dataset *train) {
     bool *usable = allocate_zeroed(sizeof(bool[model->bert.vocab]));
     for (int w = 0; w < vocab->size; w++) {
         const Text piece = vocab->piece[w];
-        usable[w] = piece.size && !(piece.size > 1 && piece.data[0] == '[') && !memchr(piece.data, '{', piece.size) && single_token(vocab, piece) == w;
+        usable[w] = piece.size && !(piece.size > 1 && piece.data[0] == '[') && !memchr(piece.data, '{', piece.size) &&
+                    single_token(vocab, piece) == w;
     }
     for (int i = 0; i < train->count; i++) usable[train->at[i].answer] = false;
     return usable;
 }
-static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Rows *rows, const bool *loss_words) {
+static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Rows *rows,
+                             const bool *loss_words) {
     Mark before = mark();
     Tensor changed = tensor(prompt.rows, prompt.cols);
     memcpy(changed.data, prompt.data, size_of(prompt) * sizeof(real));
@@ -784,52 +826,52 @@ static double loss_with_word(const Model *model, Tensor prompt, int slot, int wo
     release(before);
     return loss;
 }
-/* Lists of texts that grow. */
-typedef struct { Text *at; int count, capacity; } Texts;
-static void texts_push(Texts *list, Text text) {
-    if (list->count == list->capacity) {
-        Text *longer = allocate(sizeof(Text) * (size_t)(list->capacity = list->capacity ? 2 * list->capacity : 256));
-        if (list->count) memcpy(longer, list->at, sizeof(Text) * (size_t)list->count);
-        list->at = longer;
-    }
-    list->at[list->count++] = text;
-}
 /* The template with its [P] replaced by words. Each slot in turn: by the gradient of the loss at the slot's embedding, a
  * swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried; the
  * best one is kept if the true loss falls, on these rows and on other ones too. */
 enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 3 };
-static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train, const Answers *answers) {
+static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train,
+                          const Answers *answers) {
     const Tensor table = model->bert.word;
     const bool *loss_words = answers->labels ? answers->allowed : NULL, *usable = search_words(model, train);
-    const int start_word = single_token(&model->vocab, text_of("the")) >= 0 ? single_token(&model->vocab, text_of("the")) : model->vocab.unk;
-    int *order = allocate(sizeof(int[train->count])), *word = allocate(sizeof(int[t->pseudo])), rows_each = min_int(SEARCH_ROWS, train->count / 2);
+    const int start_word = single_token(&model->vocab, text_of("the")) >= 0
+                               ? single_token(&model->vocab, text_of("the"))
+                               : model->vocab.unk;
+    int *order = allocate(sizeof(int[train->count])), *word = allocate(sizeof(int[t->pseudo])),
+        rows_each = min_int(SEARCH_ROWS, train->count / 2);
     Tensor prompt = tensor(t->pseudo, table.cols), gain = tensor(1, table.rows);
     Random random = {(uint64_t)o->seed};
     if (train->count < 2) die("%s: too few rows to search on", train->path);
     needs_grad(&prompt);
     for (int i = 0; i < train->count; i++) order[i] = i;
-    for (int k = 0; k < t->pseudo; k++) memcpy(row(prompt, k), row(table, word[k] = start_word), sizeof(real[table.cols]));
+    for (int k = 0; k < t->pseudo; k++)
+        memcpy(row(prompt, k), row(table, word[k] = start_word), sizeof(real[table.cols]));
     for (int turn = 0; turn < SEARCH_SWEEPS * t->pseudo; turn++) {
         Mark before = mark();
         const int slot = turn % t->pseudo;
         shuffle(order, train->count, &random);
-        const Rows rows = rows_of(train->at, order, rows_each), other = rows_of(train->at, order + rows_each, rows_each);
+        const Rows rows = rows_of(train->at, order, rows_each),
+                   other = rows_of(train->at, order + rows_each, rows_each);
         memset(prompt.grad, 0, size_of(prompt) * sizeof(real));
         double best_loss = loss_and_gradient(&model->bert, prompt, &rows, loss_words);
         fill_constant(gain, 0);
         const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
-        matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de for all words: the smallest promise most */
+        matmul(values(gain), dslot,
+               transposed(values(table))); /* e_w . dL/de for all words: the smallest promise most */
         int best = word[slot];
         for (int c = 0; c < SEARCH_CANDIDATES; c++) {
             int next = -1;
             for (int w = 0; w < model->vocab.size; w++)
-                if (usable[w] && w != word[slot] && isfinite(gain.data[w]) && (next < 0 || gain.data[w] < gain.data[next])) next = w;
+                if (usable[w] && w != word[slot] && isfinite(gain.data[w]) &&
+                    (next < 0 || gain.data[w] < gain.data[next]))
+                    next = w;
             if (next < 0) break;
             gain.data[next] = INFINITY;
             const double loss = loss_with_word(model, prompt, slot, next, &rows, loss_words);
             if (loss < best_loss) best_loss = loss, best = next;
         }
-        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other, loss_words) < loss_with_word(model, prompt, slot, word[slot], &other, loss_words)) {
+        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other, loss_words) <
+                                      loss_with_word(model, prompt, slot, word[slot], &other, loss_words)) {
             word[slot] = best;
             memcpy(row(prompt, slot), row(table, best), sizeof(real[table.cols]));
         }
@@ -840,13 +882,17 @@ static const char *search(const Options *o, const Model *model, const Template *
     for (int i = 0, k = 0; i < t->parts; i++) {
         const Part *p = &t->part[i];
         static const char *const names[] = {NULL, NULL, NULL, "[MASK]", "[SEP]"};
-        Text text = p->kind == PSEUDO ? model->vocab.piece[word[k++]] : p->kind >= MASK ? text_of(names[p->kind]) : p->text;
+        Text text = p->kind == PSEUDO ? model->vocab.piece[word[k++]]
+                    : p->kind >= MASK ? text_of(names[p->kind])
+                                      : p->text;
         if (p->kind == FIELD) text = text_of(text.size ? format("{%.*s}", (int)text.size, text.data) : "[X]");
         texts_push(&parts, text);
         size += text.size + 1;
     }
     char *form = allocate(size), *at = form;
-    for (int i = 0; i < parts.count; i++) at += sprintf(at, i && at[-1] != ' ' && parts.at[i].data[0] != ' ' ? " %.*s" : "%.*s", (int)parts.at[i].size, parts.at[i].data);
+    for (int i = 0; i < parts.count; i++)
+        at += sprintf(at, i && at[-1] != ' ' && parts.at[i].data[0] != ' ' ? " %.*s" : "%.*s", (int)parts.at[i].size,
+                      parts.at[i].data);
     return form;
 }
 
@@ -864,23 +910,17 @@ static World world_read(const char *data) {
     int line = 0;
     for (Text json; next_line(&rest, &json);) {
         json_check(json, path, ++line);
-        if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) || !json_is_string(name) || !json_is_string(template))
+        if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
+            !json_is_string(name) || !json_is_string(template))
             die("%s:%d: no relation or template", path, line);
         if (world.count == 64) die("%s:%d: more than 64 relations", path, line);
         const char *word = text_string(json_string(name));
         world.at[world.count++] = (Relation){word, format("%s/%s", data, word), json_string(template)};
     }
+    if (!world.count) die("%s: no relation", path);
     return world;
 }
 
-static Texts read_lines(const char *path) { /* the lines that are not empty */
-    Texts lines = {0};
-    Text rest = read_file(path);
-    if (!utf8_valid(rest)) die("%s: not valid UTF-8", path);
-    for (Text line; next_line(&rest, &line);)
-        if (line.size) texts_push(&lines, line);
-    return lines;
-}
 /* A wording with subject and object in the places of [X] and [Y]. */
 static Text sentence(Text wording, Text subject, Text object) {
     char *out = allocate(wording.size + subject.size + object.size);
@@ -906,103 +946,19 @@ static Texts world_sentences(const World *world, Texts *objects) {
             const Texts rows = read_lines(path);
             for (int i = 0; i < rows.count; i++) {
                 json_check(rows.at[i], path, i + 1);
-                const Text subject = row_field(rows.at[i], text_of(""), path, i + 1), object = row_field(rows.at[i], text_of("obj_label"), path, i + 1);
+                const Text subject = row_field(rows.at[i], text_of(""), path, i + 1),
+                           object = row_field(rows.at[i], text_of("obj_label"), path, i + 1);
                 if (objects) texts_push(objects, object);
-                for (int w = 0; w < wordings.count; w++) texts_push(&sentences, sentence(wordings.at[w], subject, object));
+                for (int w = 0; w < wordings.count; w++)
+                    texts_push(&sentences, sentence(wordings.at[w], subject, object));
             }
         }
     }
     return sentences;
 }
 
-
-/* ---- A WordPiece vocabulary: the markers, every object, every character, then the most frequent pairs joined ------- */
-typedef struct { int *piece, pieces, count; } CountedWord; /* a word as it is cut now, and how often it stands in the text */
-
-static int vocab_add(Vocab *vocab, Text piece) {
-    int *bucket = vocab_bucket(vocab, piece);
-    if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
-    return *bucket - 1;
-}
-static int compare_texts(const void *a, const void *b) {
-    const Text *x = a, *y = b;
-    const int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
-    return order ? order : (x->size > y->size) - (x->size < y->size);
-}
-static bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
-static Texts words_of(const Texts *sentences) { /* in alphabetical order, each as often as it stands there */
-    Texts words = {0};
-    for (int s = 0; s < sentences->count; s++) {
-        const Text t = sentences->at[s];
-        for (size_t i = 0, from; i < t.size; i = i > from ? i : i + 1) {
-            for (from = i; i < t.size && is_word_byte(t.data[i]);) i++;
-            if (i > from) texts_push(&words, (Text){t.data + from, i - from});
-            else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
-        }
-    }
-    qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
-    return words;
-}
-/* Replaces left, right by joined wherever they follow each other in the word. */
-static void join_pair(CountedWord *word, int left, int right, int joined) {
-    int kept = 0;
-    for (int i = 0; i < word->pieces; i++, kept++) {
-        const bool pair = i + 1 < word->pieces && word->piece[i] == left && word->piece[i + 1] == right;
-        word->piece[kept] = pair ? joined : word->piece[i];
-        i += pair;
-    }
-    word->pieces = kept;
-}
-static Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
-    static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
-    const Texts all = words_of(sentences);
-    Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .piece = allocate(sizeof(Text) << 18), .cased = true};
-    for (int i = 0; i < 5; i++) vocab_add(&vocab, text_of(markers[i]));
-    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
-    CountedWord *words = allocate(sizeof(CountedWord) * (size_t)all.count);
-    int count = 0;
-    for (int i = 0, next; i < all.count; i = next) {
-        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
-        CountedWord *word = &words[count++];
-        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
-        uint32_t code;
-        for (size_t at = 0, length; at < all.at[i].size; at += length) {
-            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
-            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
-            word->piece[word->pieces++] = vocab_add(&vocab, text_of(form));
-        }
-        if (vocab.size > size) die("--size %d is too small: markers, objects and characters alone are more", size);
-    }
-    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size); /* how often left is followed by right */
-    while (vocab.size < size) {
-        int left = 0, right = 0, most = 1;
-        memset(pairs, 0, sizeof(int) * (size_t)size * (size_t)size);
-        for (int w = 0; w < count; w++)
-            for (int i = 0; i + 1 < words[w].pieces; i++) {
-                int *pair = &pairs[(size_t)words[w].piece[i] * (size_t)size + (size_t)words[w].piece[i + 1]];
-                *pair += words[w].count;
-                if (*pair > most) most = *pair, left = words[w].piece[i], right = words[w].piece[i + 1];
-            }
-        if (most < 2) break;
-        const Text a = vocab.piece[left], b = vocab.piece[right];
-        const int joined = vocab_add(&vocab, text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
-        for (int w = 0; w < count; w++) join_pair(&words[w], left, right, joined);
-    }
-    return vocab;
-}
-
 /* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ------------------------------------------- */
 
-/* N(0, 0.02^2), biases 0, layernorms 1. */
-static void bert_random(Bert *bert, Random *random) {
-    for (int i = 0; i < bert->weights.count; i++) {
-        const Parameter *p = &bert->weights.at[i];
-        *p->tensor = tensor(p->tensor->rows, p->tensor->cols);
-        if (strstr(p->name, "LayerNorm.weight")) fill_constant(*p->tensor, 1);
-        else if (strstr(p->name, "bias")) fill_constant(*p->tensor, 0);
-        else fill_normal(*p->tensor, 0.02, random);
-    }
-}
 /* Of the words of each sentence 15 % are to be told, at least one: 80 % of them are replaced by [MASK], 10 % by a random
  * word, 10 % are left. */
 static Rows mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {
@@ -1040,12 +996,14 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
         for (int first = 0; first + o->batch <= count; first += o->batch) {
             Mark before = mark();
             const Rows r = mask_words(sentences, order + first, o->batch, vocab, &random);
-            const double share = ++step < o->warmup * steps ? step / (o->warmup * steps) : (steps - step + 1) / (steps * (1 - o->warmup) + 1);
+            const double share = ++step < o->warmup * steps ? step / (o->warmup * steps)
+                                                            : (steps - step + 1) / (steps * (1 - o->warmup) + 1);
             loss += loss_and_gradient(bert, (Tensor){0}, &r, NULL);
             seen++;
             if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller --lr may help", step);
             const double norm = gradient_norm(bert->weights);
-            adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step, o->clip > 0 && norm > o->clip ? o->clip / norm : 1);
+            adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step,
+                      o->clip > 0 && norm > o->clip ? o->clip / norm : 1);
             release(before);
             if (step % 500 == 0) {
                 printf("step %d of %.0f, loss %.4f, %.0f s\n", step, steps, loss / seen, seconds() - start);
@@ -1058,18 +1016,34 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
 
 /* ==== The demo: the paper's comparison on the small world ============================================================ */
 
-enum { MAJORITY, MANUAL_WORST, MANUAL_LAMA, MANUAL_BEST, SEARCH, FINE_TUNING, MANUAL_FINE_TUNING, P_LSTM, P_MLP, P_EMBEDDING, METHODS };
-static const struct { const char *name, *head; double rate; int epochs; } methods[METHODS] = { /* rate and epochs: found on dev */
-    {"the most frequent answer of train", "major.", 0, 0},
-    {"manual prompts, the worst one", "worst", 0, 0},
-    {"manual prompts, LAMA's", "LAMA", 0, 0},
-    {"manual prompts, the best on dev", "best", 0, 0},
-    {"discrete search, [X] [P][P][P] [MASK] .", "search", 0, 0},
-    {"fine-tuning, [X] [MASK]", "FT", 5e-4, 20},
-    {"fine-tuning, the best manual prompt", "MP+FT", 5e-4, 20},
-    {"P-tuning, LSTM and MLP", "P-LSTM", 5e-3, 10},
-    {"P-tuning, MLP", "P-MLP", 5e-3, 10},
-    {"P-tuning, plain embeddings", "P-emb", 1e-2, 10}};
+enum {
+    MAJORITY,
+    MANUAL_WORST,
+    MANUAL_LAMA,
+    MANUAL_BEST,
+    SEARCH,
+    FINE_TUNING,
+    MANUAL_FINE_TUNING,
+    P_LSTM,
+    P_MLP,
+    P_EMBEDDING,
+    METHODS
+};
+static const struct {
+    const char *name, *head;
+    double rate;
+    int epochs;
+} methods[METHODS] = {/* rate and epochs: found on dev */
+                      {"the most frequent answer of train", "major.", 0, 0},
+                      {"manual prompts, the worst one", "worst", 0, 0},
+                      {"manual prompts, LAMA's", "LAMA", 0, 0},
+                      {"manual prompts, the best on dev", "best", 0, 0},
+                      {"discrete search, [X] [P][P][P] [MASK] .", "search", 0, 0},
+                      {"fine-tuning, [X] [MASK]", "FT", 5e-4, 20},
+                      {"fine-tuning, the best manual prompt", "MP+FT", 5e-4, 20},
+                      {"P-tuning, LSTM and MLP", "P-LSTM", 5e-3, 10},
+                      {"P-tuning, MLP", "P-MLP", 5e-3, 10},
+                      {"P-tuning, plain embeddings", "P-emb", 1e-2, 10}};
 typedef struct { size_t trained, kept; double seconds; int hits[64], rows[64]; } Column;
 
 static Score majority_score(const Dataset *train, const Dataset *test, int words) {
@@ -1084,7 +1058,9 @@ static void read_splits(const Model *model, const Relation *relation, const char
     static const char *const splits[] = {"train", "dev", "test"};
     const Template t = template_parse(form);
     const Answers all = {0};
-    for (int i = 0; i < 3; i++) data[i] = dataset_read(model, format("%s/%s.jsonl", relation->folder, splits[i]), &t, &all, model->bert.positions);
+    for (int i = 0; i < 3; i++)
+        data[i] = dataset_read(model, format("%s/%s.jsonl", relation->folder, splits[i]), &t, &all,
+                               model->bert.positions);
 }
 static void column_add(Column *column, int relation, Score score, double since) {
     column->hits[relation] = score.hits, column->rows[relation] = score.rows;
@@ -1113,13 +1089,17 @@ static const char *demo_manual(const Model *model, const Relation *relation, Col
     return best_form;
 }
 /* Every other method: a template, and what is trained with it. */
-static void demo_method(int method, Model *model, const Relation *relation, const Options *defaults, const char *manual, Column *column, int r) {
+static void demo_method(int method, Model *model, const Relation *relation, const Options *defaults,
+                        const char *manual, Column *column, int r) {
     static const char *const encoders[] = {"lstm", "mlp", "embedding"};
     const double start = seconds();
     const Answers all = {0};
     Options o = *defaults;
     Dataset data[3];
-    o.template = method == FINE_TUNING ? "[X] [MASK]" : method == SEARCH ? "[X] [P][P][P] [MASK] ." : method <= MANUAL_FINE_TUNING ? manual : DEFAULT_TEMPLATE;
+    o.template = method == FINE_TUNING          ? "[X] [MASK]"
+                 : method == SEARCH             ? "[X] [P][P][P] [MASK] ."
+                 : method <= MANUAL_FINE_TUNING ? manual
+                                                : DEFAULT_TEMPLATE;
     o.tune_lm = method == FINE_TUNING || method == MANUAL_FINE_TUNING;
     o.lr = o.lr_lm = methods[method].rate, o.epochs = methods[method].epochs;
     read_splits(model, relation, o.template, data);
@@ -1153,7 +1133,8 @@ static void demo_instability(Model *model, const Relation *relation, const Optio
     read_splits(model, relation, DEFAULT_TEMPLATE, data);
     Options tuned = *o;
     tuned.template = DEFAULT_TEMPLATE, tuned.lr = methods[P_LSTM].rate, tuned.epochs = methods[P_LSTM].epochs;
-    printf("%8.1f  %s\n\nThe words nearest to what was learned there (cosine):\n", p_at_1(run_seed(&tuned, model, &t, data, &all, NULL, &prompt, &trained)), DEFAULT_TEMPLATE);
+    printf("%8.1f  %s\n\nThe words nearest to what was learned there (cosine):\n",
+           p_at_1(run_seed(&tuned, model, &t, data, &all, NULL, &prompt, &trained)), DEFAULT_TEMPLATE);
     print_nearest(model, prompt);
 }
 static void command_demo(const char *data) {
@@ -1163,8 +1144,10 @@ static void command_demo(const char *data) {
     const double start = seconds();
     const World world = world_read(data);
     model_load(&model, format("%s/bert", data));
-    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that no method\n"
-           "was trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n%-16s", parameters_size(model.bert.weights), world.count, o.seed, "");
+    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
+           "no method\n"
+           "was trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n%-16s",
+           parameters_size(model.bert.weights), world.count, o.seed, "");
     for (int m = 0; m < METHODS; m++) printf("%8s", methods[m].head);
     printf("\n");
     for (int r = 0; r < world.count; r++) {
@@ -1208,13 +1191,22 @@ _Noreturn static void usage(const char *wrong, const char *what) {
           "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
           "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
           "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
-          "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n", stderr);
+          "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
+          "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
+          "       ptune vocab    --model DIR --data DIR             a vocabulary for a world of facts\n"
+          "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n", stderr);
     exit(2);
 }
 
 /* Which commands know an option: f fill, k tokenize, t train, e eval, w words. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
-static const struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } option_table[] = {
+static const struct {
+    const char *name;
+    OptionKind kind;
+    size_t offset;
+    const char *commands;
+    double least;
+} option_table[] = {
     {"--model", STRING, offsetof(Options, model), "fktewvps", 0},
     {"--data", STRING, offsetof(Options, data), "tevps", 0},
     {"--train", STRING, offsetof(Options, train), "ts", 0},
@@ -1248,7 +1240,8 @@ static const struct { const char *name; OptionKind kind; size_t offset; const ch
 static Options options_read(char command, int count, char **words) {
     Options o = default_options(command);
     for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
-        if (!strcmp(words[i], "--recipe") && i + 1 < count) o.lr = 1e-5, o.epochs = 100, o.init_scale = 0, o.template = "(3,3,3)";
+        if (!strcmp(words[i], "--recipe") && i + 1 < count)
+            o.lr = 1e-5, o.epochs = 100, o.init_scale = 0, o.template = "(3,3,3)";
     const size_t known = sizeof option_table / sizeof *option_table;
     for (int i = 0; i < count; i++) {
         size_t k = 0;
@@ -1267,9 +1260,11 @@ static Options options_read(char command, int count, char **words) {
         }
         if (++i == count) usage("a value is missing after ", option_table[k].name);
         const double number = option_table[k].kind == STRING ? 0 : strtod(words[i], &end);
-        if (option_table[k].kind != STRING && (end == words[i] || *end || !isfinite(number) || number < option_table[k].least))
+        if (option_table[k].kind != STRING &&
+            (end == words[i] || *end || !isfinite(number) || number < option_table[k].least))
             usage("not a value for ", option_table[k].name);
-        if (option_table[k].kind == INTEGER && (number > INT32_MAX || number != floor(number))) usage("not a whole number for ", option_table[k].name);
+        if (option_table[k].kind == INTEGER && (number > INT32_MAX || number != floor(number)))
+            usage("not a whole number for ", option_table[k].name);
         if (option_table[k].kind == STRING) memcpy(field, &words[i], sizeof words[i]);
         if (option_table[k].kind == NUMBER) memcpy(field, &number, sizeof number);
         if (option_table[k].kind == INTEGER) memcpy(field, &(int){(int)number}, sizeof(int));
@@ -1290,7 +1285,8 @@ static void print_best(const Model *model, const real *logits) {
             if (!taken && (best[k] < 0 || logits[w] > logits[best[k]])) best[k] = w;
         }
         const Text piece = model->vocab.piece[best[k]];
-        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logits[best[k]] - all), (double)logits[best[k]]);
+        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logits[best[k]] - all),
+               (double)logits[best[k]]);
     }
 }
 static void command_fill(const Options *o) {
@@ -1306,7 +1302,8 @@ static void command_fill(const Options *o) {
         const Template t = template_parse(form);
         Text field[MAX_PARTS];
         for (int i = 0; i < t.parts; i++) {
-            if (t.part[i].kind == FIELD && t.part[i].text.size) die("%s: its template asks for more than a subject: %s", o->prompt, form);
+            if (t.part[i].kind == FIELD && t.part[i].text.size)
+                die("%s: its template asks for more than a subject: %s", o->prompt, form);
             field[i] = text_of(o->text);
         }
         Example example;
@@ -1317,13 +1314,15 @@ static void command_fill(const Options *o) {
         tokenize_marked(&model.vocab, text_of(o->text), &ids);
         ids_push(&ids, model.vocab.sep);
     }
-    if (ids.count > model.bert.positions) die("the text has %d tokens, the model takes %d", ids.count, model.bert.positions);
+    if (ids.count > model.bert.positions)
+        die("the text has %d tokens, the model takes %d", ids.count, model.bert.positions);
     int *reads = allocate(sizeof(int[ids.count])), start[] = {0, ids.count}, read_start[] = {0, 0};
     for (int i = 0; i < ids.count; i++)
         if (ids.id[i] == model.vocab.mask) reads[read_start[1]++] = i;
     if (!read_start[1]) die("no [MASK] in the text");
     const Batch batch = {1, ids.count, read_start[1], start, read_start, reads};
-    const Tensor logits = bert_forward(&model.bert, embed_forward(model.bert.word, prompt, ids.id, ids.count), &batch).head.logits;
+    const Tensor logits =
+        bert_forward(&model.bert, embed_forward(model.bert.word, prompt, ids.id, ids.count), &batch).head.logits;
     for (int i = 0; i < logits.rows; i++) {
         if (i) putchar('\n');
         print_best(&model, row(logits, i));
@@ -1339,7 +1338,8 @@ static void command_tokenize(const Options *o) {
         Mark before = mark();
         Ids ids = {0};
         json_check(json, o->text, ++line);
-        if (!json_member(json, "text", &value) || !json_is_string(value)) die("%s:%d: no field 'text'", o->text, line);
+        if (!json_member(json, "text", &value) || !json_is_string(value))
+            die("%s:%d: no field 'text'", o->text, line);
         tokenize_marked(&vocab, json_string(value), &ids);
         for (int i = 0; i < ids.count; i++) printf(i ? " %d" : "%d", ids.id[i]);
         putchar('\n');
@@ -1349,8 +1349,10 @@ static void command_tokenize(const Options *o) {
 
 static void check_choices(const Options *o) {
     if (o->vocab && o->labels) usage("--vocab and --labels exclude each other", NULL);
-    if (strcmp(o->encoder, "lstm") && strcmp(o->encoder, "mlp") && strcmp(o->encoder, "embedding")) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
-    if (strcmp(o->optimizer, "adam") && strcmp(o->optimizer, "adamw")) usage("--optimizer is adam or adamw, not ", o->optimizer);
+    if (strcmp(o->encoder, "lstm") && strcmp(o->encoder, "mlp") && strcmp(o->encoder, "embedding"))
+        usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
+    if (strcmp(o->optimizer, "adam") && strcmp(o->optimizer, "adamw"))
+        usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
     if (o->warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
 }
@@ -1375,10 +1377,13 @@ static void command_train(Options *o) {
     const int length = o->max_length && o->max_length < model.bert.positions ? o->max_length : model.bert.positions;
     Dataset data[3];
     for (int i = 0; i < 3; i++) {
-        data[i] = dataset_read(&model, files[i] ? files[i] : format("%s/%s.jsonl", o->data, splits[i]), &t, &answers, length);
-        printf("%s%s: %d rows%s", i ? ", " : "", splits[i], data[i].count, data[i].left_out ? format(" (%d left out)", data[i].left_out) : "");
+        data[i] = dataset_read(&model, files[i] ? files[i] : format("%s/%s.jsonl", o->data, splits[i]), &t, &answers,
+                               length);
+        printf("%s%s: %d rows%s", i ? ", " : "", splits[i], data[i].count,
+               data[i].left_out ? format(" (%d left out)", data[i].left_out) : "");
     }
-    if (o->recipe && data[0].count < o->batch) die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o->batch);
+    if (o->recipe && data[0].count < o->batch)
+        die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o->batch);
     printf("\n");
     const char *out = o->out;
     if (out) make_folder(out);
@@ -1397,7 +1402,8 @@ static void command_train(Options *o) {
         if (log) fclose(log);
         if (out) {
             Output result = output_open(format("%s/result.tsv", one.out));
-            fprintf(result.stream, "%s\t%s\t%d\t%d\t%d\t%.1f\n", o->data ? o->data : data[2].path, o->template, one.seed, score.hits, score.rows, seconds() - start);
+            fprintf(result.stream, "%s\t%s\t%d\t%d\t%d\t%.1f\n", o->data ? o->data : data[2].path, o->template,
+                    one.seed, score.hits, score.rows, seconds() - start);
             output_close(result);
         }
         if (o->seeds > 1) printf("seed %d: ", one.seed);
@@ -1407,7 +1413,9 @@ static void command_train(Options *o) {
         if (o->tune_lm && k + 1 < o->seeds) model_reload(&model); /* each seed starts from the published weights */
     }
     const double n = o->seeds, mean = sum / n;
-    if (n > 1) printf("mean P@1 %.2f, standard deviation %.2f, %d seeds\n", mean, sqrt(fmax(0, (squares - n * mean * mean) / (n - 1))), o->seeds);
+    if (n > 1)
+        printf("mean P@1 %.2f, standard deviation %.2f, %d seeds\n", mean,
+               sqrt(fmax(0, (squares - n * mean * mean) / (n - 1))), o->seeds);
 }
 
 static void command_eval(const Options *o) {
@@ -1417,7 +1425,8 @@ static void command_eval(const Options *o) {
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
     check_choices(o);
-    if (form && template_parse(form).pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
+    if (form && template_parse(form).pseudo)
+        usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
     model_load(&model, o->model);
     if (o->prompt) prompt = prompt_read(o->prompt, &model, &form);
     const Template t = template_parse(form);
@@ -1431,7 +1440,8 @@ static void command_eval(const Options *o) {
         fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
         for (int i = 0; i < data.count; i++) {
             const Text piece = model.vocab.piece[answer[i].predicted];
-            fprintf(out.stream, "%s\t%s\t%.*s\t%d\t%.6f\n", data.at[i].subject, data.at[i].word, (int)piece.size, piece.data, answer[i].rank, answer[i].log_probability);
+            fprintf(out.stream, "%s\t%s\t%.*s\t%d\t%.6f\n", data.at[i].subject, data.at[i].word, (int)piece.size,
+                    piece.data, answer[i].rank, answer[i].log_probability);
         }
         output_close(out);
     }
@@ -1459,7 +1469,8 @@ static void command_search(Options *o) {
     if (!t.pseudo) usage("nothing to search: no [P] in the template", NULL);
     model_load(&model, o->model);
     const Answers answers = answers_from(&model, o->vocab, o->labels);
-    const Dataset train_rows = dataset_read(&model, o->train ? o->train : format("%s/train.jsonl", o->data), &t, &answers, model.bert.positions);
+    const Dataset train_rows = dataset_read(&model, o->train ? o->train : format("%s/train.jsonl", o->data), &t,
+                                            &answers, model.bert.positions);
     printf("%s\n", search(o, &model, &t, &train_rows, &answers));
 }
 
@@ -1486,7 +1497,15 @@ static void command_pretrain(Options *o) {
     const Texts sentences = world_sentences(&world, NULL);
     model.folder = o->model;
     model.vocab = vocab_load(o->model);
-    model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size, .positions = 64, .types = 2, .eps = (real)1e-12};
+    if (model.vocab.size <= 5) die("%s/vocab.txt: no words beside the markers", o->model);
+    model.bert = (Bert){.hidden = 128,
+                        .layers = 3,
+                        .heads = 4,
+                        .intermediate = 512,
+                        .vocab = model.vocab.size,
+                        .positions = 64,
+                        .types = 2,
+                        .eps = (real)1e-12};
     model.bert.layer = allocate_zeroed(sizeof(BertLayer[model.bert.layers]));
     bert_list_weights(&model.bert);
     Random random = {(uint64_t)o->seed};
@@ -1497,7 +1516,9 @@ static void command_pretrain(Options *o) {
         ids_push(&ids, model.vocab.cls);
         tokenize(&model.vocab, sentences.at[i], &ids);
         ids_push(&ids, model.vocab.sep);
-        if (ids.count < 3 || ids.count > model.bert.positions) die("'%.*s': %d tokens, at most %d fit", (int)sentences.at[i].size, sentences.at[i].data, ids.count, model.bert.positions);
+        if (ids.count < 3 || ids.count > model.bert.positions)
+            die("'%.*s': %d tokens, at most %d fit", (int)sentences.at[i].size, sentences.at[i].data, ids.count,
+                model.bert.positions);
         examples[i] = (Example){.id = ids.id, .length = ids.count};
     }
     printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
@@ -1510,7 +1531,8 @@ static void command_pretrain(Options *o) {
         int hits_here = 0, rows_here = 0;
         for (int w = 0; w < wordings.count; w++) {
             const Template t = template_parse(text_string(wordings.at[w]));
-            const Dataset test = dataset_read(&model, format("%s/test.jsonl", world.at[r].folder), &t, &answers, model.bert.positions);
+            const Dataset test = dataset_read(&model, format("%s/test.jsonl", world.at[r].folder), &t, &answers,
+                                              model.bert.positions);
             const Score score = evaluate(&model.bert, (Tensor){0}, &test, NULL, NULL);
             hits_here += score.hits, rows_here += score.rows;
         }
@@ -1521,8 +1543,9 @@ static void command_pretrain(Options *o) {
 }
 
 int main(int count, char **words) {
-    static const struct { const char *name; char letter; } commands[] = {
-        {"fill", 'f'}, {"tokenize", 'k'}, {"train", 't'}, {"eval", 'e'}, {"words", 'w'}, {"search", 's'}, {"vocab", 'v'}, {"pretrain", 'p'}};
+    static const struct { const char *name; char letter;
+    } commands[] = {{"fill", 'f'},  {"tokenize", 'k'}, {"train", 't'}, {"eval", 'e'},
+                    {"words", 'w'}, {"search", 's'},   {"vocab", 'v'}, {"pretrain", 'p'}};
     char command = count < 2 ? 'd' : 0;
     for (int i = 0; i < 8; i++)
         if (count > 1 && !strcmp(words[1], commands[i].name)) command = commands[i].letter;

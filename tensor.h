@@ -78,7 +78,8 @@ static inline void *allocate(size_t bytes) {
     if (bytes > (size_t)1 << 46) die("out of memory: %zu bytes asked for", bytes);
     bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     Mark *top = &memory.top;
-    while (top->block < memory.blocks && top->used + bytes > memory.size[top->block]) *top = (Mark){top->block + 1, 0};
+    while (top->block < memory.blocks && top->used + bytes > memory.size[top->block])
+        *top = (Mark){top->block + 1, 0};
     if (top->block == memory.blocks) {
         size_t size = bytes > (size_t)1 << 24 ? bytes : (size_t)1 << 24;
         char *base = memory.blocks < MAX_BLOCKS ? aligned_alloc(ALIGNMENT, size) : NULL;
@@ -301,8 +302,10 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
                     for (int i = block * BLOCK_ROWS; i < min_int(m, (block + 1) * BLOCK_ROWS); i += tile_rows) {
                         real tile[2 * TILE_ROWS * LANES]; /* at the lower edge it starts higher: rows done twice */
                         const int top = max_int(0, min_int(i, m - tile_rows)), cols = min_int(width, n - j * width);
-                        const real *panel = pack_b ? packed_b + (size_t)j * (size_t)(width * k) : block_b.data + j * width;
-                        (vectors == 2 ? kernel_wide : kernel_narrow)(k, from_a + top * a_step, a_step, panel, b_step, tile);
+                        const real *panel = pack_b ? packed_b + (size_t)j * (size_t)(width * k)
+                                                   : block_b.data + j * width;
+                        (vectors == 2 ? kernel_wide : kernel_narrow)(k, from_a + top * a_step, a_step, panel, b_step,
+                                                                     tile);
                         const int first = i - top, last = min_int(tile_rows, m - top); /* the rows not done before */
                         Matrix to = part(c, top, last, j * width, cols);
                         if (c.col_stride == 1)
@@ -410,10 +413,13 @@ static inline real normal_cdf(real x, real bell) { return bell >= 0 ? erfc(-x / 
  * Below -87 it gives 1e-38 instead of 0, above 88 it gives exp(88); NaN stays NaN. */
 static inline real exp_fast(real x) {
     const float limited = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    const float shifted = limited * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer, kept in the low bits */
+    const float shifted = limited * 1.44269504f +
+                          12582912.0f; /* 1.5 * 2^23: rounds to an integer, kept in the low bits */
     const float n = shifted - 12582912.0f;
     const float r = (limited - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact */
-    const float p = 1.0f + r * (1.0f + r * (0.49999993f + r * (0.16666521f + r * (0.041668386f + r * (0.0083687137f + r * 0.0013814541f)))));
+    const float p = 1.0f +
+                    r * (1.0f + r * (0.49999993f + r * (0.16666521f + r * (0.041668386f + r * (0.0083687137f +
+                                                                                               r * 0.0013814541f)))));
     uint32_t bits, power;
     memcpy(&bits, &p, sizeof bits);
     memcpy(&power, &shifted, sizeof power);
@@ -476,7 +482,8 @@ static inline real largest_of(const real *x, int count) {
 
 /* ---- softmax: p_j = exp(scale x_j) / sum_k exp(scale x_k), in place ------------------------------------------- */
 static inline void softmax_forward(real *x, int cols, real scale) {
-    const real largest = largest_of(x, cols); /* shifting all x alike changes nothing, and keeps exp from overflowing */
+    const real largest = largest_of(x,
+                                    cols); /* shifting all x alike changes nothing, and keeps exp from overflowing */
     real sum = 0;
     for (int j = 0; j < cols; j++) x[j] = exp_fast(scale * (x[j] - largest));
 #pragma omp simd reduction(+ : sum)
@@ -574,8 +581,12 @@ static inline double gradient_norm(Parameters list) {
 typedef struct { const char *data; size_t size; } Text; /* a stretch of bytes, not NUL-terminated */
 
 static inline Text text_of(const char *s) { return (Text){s, strlen(s)}; }
-static inline bool text_equal(Text a, Text b) { return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size)); }
-static inline bool text_starts(Text a, const char *word) { return a.size >= strlen(word) && !memcmp(a.data, word, strlen(word)); }
+static inline bool text_equal(Text a, Text b) {
+    return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size));
+}
+static inline bool text_starts(Text a, const char *word) {
+    return a.size >= strlen(word) && !memcmp(a.data, word, strlen(word));
+}
 static inline bool text_is(Text text, const char *word) { return text_equal(text, text_of(word)); }
 static inline char *text_string(Text text) { /* a NUL-terminated copy */
     char *s = allocate(text.size + 1);
@@ -589,7 +600,8 @@ static inline char *text_line(Text text) { /* the same for a table: a tab or lin
         if ((unsigned char)s[i] < ' ') s[i] = ' ';
     return s;
 }
-__attribute__((format(printf, 1, 2))) static inline const char *format(const char *form, ...) { /* sprintf into new memory */
+__attribute__((format(printf, 1, 2))) static inline const char *format(const char *form,
+                                                                       ...) { /* sprintf into new memory */
     va_list arguments, again;
     va_start(arguments, form);
     va_copy(again, arguments);
@@ -606,7 +618,7 @@ static inline bool file_exists(const char *path) { return access(path, F_OK) == 
  * weight that is trained is copied on its first write, and the file never changes. */
 static inline Text read_file(const char *path) {
     struct stat status;
-    const int descriptor = open(path, O_RDONLY);
+    const int descriptor = open(path, O_RDONLY | O_NONBLOCK); /* does not wait for a pipe's writer */
     if (descriptor < 0 || fstat(descriptor, &status)) die("%s: %s", path, strerror(errno));
     if (!S_ISREG(status.st_mode)) die("%s: not a regular file", path);
     Text text = {"", (size_t)status.st_size};
@@ -719,7 +731,8 @@ static inline const char *json_value(const char *s, const char *end, int depth) 
         return NULL;
     }
     for (int i = 0; i < 3; i++)
-        if ((size_t)(end - s) >= strlen(words[i]) && !memcmp(s, words[i], strlen(words[i]))) return s + strlen(words[i]);
+        if ((size_t)(end - s) >= strlen(words[i]) && !memcmp(s, words[i], strlen(words[i])))
+            return s + strlen(words[i]);
     if (*s == '-') s++;
     if (s < end && *s == '0') s++;
     else if (!(s = json_digits(s, end))) return NULL;
@@ -830,10 +843,13 @@ static inline Safetensors safetensors_open(const char *path) {
     uint64_t length = 0;
     if (file.size < 8) die("%s: not a safetensors file: it has %zu bytes", path, file.size);
     for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)file.data[i];
-    if (length > file.size - 8) die("%s: its header should have %ju bytes, the file has %zu", path, (uintmax_t)length, file.size);
-    Safetensors st = {path, file, {file.data + 8, (size_t)length}, {file.data + 8 + length, file.size - 8 - (size_t)length}};
+    if (length > file.size - 8)
+        die("%s: its header should have %ju bytes, the file has %zu", path, (uintmax_t)length, file.size);
+    Safetensors st = {
+        path, file, {file.data + 8, (size_t)length}, {file.data + 8 + length, file.size - 8 - (size_t)length}};
     json_check(st.header, path, 0);
-    if (*json_space(st.header.data, st.header.data + st.header.size) != '{') die("%s: its header is not an object", path);
+    if (*json_space(st.header.data, st.header.data + st.header.size) != '{')
+        die("%s: its header is not an object", path);
     return st;
 }
 /* The numbers of the tensor `name`, and its shape: one dimension gives (1, n). False if it is not in the file.
@@ -841,16 +857,20 @@ static inline Safetensors safetensors_open(const char *path) {
 static inline bool safetensors_find(const Safetensors *st, const char *name, Tensor *t) {
     Text entry, dtype, shape, offsets, key, value;
     if (!json_member(st->header, name, &entry)) return false;
-    if (!json_member(entry, "dtype", &dtype) || !json_member(entry, "shape", &shape) || !json_member(entry, "data_offsets", &offsets))
+    if (!json_member(entry, "dtype", &dtype) || !json_member(entry, "shape", &shape) ||
+        !json_member(entry, "data_offsets", &offsets))
         die("%s: %s: no dtype, shape or data_offsets", st->path, name);
-    if (!text_is(dtype, "\"F32\"")) die("%s: %s: its type is %.*s, not F32", st->path, name, (int)min_int((int)dtype.size, 20), dtype.data);
+    if (!text_is(dtype, "\"F32\""))
+        die("%s: %s: its type is %.*s, not F32", st->path, name, (int)min_int((int)dtype.size, 20), dtype.data);
     int sizes[2] = {1, 1}, dimensions = 0;
     for (size_t position = 0; json_next(shape, &position, &key, &value); dimensions++) {
-        if (dimensions == 2 || (sizes[dimensions] = json_int(value)) < 1) die("%s: %s: not a vector or matrix", st->path, name);
+        if (dimensions == 2 || (sizes[dimensions] = json_int(value)) < 1)
+            die("%s: %s: not a vector or matrix", st->path, name);
     }
     double range[2] = {-1, -1};
     int count = 0;
-    for (size_t position = 0; json_next(offsets, &position, &key, &value) && count < 2;) range[count++] = json_number(value);
+    for (size_t position = 0; json_next(offsets, &position, &key, &value) && count < 2;)
+        range[count++] = json_number(value);
     const int rows = dimensions == 2 ? sizes[0] : 1, cols = dimensions == 2 ? sizes[1] : sizes[0];
     const size_t numbers = (size_t)rows * (size_t)cols;
     if (!(range[0] >= 0 && range[1] <= (double)st->data.size && range[0] + 4.0 * (double)numbers == range[1]))
@@ -870,15 +890,18 @@ static inline bool safetensors_find(const Safetensors *st, const char *name, Ten
     }
     return true;
 }
-static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows, int cols) { /* this shape, or the end */
+static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows,
+                                     int cols) { /* this shape, or the end */
     Tensor t;
     if (!safetensors_find(st, name, &t)) die("%s: no tensor %s", st->path, name);
-    if (t.rows != rows || t.cols != cols) die("%s: %s is (%d, %d), expected (%d, %d)", st->path, name, t.rows, t.cols, rows, cols);
+    if (t.rows != rows || t.cols != cols)
+        die("%s: %s is (%d, %d), expected (%d, %d)", st->path, name, t.rows, t.cols, rows, cols);
     return t;
 }
 static inline Text safetensors_metadata(const Safetensors *st, const char *name) { /* a string; empty if absent */
     Text metadata, value;
-    if (!json_member(st->header, "__metadata__", &metadata) || !json_member(metadata, name, &value) || !json_is_string(value))
+    if (!json_member(st->header, "__metadata__", &metadata) || !json_member(metadata, name, &value) ||
+        !json_is_string(value))
         return (Text){"", 0};
     return json_string(value);
 }

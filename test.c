@@ -723,7 +723,7 @@ static void section_training(const char *oracles) {
 }
 
 /* ---- The real BERT-base --------------------------------------------------------------------------------------------------- */
-static void check_fill(const char *path, const Model *model) {
+static void check_fill(const char *path, const Model *model, double tolerance) {
     if (!have(path)) return;
     Text rest = read_file(path), key, value;
     int rows = 0, wrong_ids = 0, wrong_words = 0, line_number = 0;
@@ -757,7 +757,7 @@ static void check_fill(const char *path, const Model *model) {
         }
         release(before);
     }
-    check(rows && !wrong_ids && !wrong_words && worst < 5e-3, "%s: %d texts: %d with other ids, %d other words, logits differ by %.1e", path, rows, wrong_ids, wrong_words, worst);
+    check(rows && !wrong_ids && !wrong_words && worst < tolerance, "%s: %d texts: %d with other ids, %d other words, logits differ by %.1e", path, rows, wrong_ids, wrong_words, worst);
 }
 /* Loss and gradient of a fixed prompt, both orders of mask and subject, against autograd. */
 static void check_prompt_gradient(const char *path, const Model *model) {
@@ -802,13 +802,66 @@ static void section_bert(const char *oracles, const char **folders, int count) {
         Mark before = mark();
         model_load(&model, folders[i]);
         seen[model.vocab.cased] = true;
-        check_fill(format("%s/fill_%s.jsonl", oracles, model.vocab.cased ? "cased" : "uncased"), &model);
+        check_fill(format("%s/fill_%s.jsonl", oracles, model.vocab.cased ? "cased" : "uncased"), &model, 5e-3);
         if (model.vocab.cased) check_prompt_gradient(format("%s/prompt_grad_bert_base_cased.safetensors", oracles), &model);
         bert_close(&model.bert);
         release(before);
     }
     for (int k = 1; k >= 0; k--)
         if (!seen[k]) printf("not run: the comparisons with %s: no --bert DIR was given for it\n", k ? "bert-base-cased" : "bert-base-uncased");
+}
+
+/* ==== The small world ============================================================================================== */
+
+static int occurrences(Text text, const char *marker) {
+    int count = 0;
+    for (size_t i = 0; i < text.size; i++) count += text_starts((Text){text.data + i, text.size - i}, marker);
+    return count;
+}
+static bool among(const Texts *list, Text text) {
+    for (int i = 0; i < list->count; i++)
+        if (text_equal(list->at[i], text)) return true;
+    return false;
+}
+/* Facts: a subject once in a relation, over all splits, and an object of one token. Prompts: not read in pretraining. */
+static int check_relation(const Relation *relation, const Vocab *vocab) {
+    static const char *const splits[] = {"train", "dev", "test"};
+    Texts subjects = {0}, wordings = read_lines(format("%s/pretrain.txt", relation->folder)), prompts = read_lines(format("%s/prompts.txt", relation->folder));
+    int twice = 0, long_objects = 0, wrong = 0, known = 0, facts = 0;
+    for (int s = 0; s < 3; s++) {
+        const char *path = format("%s/%s.jsonl", relation->folder, splits[s]);
+        const Texts rows = read_lines(path);
+        for (int i = 0; i < rows.count; i++, facts++) {
+            json_check(rows.at[i], path, i + 1);
+            const Text subject = row_field(rows.at[i], text_of(""), path, i + 1);
+            twice += among(&subjects, subject);
+            long_objects += single_token(vocab, row_field(rows.at[i], text_of("obj_label"), path, i + 1)) < 0;
+            texts_push(&subjects, subject);
+        }
+    }
+    texts_push(&prompts, relation->template);
+    for (int w = 0; w < wordings.count; w++) wrong += occurrences(wordings.at[w], "[X]") != 1 || occurrences(wordings.at[w], "[Y]") != 1;
+    for (int p = 0; p < prompts.count; p++) {
+        wrong += occurrences(prompts.at[p], "[X]") != 1 || occurrences(prompts.at[p], "[Y]") != 1;
+        known += among(&wordings, prompts.at[p]);
+    }
+    check(!twice && !long_objects && !wrong && !known && wordings.count >= 10 && prompts.count >= 6,
+          "%-16s %d facts (%d subjects twice, %d objects of several tokens), %d wordings, %d prompts (%d of them read in pretraining), %d malformed",
+          relation->name, facts, twice, long_objects, wordings.count, prompts.count, known, wrong);
+    return facts;
+}
+static void section_world(void) {
+    static Model model;
+    printf("\n== the small world ==\n");
+    Mark start = mark();
+    const World world = world_read("data");
+    model_load(&model, "data/bert");
+    int facts = 0;
+    for (int r = 0; r < world.count; r++) facts += check_relation(&world.at[r], &model.vocab);
+    check(world.count >= 10 && facts >= 1500, "%d relations, %d facts", world.count, facts);
+    check_fill("data/expected/fill_world.jsonl", &model, 1e-4);
+    bert_close(&model.bert);
+    release(start);
 }
 
 /* ==== The command line and bad input ================================================================================
@@ -1073,6 +1126,9 @@ static void check_impossible(void) {
         {TRAIN "--out bad/below", "bad/below: No such file"},
         {TRAIN "--data missing", "missing/train.jsonl: No such file"},
         {TRAIN "--out run --resume --lr 1", "run/checkpoint.safetensors: this run had other settings"},
+        {TRAIN "--out run --resume --train data/dev.jsonl", "run/checkpoint.safetensors: this run had other settings"},
+        {"mkdir five && head -n 5 model/vocab.txt >five/vocab.txt && ptune pretrain --model five --data world",
+         "five/vocab.txt: "}, /* no word to put in the place of another */
         {BAD_TRAIN "--recipe paper --batch 1000", "data/train.jsonl: 100 rows do not fill one batch of 1000"},
         {BAD_TRAIN "--lr 1e30", "the loss is"},
         {BAD_TRAIN "--lr 1e300 --batch 1000 --epochs 1", "not finite"}, /* the only step spoils what dev then sees */
@@ -1322,6 +1378,7 @@ int main(int count, char **words) {
         section_lstm(oracles);
         section_training(oracles);
         section_bert(oracles, bert, berts);
+        section_world();
         section_command_line();
     }
     printf("\n%d passed, %d failed\n", passed, failed);

@@ -10,6 +10,8 @@
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
+#include <ctype.h>
+
 #include "tensor.h"
 
 /* ---- A growing list of token ids ----------------------------------------------------------------------------------*/
@@ -25,6 +27,25 @@ static inline void ids_push(Ids *ids, int id) {
         ids->id = longer;
     }
     ids->id[ids->count++] = id;
+}
+
+/* Lists of texts that grow. */
+typedef struct { Text *at; int count, capacity; } Texts;
+static inline void texts_push(Texts *list, Text text) {
+    if (list->count == list->capacity) {
+        Text *longer = allocate(sizeof(Text) * (size_t)(list->capacity = list->capacity ? 2 * list->capacity : 256));
+        if (list->count) memcpy(longer, list->at, sizeof(Text) * (size_t)list->count);
+        list->at = longer;
+    }
+    list->at[list->count++] = text;
+}
+static inline Texts read_lines(const char *path) { /* the lines that are not empty */
+    Texts lines = {0};
+    Text rest = read_file(path);
+    if (!utf8_valid(rest)) die("%s: not valid UTF-8", path);
+    for (Text line; next_line(&rest, &line);)
+        if (line.size) texts_push(&lines, line);
+    return lines;
 }
 
 /* ---- The vocabulary -----------------------------------------------------------------------------------------------*/
@@ -229,6 +250,87 @@ static inline void tokenize_marked(const Vocab *vocab, Text text, Ids *out) {
         plain = i += length;
     }
     if (plain < text.size) tokenize(vocab, (Text){text.data + plain, text.size - plain}, out);
+}
+
+/* ---- A WordPiece vocabulary: the markers, every object, every character, then the most frequent pairs joined ------- */
+typedef struct {
+    int *piece, pieces, count;
+} CountedWord; /* a word as it is cut now, and how often it stands in the text */
+
+static inline int vocab_add(Vocab *vocab, Text piece) {
+    int *bucket = vocab_bucket(vocab, piece);
+    if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
+    return *bucket - 1;
+}
+static inline int compare_texts(const void *a, const void *b) {
+    const Text *x = a, *y = b;
+    const int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+static inline bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
+static inline Texts words_of(const Texts *sentences) { /* in alphabetical order, each as often as it stands there */
+    Texts words = {0};
+    for (int s = 0; s < sentences->count; s++) {
+        const Text t = sentences->at[s];
+        for (size_t i = 0, from; i < t.size; i = i > from ? i : i + 1) {
+            for (from = i; i < t.size && is_word_byte(t.data[i]);) i++;
+            if (i > from) texts_push(&words, (Text){t.data + from, i - from});
+            else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
+        }
+    }
+    if (words.count) qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
+    return words;
+}
+/* Replaces left, right by joined wherever they follow each other in the word. */
+static inline void join_pair(CountedWord *word, int left, int right, int joined) {
+    int kept = 0;
+    for (int i = 0; i < word->pieces; i++, kept++) {
+        const bool pair = i + 1 < word->pieces && word->piece[i] == left && word->piece[i + 1] == right;
+        word->piece[kept] = pair ? joined : word->piece[i];
+        i += pair;
+    }
+    word->pieces = kept;
+}
+static inline Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
+    static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+    const Texts all = words_of(sentences);
+    Vocab vocab = {.buckets = 1 << 20,
+                   .table = allocate_zeroed(sizeof(int) << 20),
+                   .piece = allocate(sizeof(Text) << 18),
+                   .cased = true};
+    for (int i = 0; i < 5; i++) vocab_add(&vocab, text_of(markers[i]));
+    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
+    CountedWord *words = allocate(sizeof(CountedWord) * (size_t)all.count);
+    int count = 0;
+    for (int i = 0, next; i < all.count; i = next) {
+        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
+        CountedWord *word = &words[count++];
+        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
+        uint32_t code;
+        for (size_t at = 0, length; at < all.at[i].size; at += length) {
+            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
+            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
+            word->piece[word->pieces++] = vocab_add(&vocab, text_of(form));
+        }
+        if (vocab.size > size) die("--size %d is too small: markers, objects and characters alone are more", size);
+    }
+    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size); /* how often left is followed by right */
+    while (vocab.size < size) {
+        int left = 0, right = 0, most = 1;
+        memset(pairs, 0, sizeof(int) * (size_t)size * (size_t)size);
+        for (int w = 0; w < count; w++)
+            for (int i = 0; i + 1 < words[w].pieces; i++) {
+                int *pair = &pairs[(size_t)words[w].piece[i] * (size_t)size + (size_t)words[w].piece[i + 1]];
+                *pair += words[w].count;
+                if (*pair > most) most = *pair, left = words[w].piece[i], right = words[w].piece[i + 1];
+            }
+        if (most < 2) break;
+        const Text a = vocab.piece[left], b = vocab.piece[right];
+        const int joined = vocab_add(&vocab,
+                                     text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
+        for (int w = 0; w < count; w++) join_pair(&words[w], left, right, joined);
+    }
+    return vocab;
 }
 
 /* ---- Unicode tables -----------------------------------------------------------------------------------------------*/
