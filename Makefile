@@ -29,6 +29,22 @@ build/test-double: test.c ptune.c $(HEADERS) Makefile
 run: ptune
 	./ptune
 
+# The small world's BERT again: the same file for the same seed and binary.
+pretrain: ptune
+	./ptune vocab --data data --model data/bert
+	./ptune pretrain --data data --model data/bert
+
+# The learning curves of NOTES.md: one relation, three prompt encoders.
+curves: ptune
+	@mkdir -p build/curves
+	for encoder in lstm mlp embedding; do \
+	    ./ptune train --model data/bert --data data/occupation --encoder $$encoder --lr 5e-3 --epochs 20 --out build/curves/$$encoder; done
+	gnuplot -e "set terminal svg noenhanced size 900,340 background 'white'; set output 'data/curves.svg'; set multiplot layout 1,2; set xlabel 'epoch'; \
+	    set key right top; set ylabel 'training loss'; \
+	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:3 with linespoints title e; \
+	    set key right bottom; set ylabel 'dev P@1'; \
+	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:4 with linespoints title e"
+
 test: build/test build/test-double
 	./test-double gradcheck
 	./test $(foreach folder,$(BERT),--bert $(folder))
@@ -84,4 +100,4 @@ build/mutants/%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run test mutants sanitize clean
+.PHONY: all run pretrain curves test mutants sanitize clean

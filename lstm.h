@@ -17,70 +17,69 @@ typedef struct {
     LstmCell (*cell)[2];       /* [layer][0: forward, 1: reverse] */
 } Lstm;
 
-/* What the backward needs again: gates after their functions (T, 4H), cell states (T, H). */
-typedef struct { Tensor gates, c; } LstmTrace;
+/* What the backward needs again: gates after their functions (T, 4H), cell states (T, H); and a row (1, H) to work in. */
+typedef struct { Tensor gates, c, dc; } LstmTrace;
 
+static inline LstmTrace lstm_trace(int steps, int hidden) {
+    return (LstmTrace){tensor(steps, 4 * hidden), tensor(steps, hidden), tensor_zeros(1, hidden)};
+}
 static inline real sigmoid(real x) { return 1 / (1 + exp(-x)); }
 
 /* The rows of one direction in the order of time; the row before the first is -1: h_0 = c_0 = 0. */
 static inline int time_row(int t, int steps, bool reverse) { return reverse ? steps - 1 - t : t; }
 static inline int previous_row(int t, int steps, bool reverse) { return t ? time_row(t - 1, steps, reverse) : -1; }
 
-/* x (T, in); h: a view (T, H) of the layer's output, filled here. */
-static inline LstmTrace lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, bool reverse) {
+/* x (T, in); h: a view (T, H) of the layer's output, filled here as the trace is. */
+static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, LstmTrace trace, bool reverse) {
     const int steps = x.rows, H = cell->w_hh.cols;
-    LstmTrace trace = {tensor(steps, 4 * H), tensor(steps, H)};
+    const Matrix gates = values(trace.gates);
     for (int t = 0; t < steps; t++)
         for (int j = 0; j < 4 * H; j++) row(trace.gates, t)[j] = cell->b_ih.data[j] + cell->b_hh.data[j];
-    matmul(values(trace.gates), values(x), transposed(values(cell->w_ih))); /* the input's half, all steps at once */
+    matmul(gates, values(x), transposed(values(cell->w_ih))); /* the input's half, all steps at once */
     for (int t = 0; t < steps; t++) {
         const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
-        real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H;
-        if (before >= 0)
-            matmul(part(values(trace.gates), now, 1, 0, 4 * H), part(h, before, 1, 0, H),
-                   transposed(values(cell->w_hh)));
+        real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H, *c = row(trace.c, now);
+        if (before >= 0) matmul(part(gates, now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
         for (int j = 0; j < H; j++) {
             i[j] = sigmoid(i[j]), f[j] = sigmoid(f[j]), g[j] = tanh(g[j]), o[j] = sigmoid(o[j]);
-            const real c_before = before >= 0 ? row(trace.c, before)[j] : 0;
-            row(trace.c, now)[j] = f[j] * c_before + i[j] * g[j];
-            h.data[now * h.row_stride + j] = o[j] * tanh(row(trace.c, now)[j]);
+            c[j] = f[j] * (before >= 0 ? row(trace.c, before)[j] : 0) + i[j] * g[j];
+            h.data[now * h.row_stride + j] = o[j] * tanh(c[j]);
         }
     }
-    return trace;
 }
 /* Backpropagation through time: from the last step to the first, dh_t = dh from above + W_hh' dgates_(t+1).
  *     do = dh tanh(c) o(1-o)          dc += dh o (1 - tanh(c)^2)
  *     di = dc g i(1-i)    df = dc c_(t-1) f(1-f)    dg = dc i (1-g^2)    dc_(t-1) = dc f
- * Then W_ih, W_hh, b, x from all steps at once. dh: a view (T, H) of the output's gradient, added to here. */
+ * The gates of a step give way to their gradients. Then W_ih, W_hh and b from all steps at once.
+ * dh: a view (T, H) of the output's gradient, added to here. The gradient of x is left to lstm_backward. */
 static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, Matrix dh, LstmTrace trace,
                                       bool reverse) {
     const int steps = x.rows, H = cell->w_hh.cols;
-    Tensor dgates = tensor(steps, 4 * H), dc = tensor_zeros(1, H), h_before = tensor_zeros(steps, H);
+    const Matrix dgates = values(trace.gates);
     for (int t = steps - 1; t >= 0; t--) {
         const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
-        const real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H;
-        real *di = row(dgates, now), *df = di + H, *dg = df + H, *d_o = dg + H;
+        real *gate = row(trace.gates, now), *dc = trace.dc.data;
         for (int j = 0; j < H; j++) {
-            const real tanh_c = tanh(row(trace.c, now)[j]), dh_j = dh.data[now * dh.row_stride + j];
-            const real c_before = before >= 0 ? row(trace.c, before)[j] : 0;
-            const real dc_j = dc.data[j] + dh_j * o[j] * (1 - tanh_c * tanh_c);
-            d_o[j] = dh_j * tanh_c * o[j] * (1 - o[j]);
-            di[j] = dc_j * g[j] * i[j] * (1 - i[j]);
-            df[j] = dc_j * c_before * f[j] * (1 - f[j]);
-            dg[j] = dc_j * i[j] * (1 - g[j] * g[j]);
-            dc.data[j] = dc_j * f[j];
-            if (before >= 0) row(h_before, now)[j] = h.data[before * h.row_stride + j];
+            const real i = gate[j], f = gate[H + j], g = gate[2 * H + j], o = gate[3 * H + j];
+            const real tanh_c = tanh(row(trace.c, now)[j]), c_before = before >= 0 ? row(trace.c, before)[j] : 0;
+            const real dh_j = dh.data[now * dh.row_stride + j];
+            dc[j] += dh_j * o * (1 - tanh_c * tanh_c);
+            gate[j] = dc[j] * g * i * (1 - i);
+            gate[H + j] = dc[j] * c_before * f * (1 - f);
+            gate[2 * H + j] = dc[j] * i * (1 - g * g);
+            gate[3 * H + j] = dh_j * tanh_c * o * (1 - o);
+            dc[j] *= f;
         }
-        if (before >= 0)
-            matmul(part(dh, before, 1, 0, H), part(values(dgates), now, 1, 0, 4 * H), values(cell->w_hh));
+        if (before >= 0) matmul(part(dh, before, 1, 0, H), part(dgates, now, 1, 0, 4 * H), values(cell->w_hh));
     }
-    if (cell->w_ih.grad) matmul(gradient(cell->w_ih), transposed(values(dgates)), values(x));
-    if (cell->w_hh.grad) matmul(gradient(cell->w_hh), transposed(values(dgates)), values(h_before));
-    if (x.grad) matmul(gradient(x), values(dgates), values(cell->w_ih));
+    const int later = reverse ? 0 : 1, earlier = reverse ? 1 : 0; /* rows of the steps after the first, and before them */
+    if (cell->w_hh.grad)
+        matmul(gradient(cell->w_hh), transposed(part(dgates, later, steps - 1, 0, 4 * H)), part(h, earlier, steps - 1, 0, H));
+    if (cell->w_ih.grad) matmul(gradient(cell->w_ih), transposed(dgates), values(x));
     for (int t = 0; t < steps; t++)
         for (int j = 0; j < 4 * H; j++) { /* both biases stand in the same sum */
-            if (cell->b_ih.grad) cell->b_ih.grad[j] += row(dgates, t)[j];
-            if (cell->b_hh.grad) cell->b_hh.grad[j] += row(dgates, t)[j];
+            if (cell->b_ih.grad) cell->b_ih.grad[j] += row(trace.gates, t)[j];
+            if (cell->b_hh.grad) cell->b_hh.grad[j] += row(trace.gates, t)[j];
         }
 }
 
@@ -91,22 +90,28 @@ static inline LstmActivations lstm_forward(const Lstm *lstm, Tensor x) {
     LstmActivations a = {allocate(sizeof(Tensor[lstm->layers])), allocate(sizeof(LstmTrace[lstm->layers][2]))};
     for (int l = 0; l < lstm->layers; l++) {
         a.output[l] = tensor(x.rows, 2 * lstm->hidden);
+        for (int d = 0; d < 2; d++) a.trace[l][d] = lstm_trace(x.rows, lstm->hidden);
+#pragma omp parallel for
         for (int d = 0; d < 2; d++) {
-            Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
-            a.trace[l][d] = lstm_cell_forward(&lstm->cell[l][d], l ? a.output[l - 1] : x, h, d);
+            const Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
+            lstm_cell_forward(&lstm->cell[l][d], l ? a.output[l - 1] : x, h, a.trace[l][d], d);
         }
     }
     return a;
 }
-/* dx += ..., from the gradient of the last layer's output. */
+/* From the gradient of the last layer's output. dx += dgates W_ih: both directions read the same x. */
 static inline void lstm_backward(const Lstm *lstm, Tensor x, LstmActivations a) {
     for (int l = lstm->layers - 1; l >= 0; l--) {
         if (l) needs_grad(&a.output[l - 1]);
+        const Tensor below = l ? a.output[l - 1] : x;
+#pragma omp parallel for
         for (int d = 0; d < 2; d++) {
-            Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
-            Matrix dh = part(gradient(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
-            lstm_cell_backward(&lstm->cell[l][d], l ? a.output[l - 1] : x, h, dh, a.trace[l][d], d);
+            const Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
+            const Matrix dh = part(gradient(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
+            lstm_cell_backward(&lstm->cell[l][d], below, h, dh, a.trace[l][d], d);
         }
+        for (int d = 0; below.grad && d < 2; d++)
+            matmul(gradient(below), values(a.trace[l][d].gates), values(lstm->cell[l][d].w_ih));
     }
 }
 
