@@ -169,7 +169,7 @@ enum { VECTOR_BYTES = 16, TILE_ROWS = 6 };
 enum {
     LANES = VECTOR_BYTES / (int)sizeof(real),
     BLOCK_K = 768,               /* of the inner dimension: a panel of B (BLOCK_K, 2 LANES) lives in the L2 cache */
-    BLOCK_ROWS = 4 * 12,         /* of A: as many rows as stay in the L2 cache beside that panel */
+    BLOCK_ROWS = 48,             /* of A: as many rows as stay in the L2 cache beside that panel */
     BLOCK_PANELS = 8             /* panels of B that one thread takes at a time */
 };
 typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
@@ -204,29 +204,6 @@ static __attribute__((noinline)) void kernel_narrow(int k, const real *a, ptrdif
     micro_kernel(k, a, a_step, b, b_step, tile, 2 * TILE_ROWS, 1);
 }
 
-/* y (m) += A (m, k) x (k): every weight is used once, so there is nothing to block. */
-static inline void matvec(Matrix y, Matrix a, Matrix x) {
-    if (a.col_stride == 1) { /* rows of A are contiguous: a dot product a row */
-#pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
-        for (int i = 0; i < a.rows; i++) {
-            const real *ai = a.data + i * a.row_stride;
-            real sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int p = 0; p < a.cols; p++) sum += ai[p] * x.data[p * x.row_stride];
-            y.data[i * y.row_stride] += sum;
-        }
-        return;
-    }
-    enum { CHUNK = 192 }; /* columns of A are: add them up, a chunk of y at a time */
-#pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
-    for (int i0 = 0; i0 < a.rows; i0 += CHUNK)
-        for (int p = 0; p < a.cols; p++) {
-            const real *ap = a.data + p * a.col_stride, xp = x.data[p * x.row_stride];
-            for (int i = i0; i < min_int(a.rows, i0 + CHUNK); i++)
-                y.data[i * y.row_stride] += ap[i * a.row_stride] * xp;
-        }
-}
-
 /* Copy rows of A (m, k) so that each is contiguous, or rows of B (k, n) into panels of `width` columns, (k, width) each,
  * the last one filled up with zeros: what the kernel reads next then stands next in memory. Both read by rows, as the
  * operand lies in memory. */
@@ -258,6 +235,37 @@ static inline real *packing_buffer(int which, size_t count) {
         if (!buffer[which]) die("out of memory: %zu numbers to pack", count);
     }
     return buffer[which];
+}
+
+/* y (m, 1) += A (m, k) x (k, 1): every weight is used once, so there is nothing to block. Where the rows of A are
+ * contiguous, a dot product a row; where its columns are, they are added up, a chunk of y at a time. */
+static inline void matvec(Matrix y, Matrix a, Matrix x) {
+    enum { CHUNK = 64 };
+    real *contiguous = packing_buffer(1, (size_t)a.cols);
+    for (int p = 0; p < a.cols; p++) contiguous[p] = x.data[p * x.row_stride];
+#pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
+    for (int i0 = 0; i0 < a.rows; i0 += CHUNK) {
+        const int count = min_int(CHUNK, a.rows - i0);
+        real sum[CHUNK] = {0};
+        for (int i = 0; a.row_stride != 1 && i < count; i++) {
+            const real *ai = a.data + (i0 + i) * a.row_stride;
+            real dot = 0;
+            if (a.col_stride == 1) {
+#pragma omp simd reduction(+ : dot)
+                for (int p = 0; p < a.cols; p++) dot += ai[p] * contiguous[p];
+            } else
+                for (int p = 0; p < a.cols; p++) dot += ai[p * a.col_stride] * contiguous[p];
+            sum[i] = dot;
+        }
+        for (int p = 0; a.row_stride == 1 && p < a.cols; p++) {
+            const real *ap = a.data + i0 + p * a.col_stride;
+            if (count == CHUNK)
+                for (int i = 0; i < CHUNK; i++) sum[i] += ap[i] * contiguous[p];
+            else
+                for (int i = 0; i < count; i++) sum[i] += ap[i] * contiguous[p];
+        }
+        for (int i = 0; i < count; i++) y.data[(i0 + i) * y.row_stride] += sum[i];
+    }
 }
 
 /* C (m, n) += A (m, k) B (k, n), cache-blocked. The kernel wants rows of A contiguous and reads them in place;
