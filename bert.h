@@ -68,7 +68,7 @@ static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int head
                                               (size_t)(batch->start[s + 1] - batch->start[s]);
     a.p = allocate_zeroed(a.p_start[batch->sequences] * sizeof(real));
     const real scale = 1 / sqrt((real)(q.cols / heads));
-#pragma omp parallel for collapse(2) schedule(dynamic)
+#pragma omp parallel for collapse(2) schedule(dynamic) if (size_of(q) > 20000)
     for (int s = 0; s < batch->sequences; s++)
         for (int h = 0; h < heads; h++) {
             Matrix p = attention_tile(a.p, a.p_start, q_start, batch->start, s, h);
@@ -85,7 +85,7 @@ static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Te
                                       const int *q_start) {
     real *all_ds = allocate_zeroed(a->p_start[batch->sequences] * sizeof(real));
     const real scale = 1 / sqrt((real)(q.cols / heads));
-#pragma omp parallel for collapse(2) schedule(dynamic)
+#pragma omp parallel for collapse(2) schedule(dynamic) if (size_of(q) > 20000)
     for (int s = 0; s < batch->sequences; s++)
         for (int h = 0; h < heads; h++) {
             const Matrix p = attention_tile(a->p, a->p_start, q_start, batch->start, s, h);

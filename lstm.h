@@ -91,7 +91,7 @@ static inline LstmActivations lstm_forward(const Lstm *lstm, Tensor x) {
     for (int l = 0; l < lstm->layers; l++) {
         a.output[l] = tensor(x.rows, 2 * lstm->hidden);
         for (int d = 0; d < 2; d++) a.trace[l][d] = lstm_trace(x.rows, lstm->hidden);
-#pragma omp parallel for
+#pragma omp parallel for if (lstm->hidden > 100)
         for (int d = 0; d < 2; d++) {
             const Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
             lstm_cell_forward(&lstm->cell[l][d], l ? a.output[l - 1] : x, h, a.trace[l][d], d);
@@ -104,7 +104,7 @@ static inline void lstm_backward(const Lstm *lstm, Tensor x, LstmActivations a) 
     for (int l = lstm->layers - 1; l >= 0; l--) {
         if (l) needs_grad(&a.output[l - 1]);
         const Tensor below = l ? a.output[l - 1] : x;
-#pragma omp parallel for
+#pragma omp parallel for if (lstm->hidden > 100)
         for (int d = 0; d < 2; d++) {
             const Matrix h = part(values(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);
             const Matrix dh = part(gradient(a.output[l]), 0, x.rows, d * lstm->hidden, lstm->hidden);

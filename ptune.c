@@ -414,7 +414,7 @@ static double train_batch(const Bert *bert, const PromptEncoder *encoder, const 
 
 /* ==== 4. Evaluation ================================================================================================ */
 
-typedef struct { int rows, hits, hits_at_10; double reciprocal_rank, *f1; } Score;
+typedef struct { int rows, hits, hits_at_10; double reciprocal_rank; } Score;
 typedef struct { int predicted, rank; double log_probability; } Answer; /* of one row; rank 1 is a hit */
 
 /* The best allowed word, and where the true one stands: a word with the same logit and a lower id stands before it. */
@@ -829,7 +829,7 @@ static double loss_with_word(const Model *model, Tensor prompt, int slot, int wo
 /* The template with its [P] replaced by words. Each slot in turn: by the gradient of the loss at the slot's embedding, a
  * swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried; the
  * best one is kept if the true loss falls, on these rows and on other ones too. */
-enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 3 };
+enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 2 };
 static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train,
                           const Answers *answers) {
     const Tensor table = model->bert.word;
@@ -1039,11 +1039,11 @@ static const struct {
                       {"manual prompts, LAMA's", "LAMA", 0, 0},
                       {"manual prompts, the best on dev", "best", 0, 0},
                       {"discrete search, [X] [P][P][P] [MASK] .", "search", 0, 0},
-                      {"fine-tuning, [X] [MASK]", "FT", 5e-4, 20},
-                      {"fine-tuning, the best manual prompt", "MP+FT", 5e-4, 20},
-                      {"P-tuning, LSTM and MLP", "P-LSTM", 5e-3, 10},
-                      {"P-tuning, MLP", "P-MLP", 5e-3, 10},
-                      {"P-tuning, plain embeddings", "P-emb", 1e-2, 10}};
+                      {"fine-tuning, [X] [MASK]", "FT", 5e-4, 8},
+                      {"fine-tuning, the best manual prompt", "MP+FT", 5e-4, 8},
+                      {"P-tuning, LSTM and MLP", "P-LSTM", 5e-3, 8},
+                      {"P-tuning, MLP", "P-MLP", 5e-3, 8},
+                      {"P-tuning, plain embeddings", "P-emb", 1e-2, 8}};
 typedef struct { size_t trained, kept; double seconds; int hits[64], rows[64]; } Column;
 
 static Score majority_score(const Dataset *train, const Dataset *test, int words) {

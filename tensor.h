@@ -289,7 +289,7 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
     real *packed_a = pack_a ? packing_buffer(0, (size_t)max_int(m, tile_rows) * (size_t)block_k) : NULL;
     real *packed_b = pack_b ? packing_buffer(1, (size_t)panels * (size_t)width * (size_t)block_k) : NULL;
 
-#pragma omp parallel if ((double)m * n * a.cols > 3e5)
+#pragma omp parallel if ((double)m * n * a.cols > 8e6)
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 3rd loop: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
         const Matrix block_a = part(a, 0, m, p0, k), block_b = part(b, p0, k, 0, n);
@@ -372,7 +372,7 @@ static inline void row_moments(const real *x, int cols, real eps, real *mean, re
 }
 static inline Tensor layernorm_forward(const LayerNorm *l, Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
-#pragma omp parallel for if (size_of(x) > 20000)
+#pragma omp parallel for if (size_of(x) > 80000)
     for (int i = 0; i < x.rows; i++) {
         const real *xi = row(x, i), *w = l->w.data, *b = l->b.data;
         real *yi = row(y, i), mean, scale;
@@ -384,7 +384,7 @@ static inline Tensor layernorm_forward(const LayerNorm *l, Tensor x) {
 /* with n = (x - mean) * scale and g = w dy:   dx += scale (g - mean(g) - n mean(g n));   dw += dy n;   db += dy */
 static inline void layernorm_backward(const LayerNorm *l, Tensor x, Tensor y) {
     if (x.grad) {
-#pragma omp parallel for if (size_of(x) > 20000)
+#pragma omp parallel for if (size_of(x) > 80000)
         for (int i = 0; i < x.rows; i++) {
             const real *xi = row(x, i), *dy = grad_row(y, i), *w = l->w.data;
             real *dx = grad_row(x, i), mean, scale, sum_g = 0, sum_gn = 0;
@@ -449,7 +449,7 @@ static inline real normal_cdf(real x, real bell) {
 /* ---- gelu (Hendrycks, Gimpel 2016): y = x P(N < x) ----------------------------------------------------------- */
 static inline Tensor gelu_forward(Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
-#pragma omp parallel for if (size_of(x) > 20000)
+#pragma omp parallel for if (size_of(x) > 80000)
     for (int i = 0; i < x.rows; i++) {
         const real *xi = row(x, i);
         real *yi = row(y, i);
@@ -460,7 +460,7 @@ static inline Tensor gelu_forward(Tensor x) {
 /* dx += dy (P(N < x) + x p(x)),   p(x) = exp(-x^2 / 2) / sqrt(2 pi) */
 static inline void gelu_backward(Tensor x, Tensor y) {
     if (!x.grad) return;
-#pragma omp parallel for if (size_of(x) > 20000)
+#pragma omp parallel for if (size_of(x) > 80000)
     for (int i = 0; i < x.rows; i++) {
         const real *xi = row(x, i), *dy = grad_row(y, i);
         real *dx = grad_row(x, i);
@@ -521,7 +521,7 @@ static inline double cross_entropy_forward(Tensor x, const int *target) {
 }
 /* dx = (softmax(x) - [1 at the target]) / rows */
 static inline void cross_entropy_backward(Tensor x, const int *target) {
-#pragma omp parallel for if (size_of(x) > 20000)
+#pragma omp parallel for if (size_of(x) > 80000)
     for (int i = 0; i < x.rows; i++) {
         real *dx = grad_row(x, i);
         memcpy(dx, row(x, i), (size_t)x.cols * sizeof(real));
@@ -566,7 +566,7 @@ static inline void adam_step(Parameters list, Optimizer o, int step, double scal
     for (int i = 0; i < list.count; i++) {
         real *w = list.at[i].tensor->data, *dw = list.at[i].tensor->grad, *m = list.at[i].m, *v = list.at[i].v;
         const size_t size = size_of(*list.at[i].tensor);
-#pragma omp parallel for simd if (size > 20000)
+#pragma omp parallel for simd if (size > 200000)
         for (size_t j = 0; j < size; j++) {
             const real g = scale * dw[j] + l2 * w[j];
             m[j] = (real)0.9 * m[j] + (real)0.1 * g;
