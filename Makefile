@@ -1,6 +1,8 @@
 # make            builds ./ptune and the tests          make run      the demo
 # make test       runs the suite [BERT="DIR DIR"]       make mutants  shows that the gradient checks can fail
-# make sanitize   the suite under ASan and UBSan        make clean
+# make pretrain   the small world's BERT again          make curves   the learning curves of NOTES.md
+# make bench      matmul and a training step            make sanitize the suite under ASan and UBSan
+# make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
 NATIVE := $(call probe,-march=native)
@@ -84,6 +86,9 @@ END {
 endef
 export PLANT JUDGE
 
+bench: build/test
+	./test bench
+
 mutants:
 	@rm -rf build/mutants
 	@$(MAKE) --no-print-directory -j2 $(MUTANTS)
@@ -100,4 +105,4 @@ build/mutants/%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain curves test mutants sanitize clean
+.PHONY: all run pretrain curves test bench mutants sanitize clean

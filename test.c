@@ -3,6 +3,7 @@
  *   ./test                      all sections on the expected values in data/expected
  *   ./test --bert DIR           also what needs the real BERT-base (give it twice for cased and uncased)
  *   ./test --oracles DIR        the comparisons on another folder with the same file names
+ *   ./test bench                matmul and a training step, medians
  *   ./test-double               the gradient checks, in double: ./test-double gradcheck [NAME]
  *
  * A line a check; the last line counts. The status is 1 if any failed.
@@ -1358,17 +1359,113 @@ static void section_command_line(void) {
     release(start);
 }
 
+/* ==== Speed ======================================================================================================== */
+
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+static double median(double *times, int count) {
+    qsort(times, (size_t)count, sizeof *times, compare_doubles);
+    return times[count / 2];
+}
+/* C (m, n) = A (m, k) B': the shapes of BERT-base's products; the weights change from product to product, as they do
+ * from layer to layer, so they come from memory. */
+static void bench_matmul(int m, int n, int k, void (*product)(Matrix, Matrix, Matrix), const char *name) {
+    enum { COPIES = 8, TIMES = 15 };
+    Mark before = mark();
+    Random random = {1};
+    Tensor a = tensor(m, k), c = tensor_zeros(m, n), b[COPIES];
+    fill_uniform(a, 1, &random);
+    for (int w = 0; w < COPIES; w++) fill_constant(b[w] = tensor(n, k), 1);
+    double times[TIMES];
+    const int count = product == matmul ? TIMES : 3;
+    for (int i = -1; i < count; i++) {
+        const double start = seconds();
+        product(values(c), values(a), transposed(values(b[(i + 1) % COPIES])));
+        if (i >= 0) times[i] = seconds() - start;
+    }
+    printf("%-8s (%d, %d, %d)  %7.1f GFLOP/s\n", name, m, n, k, 2e-9 * m * n * k / median(times, count));
+    release(before);
+}
+/* A training step of P-tuning at batch 8 by its parts, with random weights of BERT-base's shape. */
+static void bench_step(void) {
+    enum { TIMES = 12, PARTS = 4 };
+    static const char *const names[PARTS] = {"prompt encoder", "BERT forward", "BERT backward", "Adam"};
+    static Bert bert;
+    static PromptEncoder encoder;
+    Random random = {1};
+    bert = (Bert){.hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072, .vocab = 28996, .positions = 512,
+                  .types = 2, .eps = (real)1e-12};
+    bert.layer = allocate_zeroed(sizeof(BertLayer[12]));
+    bert_list_weights(&bert);
+    bert_random(&bert, &random);
+    encoder_init(&encoder, ENCODER_LSTM, 9, 768);
+    encoder_random(&encoder, 0.04, &random);
+    parameters_train(encoder.weights);
+    Example examples[8];
+    int ids[8][16], order[8];
+    for (int s = 0; s < 8; s++) { /* [CLS] P P P x x x P P P [MASK] P P P [SEP] */
+        for (int i = 0, pseudo = 0; i < 15; i++) {
+            const bool word = i == 0 || (i > 3 && i < 7) || i == 10 || i == 14;
+            ids[s][i] = word ? 100 + 37 * s + i : -1 - pseudo++;
+        }
+        examples[s] = (Example){.id = ids[s], .length = 15, .mask = 10, .answer = 1000 + s};
+        order[s] = s;
+    }
+    double times[PARTS][TIMES], total = 0;
+    int tokens = 0;
+    for (int i = -2; i < TIMES; i++) {
+        Mark before = mark();
+        const Rows rows = rows_of(examples, order, 8);
+        double at[6] = {seconds()};
+        EncoderActivations e = encoder_forward(&encoder);
+        needs_grad(&e.prompt);
+        at[1] = seconds();
+        BertActivations a = bert_forward(&bert, embed_forward(bert.word, e.prompt, rows.id, rows.batch.tokens), &rows.batch);
+        at[2] = seconds();
+        needs_grad(&a.head.logits), needs_grad(&a.e);
+        cross_entropy_backward(a.head.logits, rows.target);
+        bert_backward(&bert, &a, &rows.batch);
+        embed_backward(bert.word, e.prompt, rows.id, a.e);
+        at[3] = seconds();
+        encoder_backward(&encoder, &e);
+        at[4] = seconds();
+        adam_step(encoder.weights, (Optimizer){5e-4, 5e-4, false}, i + 3, 1);
+        at[5] = seconds();
+        tokens = rows.batch.tokens;
+        release(before);
+        if (i < 0) continue;
+        times[0][i] = at[1] - at[0] + at[4] - at[3];
+        for (int k = 1; k < 3; k++) times[k][i] = at[k + 1] - at[k];
+        times[3][i] = at[5] - at[4];
+    }
+    for (int k = 0; k < PARTS; k++) {
+        const double part = median(times[k], TIMES);
+        printf("%-16s %7.1f ms\n", names[k], 1e3 * part);
+        total += part;
+    }
+    printf("%-16s %7.1f ms, %d tokens: %.0f tokens/s\n", "a step", 1e3 * total, tokens, tokens / total);
+}
+static void bench(void) {
+    static const int shapes[][3] = {{120, 768, 768}, {120, 3072, 768}, {120, 768, 3072}, {512, 768, 768}, {8, 28996, 768}};
+    bench_matmul(120, 768, 768, matmul_naive, "naive");
+    for (int i = 0; i < 5; i++) bench_matmul(shapes[i][0], shapes[i][1], shapes[i][2], matmul, "blocked");
+    bench_step();
+}
+
 int main(int count, char **words) {
     const char *oracles = "data/expected", *bert[2];
     int berts = 0;
     self = words[0];
     if (count > 1 && !strcmp(words[1], "as-ptune")) return ptune_main(count - 1, words + 1);
+    if (count == 2 && !strcmp(words[1], "bench")) return bench(), 0;
     const bool gradients_only = count > 1 && !strcmp(words[1], "gradcheck");
     for (int i = gradients_only ? 3 : 1; i < count; i++) {
         if (!strcmp(words[i], "--oracles") && i + 1 < count) oracles = words[++i];
         else if (!strcmp(words[i], "--bert") && i + 1 < count && berts < 2) bert[berts++] = words[++i];
         else {
-            fprintf(stderr, "usage: test [gradcheck [NAME] | --oracles DIR | --bert DIR [--bert DIR]]\n");
+            fprintf(stderr, "usage: test [bench | gradcheck [NAME] | --oracles DIR | --bert DIR [--bert DIR]]\n");
             return 2;
         }
     }
