@@ -1033,7 +1033,7 @@ static const struct {
     const char *name, *head;
     double rate;
     int epochs;
-} methods[METHODS] = {/* rate and epochs: found on dev */
+} methods[METHODS] = {/* rates: by dev; epochs: by the minute */
                       {"the most frequent answer of train", "major.", 0, 0},
                       {"manual prompts, the worst one", "worst", 0, 0},
                       {"manual prompts, LAMA's", "LAMA", 0, 0},
