@@ -168,60 +168,67 @@ enum { VECTOR_BYTES = 16, TILE_ROWS = 6 };
 #endif
 enum {
     LANES = VECTOR_BYTES / (int)sizeof(real),
-    BLOCK_K = 768,               /* of the inner dimension: a panel of B (BLOCK_K, 2 LANES) lives in the L2 cache */
-    BLOCK_ROWS = 48,             /* of A: as many rows as stay in the L2 cache beside that panel */
-    BLOCK_PANELS = 8             /* panels of B that one thread takes at a time */
+    BLOCK_K = 768,     /* of the inner dimension: TILE_ROWS rows of A (TILE_ROWS, BLOCK_K) stay in the L1 cache */
+    BLOCK_PANELS = 8,  /* panels of B, (BLOCK_K, 2 LANES) each: as many as stay in the L2 cache */
+    BLOCK_ROWS = 48    /* rows of A that a thread takes at a time */
 };
 typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* at any address */
 
-/* The micro-kernel: tile (rows, vectors * LANES) = A (rows, k) B (k, vectors * LANES), all sums in registers.
- * Rows of A lie a_step apart, rows of B b_step apart. `rows` and `vectors` are constants where it is called, so
- * the compiler unrolls the loops over them. */
-static inline __attribute__((always_inline)) void micro_kernel(int k, const real *a, ptrdiff_t a_step, const real *b,
-                                                               ptrdiff_t b_step, real *tile, const int rows,
-                                                               const int vectors) {
+/* The micro-kernel: tile (rows, vectors * LANES) = A (rows, k) B (k, vectors * LANES), all sums in registers. a[i] is
+ * where row i of A begins; rows of B lie b_step apart. `rows` and `vectors` are constants
+ * where it is called, so the compiler unrolls the loops over them. */
+static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a,
+                                                               const real *b, ptrdiff_t b_step, real *tile,
+                                                               const int rows, const int vectors) {
     Vector sum[2 * TILE_ROWS];
+    const real *from[2 * TILE_ROWS];
 #pragma GCC unroll 24
     for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
-    for (int p = 0; p < k; p++, a++, b += b_step) {
+#pragma GCC unroll 24
+    for (int i = 0; i < rows; i++) from[i] = a[i];
+    for (ptrdiff_t p = 0; p < k; p++, b += b_step) {
         const Vector b0 = *(const Loaded *)b, b1 = *(const Loaded *)(b + (vectors - 1) * LANES);
 #pragma GCC unroll 24
         for (int i = 0; i < rows; i++) {
-            sum[i * vectors] += a[i * a_step] * b0;
-            if (vectors == 2) sum[i * vectors + 1] += a[i * a_step] * b1;
+            sum[i * vectors] += from[i][p] * b0;
+            if (vectors == 2) sum[i * vectors + 1] += from[i][p] * b1;
         }
     }
 #pragma GCC unroll 24
     for (int i = 0; i < rows * vectors; i++) *(Loaded *)(tile + i * LANES) = sum[i];
 }
-static __attribute__((noinline)) void kernel_wide(int k, const real *a, ptrdiff_t a_step, const real *b,
-                                                  ptrdiff_t b_step, real *tile) {
-    micro_kernel(k, a, a_step, b, b_step, tile, TILE_ROWS, 2);
+static __attribute__((noinline)) void kernel_wide(int k, const real *const *a, const real *b, ptrdiff_t b_step,
+                                                  real *tile) {
+    micro_kernel(k, a, b, b_step, tile, TILE_ROWS, 2);
 }
-static __attribute__((noinline)) void kernel_narrow(int k, const real *a, ptrdiff_t a_step, const real *b,
-                                                    ptrdiff_t b_step, real *tile) {
-    micro_kernel(k, a, a_step, b, b_step, tile, 2 * TILE_ROWS, 1);
+static __attribute__((noinline)) void kernel_narrow(int k, const real *const *a, const real *b, ptrdiff_t b_step,
+                                                    real *tile) {
+    micro_kernel(k, a, b, b_step, tile, TILE_ROWS, 1);
+}
+static __attribute__((noinline)) void kernel_tall(int k, const real *const *a, const real *b, ptrdiff_t b_step,
+                                                  real *tile) {
+    micro_kernel(k, a, b, b_step, tile, 2 * TILE_ROWS, 1);
 }
 
-/* Copy rows of A (m, k) so that each is contiguous, or rows of B (k, n) into panels of `width` columns, (k, width) each,
- * the last one filled up with zeros: what the kernel reads next then stands next in memory. Both read by rows, as the
- * operand lies in memory. */
-static inline void pack_a_rows(real *packed, Matrix a, int first, int last) {
-    for (int p = 0; p < a.cols; p++)
-        for (int i = first; i < last; i++)
-            packed[(size_t)i * (size_t)a.cols + (size_t)p] = a.data[i * a.row_stride + p * a.col_stride];
+/* Copy what the kernel reads next so that it stands next in memory: rows first .. last - 1 of B (k, n) into panels of 2 LANES
+ * columns, (k, 2 LANES) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so that its rows
+ * are contiguous. Both are read in the direction in which they are contiguous. */
+static inline void pack_b(real *packed, Matrix b, int first, int last) {
+    enum { WIDTH = 2 * LANES };
+    const size_t panel = (size_t)b.rows * WIDTH;
+    const int whole = b.col_stride == 1 ? b.cols / WIDTH : 0; /* panels that are stretches of rows of B */
+    for (int p = first; p < last; p++)
+        for (int j = 0; j < whole; j++)
+            memcpy(packed + j * panel + p * WIDTH, b.data + p * b.row_stride + j * WIDTH, WIDTH * sizeof(real));
+    for (int j = whole * WIDTH; j < (b.cols + WIDTH - 1) / WIDTH * WIDTH; j++)
+        for (int p = first; p < last; p++)
+            packed[j / WIDTH * panel + p * WIDTH + j % WIDTH] =
+                j < b.cols ? b.data[j * b.col_stride + p * b.row_stride] : 0;
 }
-static inline void pack_b_rows(real *packed, Matrix b, int width, int first, int last) {
-    for (int p = first; p < last; p++) {
-        const real *from = b.data + p * b.row_stride;
-        real *to = packed + (size_t)p * (size_t)width;
-        for (int j = 0; j < b.cols; j += width, from += width * b.col_stride, to += (size_t)b.rows * (size_t)width)
-            if (b.col_stride == 1 && j + width <= b.cols)
-                for (int i = 0; i < width; i += LANES) *(Loaded *)(to + i) = *(const Loaded *)(from + i);
-            else
-                for (int i = 0; i < width; i++) to[i] = j + i < b.cols ? from[i * b.col_stride] : 0;
-    }
+static inline void pack_a(real *packed, Matrix a, int first, int last) {
+    for (int i = 0; i < a.rows; i++)
+        for (int p = first; p < last; p++) packed[i * a.cols + p] = a.data[i * a.row_stride + p * a.col_stride];
 }
 
 /* Buffers for packed operands, one pair a calling thread, grown as needed. */
@@ -241,7 +248,7 @@ static inline real *packing_buffer(int which, size_t count) {
  * contiguous, a dot product a row; where its columns are, they are added up, a chunk of y at a time. */
 static inline void matvec(Matrix y, Matrix a, Matrix x) {
     enum { CHUNK = 64 };
-    real *contiguous = packing_buffer(1, (size_t)a.cols);
+    real *contiguous = packing_buffer(0, (size_t)a.cols);
     for (int p = 0; p < a.cols; p++) contiguous[p] = x.data[p * x.row_stride];
 #pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
     for (int i0 = 0; i0 < a.rows; i0 += CHUNK) {
@@ -268,62 +275,64 @@ static inline void matvec(Matrix y, Matrix a, Matrix x) {
     }
 }
 
-/* C (m, n) += A (m, k) B (k, n), cache-blocked. The kernel wants rows of A contiguous and reads them in place;
- * B is packed. Transposing the whole product (C' += B' A') exchanges the roles, so the larger operand, which is
- * the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file. No sum is
- * split over threads: each element of C has one order of additions, whatever the number of threads. */
+/* A tile of C, whose rows of the kernel's result lie `step` apart. */
+static inline void add_tile(Matrix c, const real *tile, int step) {
+    if (c.col_stride == 1)
+        for (int i = 0; i < c.rows; i++)
+            for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tile[i * step + j];
+    else
+        for (int j = 0; j < c.cols; j++)
+            for (int i = 0; i < c.rows; i++) c.data[i * c.row_stride + j * c.col_stride] += tile[i * step + j];
+}
+
+/* C (m, n) += A (m, k) B (k, n), cache-blocked. A is read in place if its rows are contiguous; B is packed, unless too
+ * few rows of A would use it again. Transposing the whole product (C' += B' A') exchanges the roles, so the larger
+ * operand, which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file. No
+ * sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
+    enum { WIDTH = 2 * LANES };
     if (c.cols == 1) { matvec(c, a, b); return; }
     if (c.rows == 1) { matvec(transposed(c), transposed(b), transposed(a)); return; }
     if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) {
-        Matrix keep = a;
+        const Matrix keep = a;
         a = transposed(b), b = transposed(keep), c = transposed(c);
     }
-    const int m = c.rows, n = c.cols, vectors = n > LANES ? 2 : 1;
-    const int tile_rows = 2 * TILE_ROWS / vectors, width = vectors * LANES;
-    const int panels = (n + width - 1) / width, row_blocks = (m + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    const int panel_blocks = (panels + BLOCK_PANELS - 1) / BLOCK_PANELS;
-    const bool pack_a = a.col_stride != 1 || m < tile_rows; /* a short A is packed to be filled up with rows */
-    const bool pack_b = b.col_stride != 1 || m > 2 * tile_rows || n % width; /* too few rows: B is used but once */
-    const int block_k = min_int(BLOCK_K, a.cols);
-    real *packed_a = pack_a ? packing_buffer(0, (size_t)max_int(m, tile_rows) * (size_t)block_k) : NULL;
-    real *packed_b = pack_b ? packing_buffer(1, (size_t)panels * (size_t)width * (size_t)block_k) : NULL;
+    const int m = c.rows, n = c.cols, panels = (n + WIDTH - 1) / WIDTH, block_k = min_int(BLOCK_K, a.cols);
+    const bool a_in_place = a.col_stride == 1, b_in_place = b.col_stride == 1 && m <= 2 * TILE_ROWS && n % WIDTH == 0;
+    const int tile_rows = n > LANES ? TILE_ROWS : 2 * TILE_ROWS, group = b_in_place ? 1 : BLOCK_PANELS;
+    real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)m * (size_t)block_k);
+    real *packed_b = b_in_place ? NULL : packing_buffer(1, (size_t)panels * WIDTH * (size_t)block_k);
 
 #pragma omp parallel if ((double)m * n * a.cols > 8e6)
-    for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 3rd loop: a block of the inner dimension */
+    for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
-        const Matrix block_a = part(a, 0, m, p0, k), block_b = part(b, p0, k, 0, n);
-        const real *from_a = pack_a ? packed_a : block_a.data;
-        const ptrdiff_t a_step = pack_a ? k : a.row_stride, b_step = pack_b ? width : b.row_stride;
-        if (pack_a) {
+        Matrix block_a = part(a, 0, m, p0, k), block_b = part(b, p0, k, 0, n);
+        if (!a_in_place) {
 #pragma omp for
-            for (int i = 0; i < m; i += 16) pack_a_rows(packed_a, block_a, i, min_int(m, i + 16));
+            for (int p = 0; p < k; p += 16) pack_a(packed_a, block_a, p, min_int(k, p + 16));
+            block_a = (Matrix){packed_a, m, k, k, 1};
         }
-        if (pack_b) {
+        if (!b_in_place) {
 #pragma omp for
-            for (int p = 0; p < k; p += 16) pack_b_rows(packed_b, block_b, width, p, min_int(k, p + 16));
+            for (int p = 0; p < k; p += 16) pack_b(packed_b, block_b, p, min_int(k, p + 16));
         }
 #pragma omp for collapse(2) schedule(dynamic)
-        for (int block = 0; block < row_blocks; block++)
-            for (int group = 0; group < panel_blocks; group++)
-                for (int j = group * BLOCK_PANELS; j < min_int(panels, (group + 1) * BLOCK_PANELS); j++)
-                    for (int i = block * BLOCK_ROWS; i < min_int(m, (block + 1) * BLOCK_ROWS); i += tile_rows) {
-                        real tile[2 * TILE_ROWS * LANES]; /* at the lower edge it starts higher: rows done twice */
-                        const int top = max_int(0, min_int(i, m - tile_rows)), cols = min_int(width, n - j * width);
-                        const real *panel = pack_b ? packed_b + (size_t)j * (size_t)(width * k)
-                                                   : block_b.data + j * width;
-                        (vectors == 2 ? kernel_wide : kernel_narrow)(k, from_a + top * a_step, a_step, panel, b_step,
-                                                                     tile);
-                        const int first = i - top, last = min_int(tile_rows, m - top); /* the rows not done before */
-                        Matrix to = part(c, top, last, j * width, cols);
-                        if (c.col_stride == 1)
-                            for (int r = first; r < last; r++)
-                                for (int s = 0; s < cols; s++) to.data[r * to.row_stride + s] += tile[r * width + s];
-                        else
-                            for (int s = 0; s < cols; s++)
-                                for (int r = first; r < last; r++)
-                                    to.data[r * to.row_stride + s * to.col_stride] += tile[r * width + s];
+        for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) /* 3rd: rows of A ... */
+            for (int j0 = 0; j0 < panels; j0 += group) /* ... and panels of B: one piece of work */
+                for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += tile_rows) { /* 2nd: rows of a tile, in L1 */
+                    const real *rows[2 * TILE_ROWS]; /* below the lower edge the last row again */
+                    for (int r = 0; r < tile_rows; r++)
+                        rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
+                    for (int j = j0; j < min_int(panels, j0 + group); j++) { /* 1st: panels, in L2 */
+                        real tile[TILE_ROWS * WIDTH];
+                        const Matrix to = part(c, i, min_int(tile_rows, m - i), j * WIDTH, min_int(WIDTH, n - j * WIDTH));
+                        const real *panel = b_in_place ? block_b.data + j * WIDTH
+                                                       : packed_b + (size_t)j * (size_t)(WIDTH * k);
+                        (n <= LANES ? kernel_tall : to.cols <= LANES ? kernel_narrow : kernel_wide)(
+                            k, rows, panel, b_in_place ? b.row_stride : WIDTH, tile);
+                        add_tile(to, tile, to.cols <= LANES ? LANES : WIDTH);
                     }
+                }
     }
 }
 
