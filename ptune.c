@@ -470,10 +470,10 @@ typedef struct {
 
 /* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .init_scale = -1, .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
     o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
-    if (command == 'd') o.quiet = true;
+    if (command == 'd') o.quiet = true, o.init_scale = -1; /* the word table's */
     return o;
 }
 

@@ -176,10 +176,10 @@ typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* at any address */
 
 /* The micro-kernel: tile (rows, vectors * LANES) = A (rows, k) B (k, vectors * LANES), all sums in registers. a[i] is
- * where row i of A begins; rows of B lie b_step apart. `rows` and `vectors` are constants
- * where it is called, so the compiler unrolls the loops over them. */
-static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a,
-                                                               const real *b, ptrdiff_t b_step, real *tile,
+ * where row i of A begins; rows of B lie b_step apart. `next` is a row that another call will read: it is fetched into
+ * the cache meanwhile. `rows` and `vectors` are constants where it is called, so the compiler unrolls those loops. */
+static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, const real *b,
+                                                               ptrdiff_t b_step, const real *next, real *tile,
                                                                const int rows, const int vectors) {
     Vector sum[2 * TILE_ROWS];
     const real *from[2 * TILE_ROWS];
@@ -188,6 +188,7 @@ static inline __attribute__((always_inline)) void micro_kernel(int k, const real
 #pragma GCC unroll 24
     for (int i = 0; i < rows; i++) from[i] = a[i];
     for (ptrdiff_t p = 0; p < k; p++, b += b_step) {
+        if (p % 16 == 0) __builtin_prefetch(next + p);
         const Vector b0 = *(const Loaded *)b, b1 = *(const Loaded *)(b + (vectors - 1) * LANES);
 #pragma GCC unroll 24
         for (int i = 0; i < rows; i++) {
@@ -199,16 +200,16 @@ static inline __attribute__((always_inline)) void micro_kernel(int k, const real
     for (int i = 0; i < rows * vectors; i++) *(Loaded *)(tile + i * LANES) = sum[i];
 }
 static __attribute__((noinline)) void kernel_wide(int k, const real *const *a, const real *b, ptrdiff_t b_step,
-                                                  real *tile) {
-    micro_kernel(k, a, b, b_step, tile, TILE_ROWS, 2);
+                                                  const real *next, real *tile) {
+    micro_kernel(k, a, b, b_step, next, tile, TILE_ROWS, 2);
 }
 static __attribute__((noinline)) void kernel_narrow(int k, const real *const *a, const real *b, ptrdiff_t b_step,
-                                                    real *tile) {
-    micro_kernel(k, a, b, b_step, tile, TILE_ROWS, 1);
+                                                    const real *next, real *tile) {
+    micro_kernel(k, a, b, b_step, next, tile, TILE_ROWS, 1);
 }
 static __attribute__((noinline)) void kernel_tall(int k, const real *const *a, const real *b, ptrdiff_t b_step,
-                                                  real *tile) {
-    micro_kernel(k, a, b, b_step, tile, 2 * TILE_ROWS, 1);
+                                                  const real *next, real *tile) {
+    micro_kernel(k, a, b, b_step, next, tile, 2 * TILE_ROWS, 1);
 }
 
 /* Copy what the kernel reads next so that it stands next in memory: rows first .. last - 1 of B (k, n) into panels of 2 LANES
@@ -325,11 +326,13 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
                         rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
                     for (int j = j0; j < min_int(panels, j0 + group); j++) { /* 1st: panels, in L2 */
                         real tile[TILE_ROWS * WIDTH];
-                        const Matrix to = part(c, i, min_int(tile_rows, m - i), j * WIDTH, min_int(WIDTH, n - j * WIDTH));
+                        const Matrix to =
+                            part(c, i, min_int(tile_rows, m - i), j * WIDTH, min_int(WIDTH, n - j * WIDTH));
                         const real *panel = b_in_place ? block_b.data + j * WIDTH
                                                        : packed_b + (size_t)j * (size_t)(WIDTH * k);
+                        const real *next = block_a.data + min_int(i + tile_rows + j - j0, m - 1) * block_a.row_stride;
                         (n <= LANES ? kernel_tall : to.cols <= LANES ? kernel_narrow : kernel_wide)(
-                            k, rows, panel, b_in_place ? b.row_stride : WIDTH, tile);
+                            k, rows, panel, b_in_place ? b.row_stride : WIDTH, next, tile);
                         add_tile(to, tile, to.cols <= LANES ? LANES : WIDTH);
                     }
                 }
