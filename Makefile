@@ -1,5 +1,6 @@
 # make            builds ./ptune and the tests          make run      the demo
 # make test       runs the suite [BERT="DIR DIR"]       make mutants  shows that the gradient checks can fail
+# make gradcheck  them alone [LAYER=name] [BUG=name]    make error-curve [LAYER=name]  their error against the step
 # make pretrain   the small world's BERT again          make curves   the learning curves of NOTES.md
 # make bench      matmul and a training step            make sanitize the suite under ASan and UBSan
 # make clean
@@ -51,6 +52,17 @@ test: build/test build/test-double
 	./test-double gradcheck
 	./test $(foreach folder,$(BERT),--bert $(folder))
 
+# The gradient checks in float and in double; with a LAYER the experiments, with a BUG a mistake planted.
+gradcheck: build/test build/test-double
+	@status=0; for program in ./test ./test-double; do \
+	    $$program gradcheck $(if $(LAYER),"$(LAYER)") $(if $(BUG),--bug "$(BUG)") || status=1; done; exit $$status
+error-curve: build/test build/test-double
+	for program in test test-double; do ./$$program gradcheck "$(or $(LAYER),layernorm)" | \
+	    awk '/^eps/ { on = 1 } !NF { on = 0 } on' >build/$$program.curve; done
+	gnuplot -e "set terminal svg background 'white'; set output 'build/error-curve.svg'; set logscale xy; \
+	    set xlabel 'eps'; set ylabel 'median relative error'; plot for [p in 'test test-double'] \
+	    'build/'.p.'.curve' using 1:2 with linespoints title p"
+
 sanitize:
 	@mkdir -p build
 	$(CC) $(SANITIZE) test.c -o build/test-sanitize -lm
@@ -58,8 +70,8 @@ sanitize:
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
 
-# Each line of data/mutants.tsv is one mistake in a backward pass. The checks it names must fail, and no other check of
-# a layer that stands alone. Compiled without optimisation, because compiling is where the time goes.
+# Each line of data/mutants.tsv is one mistake in a backward pass. The checks it names must fail, with a Taylor slope
+# near 1, and no other check of a layer that stands alone.
 MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' data/mutants.tsv)
 define PLANT
 FNR == NR { text = $$4; replacement = $$5; next }
@@ -76,10 +88,18 @@ BEGIN {
     alone = alone "lstm,lstm reverse,"
 }
 FNR == NR { count = split($$1, expected, ", "); mistake = $$1 ": " $$3; next }
-/^FAIL/ { sub(/^FAIL +/, ""); sub(/ +([0-9]+ elements|the gradient).*/, ""); failed[$$0] }
+/^FAIL/ {
+    slope = match($$0, /slope .*/) ? substr($$0, RSTART + 6) : 1
+    sub(/^FAIL +/, ""); sub(/ +([0-9]+ elements|the gradient).*/, "")
+    failed[$$0] = slope
+}
 END {
     verdict = "killed"
-    for (i = 1; i <= count; i++) if (!(expected[i] in failed)) verdict = "SURVIVED"; else delete failed[expected[i]]
+    for (i = 1; i <= count; i++) {
+        if (!(expected[i] in failed)) verdict = "SURVIVED"
+        else if (failed[expected[i]] < 0.5 || failed[expected[i]] > 1.5) verdict = "WRONG SLOPE"
+        delete failed[expected[i]]
+    }
     if (verdict == "killed") for (name in failed) if (index(alone, "," name ",")) verdict = "WRONG CHECK (" name ")"
     print verdict "  " mistake
 }
@@ -94,15 +114,23 @@ mutants:
 	@$(MAKE) --no-print-directory -j2 $(MUTANTS)
 	@cat $(MUTANTS) | awk '{ $$1 == "killed" ? killed++ : survived++ } \
 	    END { print killed + 0 " killed, " survived + 0 " survived"; exit survived > 0 || !killed }'
-build/mutants/%/verdict:
-	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D) && sed -n '$*p' data/mutants.tsv >$(@D)/mistake
-	@file=$$(cut -f 2 $(@D)/mistake); awk -F '\t' "$$PLANT" $(@D)/mistake $$file >$(@D)/$$file || \
-	    { echo "data/mutants.tsv:$*: its text is not exactly once in $$file"; exit 1; }
-	@$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -w -DDOUBLE $(@D)/test.c -o $(@D)/test -lm
-	@$(@D)/test gradcheck >$(@D)/output || true
+# The sources with one mistake, by its line or name. Compiled without optimisation: compiling is where the time goes.
+build/mutants/%/mistake: test.c ptune.c $(HEADERS) data/mutants.tsv
+	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D)
+	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' data/mutants.tsv >$@
+	@file=$$(cut -f 2 $@); awk -F '\t' "$$PLANT" $@ $$file >$(@D)/$$file || \
+	    { echo "data/mutants.tsv: $*: its text is not exactly once in $$file"; exit 1; }
+build/mutants/%/test: build/mutants/%/mistake
+	@$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -w $(@D)/test.c -o $@ -lm
+build/mutants/%/test-double: build/mutants/%/mistake
+	@$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -w -DDOUBLE $(@D)/test.c -o $@ -lm
+build/mutants/%/verdict: build/mutants/%/test-double
+	@$< gradcheck >$(@D)/output || true
 	@awk -F '\t' "$$JUDGE" $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
-	@rm $(@D)/test
+	@rm $<
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain curves test bench mutants sanitize clean
+.PHONY: all run pretrain curves test gradcheck error-curve bench mutants sanitize clean
+.SECONDARY:
+.DELETE_ON_ERROR:

@@ -4,7 +4,7 @@
  *   ./test --bert DIR           also what needs the real BERT-base (give it twice for cased and uncased)
  *   ./test --oracles DIR        the comparisons on another folder with the same file names
  *   ./test bench                matmul and a training step, medians
- *   ./test-double               the gradient checks, in double: ./test-double gradcheck [NAME]
+ *   ./test gradcheck            the gradient checks alone; ./test-double has all of this in double
  *
  * A line a check; the last line counts. The status is 1 if any failed.
  */
@@ -28,48 +28,54 @@ __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *
     return right;
 }
 
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+static double median(double *times, int count) {
+    qsort(times, (size_t)count, sizeof *times, compare_doubles);
+    return times[count / 2];
+}
+
 /* ==== Gradient checks ==============================================================================================
- * A check is a loss, a function of some tensors, with its backward. Each element of each gradient is compared with the
- * central difference (L(x + eps) - L(x - eps)) / 2 eps. Error of an element: |a - n| / max(|a|, |n|, floor), where the
- * floor is 1e-6 of the check's largest gradient.
+ *   ./test gradcheck [LAYER] [--eps E] [--bug NAME]       a line a check; with a LAYER its experiments at length
+ *
+ * A check is a loss, a function of some tensors, with its backward. Is what the backward gives, dL, its gradient?
+ *   elements  each against the central difference (L(x + eps) - L(x - eps)) / 2 eps. Relative error:
+ *             |a - n| / max(|a|, |n|, floor), where the floor is a share of the check's largest gradient.
+ *   Taylor    |L(x + t v) - L(x) - t dL.v| along a random direction v falls as t^2 if dL is right, as t if not.
+ * The difference errs by eps^2 L''' / 6 (truncation) and by about u L / eps (rounding; u = 1e-16 in double, 6e-8 in
+ * float), which is least near eps = u^(1/3). There float errs by 1e-5 to 1e-3 of the largest gradient, so it cannot
+ * judge an element below a tenth of that, nor a small Taylor remainder. What float lets pass, double finds.
  */
+#ifdef DOUBLE
+static const double EPSILON = 1e-5, FLOOR = 1e-6, TOLERANCE = 1e-4; /* of the relative error */
+static const double TAYLOR_STEP = 1e-4, SLOPE_TOLERANCE = 0.1, SMALLEST_STEP = 1e-12;
+#else
+static const double EPSILON = 4e-3, FLOOR = 0.1, TOLERANCE = 1e-2;
+static const double TAYLOR_STEP = 1e-2, SLOPE_TOLERANCE = INFINITY, SMALLEST_STEP = 1e-8;
+#endif
+enum { MAX_TENSORS = 96 };
 typedef struct Check Check;
 struct Check {
     const char *name;
-    Parameters tensors;             /* what the loss depends on, all with a gradient */
-    double (*loss)(Check *, bool);  /* true: also add to the gradients */
-    Tensor weights;                 /* loss = sum of weights * output, for layers whose output is a matrix */
-    const char *no_gradient;        /* the tensor whose gradient is zero by nature */
-    const void *layer;
-    Batch batch;
+    double (*loss)(Check *, bool); /* true: also add to the gradients */
+    int variant;                   /* one loss serves several checks */
+    Parameters tensors;            /* what the loss depends on, all with a gradient */
+    const char *no_gradient;       /* the tensors whose gradient is zero by nature have this in their names */
     Random random;
+    double largest;                /* of all gradients */
+    Tensor weights, x, y, z;       /* of the loss; and whatever the losses below are made of */
+    Linear linear;
+    LayerNorm layernorm;
+    LstmCell cell;
+    Lstm lstm;
+    Bert bert;
+    PromptEncoder encoder;
+    Rows rows;
 };
-enum { MAX_TENSORS = 96 };
-static const double TOLERANCE = 1e-4, EPSILON = 1e-5;
 
-static Check check_new(const char *name, double (*loss)(Check *, bool), const void *layer) {
-    return (Check){.name = name, .loss = loss, .layer = layer, .random = {7},
-                   .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
-}
-static Tensor random_tensor(Check *c, int rows, int cols) {
-    Tensor t = tensor(rows, cols);
-    fill_normal(t, 1, &c->random);
-    return t;
-}
-static void depends_on(Check *c, const char *name, Tensor *t) {
-    Parameter *p = &c->tensors.at[c->tensors.count++];
-    snprintf(p->name, MAX_NAME, "%s", name);
-    p->tensor = t;
-    needs_grad(t);
-}
-/* Sum of weights * y; its gradient with respect to y, when asked for, is weights. */
-static double weighted_sum(Check *c, Tensor *y, bool backward) {
-    double sum = 0;
-    if (!c->weights.data) c->weights = random_tensor(c, y->rows, y->cols);
-    for (size_t i = 0; i < size_of(*y); i++) sum += (double)c->weights.data[i] * (double)y->data[i];
-    if (backward) needs_grad(y), memcpy(y->grad, c->weights.data, size_of(*y) * sizeof(real));
-    return sum;
-}
+/* ---- The two experiments ----------------------------------------------------------------------------------------- */
 
 static double loss_at(Check *c) {
     Mark before = mark();
@@ -78,193 +84,223 @@ static double loss_at(Check *c) {
     return loss;
 }
 static void add_to_gradients(Check *c, real number) {
-    for (int k = 0; k < c->tensors.count; k++) {
-        const Tensor *t = c->tensors.at[k].tensor;
-        for (size_t i = 0; i < size_of(*t); i++) t->grad[i] += number;
-    }
+    for (int k = 0; k < c->tensors.count; k++)
+        for (size_t i = 0; i < size_of(*c->tensors.at[k].tensor); i++) c->tensors.at[k].tensor->grad[i] += number;
 }
-static bool gradcheck(Check *c) {
-    double largest = 0, worst = 0, worst_analytic = 0, worst_numeric = 0;
-    const char *worst_name = "";
-    size_t worst_at = 0, elements = 0;
-    bool zero = true;
-    c->loss(c, false); /* draws the weights of the loss, which stay */
+/* In the tensors whose name has `part` in it. */
+static double largest_gradient(const Check *c, const char *part) {
+    double largest = 0;
+    for (int k = 0; k < c->tensors.count; k++)
+        for (size_t i = 0; strstr(c->tensors.at[k].name, part) && i < size_of(*c->tensors.at[k].tensor); i++)
+            largest = fmax(largest, fabs((double)c->tensors.at[k].tensor->grad[i]));
+    return largest;
+}
+static void analytic_gradient(Check *c) {
+    c->loss(c, false);      /* draws the weights of the loss, which stay */
     add_to_gradients(c, 1); /* a backward that sets instead of adding loses this */
     Mark before = mark();
     c->loss(c, true);
     release(before);
     add_to_gradients(c, -1);
-    for (int k = 0; k < c->tensors.count; k++)
-        for (size_t i = 0; i < size_of(*c->tensors.at[k].tensor); i++) largest = fmax(largest, fabs((double)c->tensors.at[k].tensor->grad[i]));
+    c->largest = largest_gradient(c, "");
+}
+static double central_difference(Check *c, real *x, double eps) {
+    const real keep = *x;
+    *x = keep + (real)eps;
+    const double up = loss_at(c);
+    *x = keep - (real)eps;
+    const double down = loss_at(c);
+    *x = keep;
+    return (up - down) / (2 * eps);
+}
+
+typedef struct { double error, analytic, numeric; size_t at; const char *name; } Worst;
+
+/* All elements of a tensor; the floor is this share of the largest gradient; all errors also go to `errors`. Where the
+ * gradient is zero by nature the numeric value is rounding: there the floor is the largest gradient itself. */
+static Worst compare(Check *c, const Parameter *p, double eps, double share, double *errors) {
+    const bool zero = c->no_gradient && strstr(p->name, c->no_gradient);
+    const double floor = zero ? c->largest : share * c->largest;
+    Worst worst = {.error = -1, .name = p->name};
+    for (size_t i = 0; i < size_of(*p->tensor); i++) {
+        const double a = (double)p->tensor->grad[i], n = central_difference(c, &p->tensor->data[i], eps);
+        errors[i] = fabs(a - n) / fmax(fmax(fabs(a), fabs(n)), floor);
+        if (isnan(errors[i])) errors[i] = INFINITY;
+        if (errors[i] > worst.error) worst = (Worst){errors[i], a, n, i, p->name};
+    }
+    return worst;
+}
+static Worst compare_all(Check *c, double eps, double share, double *errors) {
+    Worst worst = {.error = -1};
     for (int k = 0; k < c->tensors.count; k++) {
-        const Tensor *t = c->tensors.at[k].tensor;
-        for (size_t i = 0; i < size_of(*t); i++, elements++) {
-            const real keep = t->data[i];
-            t->data[i] = keep + (real)EPSILON;
-            const double up = loss_at(c);
-            t->data[i] = keep - (real)EPSILON;
-            const double down = loss_at(c);
-            t->data[i] = keep;
-            const double analytic = (double)t->grad[i], numeric = (up - down) / (2 * EPSILON);
-            if (c->no_gradient && strstr(c->tensors.at[k].name, c->no_gradient)) {
-                zero &= fabs(analytic) < 1e-10 * largest && fabs(numeric) < 1e-6 * largest;
-                continue;
-            }
-            const double error = fabs(analytic - numeric) / fmax(fmax(fabs(analytic), fabs(numeric)), 1e-6 * largest);
-            if (!(error <= worst)) worst = error, worst_at = i, worst_name = c->tensors.at[k].name, worst_analytic = analytic, worst_numeric = numeric;
+        const Worst w = compare(c, &c->tensors.at[k], eps, share, errors);
+        errors += size_of(*c->tensors.at[k].tensor);
+        if (w.error > worst.error) worst = w;
+    }
+    return worst;
+}
+
+/* |L(x + t v) - L(x) - t dL.v|; v has the length 1 or near. */
+static double taylor_remainder(Check *c, double t) {
+    Mark before = mark();
+    Random random = {11};
+    real *keep[MAX_TENSORS];
+    const double start = loss_at(c), length = sqrt((double)parameters_size(c->tensors));
+    double linear = 0;
+    for (int k = 0; k < c->tensors.count; k++) {
+        Tensor *x = c->tensors.at[k].tensor;
+        keep[k] = x->data;
+        x->data = allocate(size_of(*x) * sizeof(real));
+        for (size_t i = 0; i < size_of(*x); i++) {
+            x->data[i] = keep[k][i] + (real)(t * normal(&random) / length);
+            linear += (double)x->grad[i] * ((double)x->data[i] - (double)keep[k][i]);
         }
     }
-    if (c->no_gradient) check(zero, "%-14s the gradient of every %s is zero: softmax ignores a shift", c->name, c->no_gradient);
-    return check(worst < TOLERANCE && largest > 0, "%-14s %6zu elements, worst relative error %.1e at %s[%zu]: %.6g, numeric %.6g", c->name,
-                 elements, worst, worst_name, worst_at, worst_analytic, worst_numeric);
+    const double remainder = fabs(loss_at(c) - start - linear);
+    for (int k = 0; k < c->tensors.count; k++) c->tensors.at[k].tensor->data = keep[k];
+    release(before);
+    return remainder;
+}
+/* The exponent with which it falls from 10 t to t. */
+static double taylor_slope(Check *c, double t) { return log10(taylor_remainder(c, 10 * t) / taylor_remainder(c, t)); }
+
+/* The experiments at length: a line a tensor, the errors at many eps, Taylor's remainder at many t. */
+static void print_experiments(Check *c, double eps, double *errors) {
+    int width = 6;
+    for (int k = 0; k < c->tensors.count; k++) width = max_int(width, (int)strlen(c->tensors.at[k].name));
+    printf("\n%-*s  elements  worst error  at element      analytic       numeric\n", width, "tensor");
+    for (int k = 0; k < c->tensors.count; k++) {
+        const Worst w = compare(c, &c->tensors.at[k], eps, FLOOR, errors);
+        printf("%-*s  %8zu  %11.1e  %10zu  %12.5e  %12.5e\n", width, w.name, size_of(*c->tensors.at[k].tensor), w.error,
+               w.at, w.analytic, w.numeric);
+    }
+    printf("\neps    median error  worst error\n");
+    for (double e = 0.1; e > SMALLEST_STEP / 2; e /= 10) {
+        const double worst = compare_all(c, e, 1e-6, errors).error; /* one floor, to compare float and double */
+        printf("%.0e  %12.1e  %11.1e\n", e, median(errors, (int)parameters_size(c->tensors)), worst);
+    }
+    printf("\nt      |L(x + t v) - L(x) - t dL.v|  slope\n");
+    for (double t = 0.1; t > sqrt(SMALLEST_STEP) / 2; t /= 10)
+        printf("%.0e  %28.1e  %5.2f\n", t, taylor_remainder(c, t), taylor_slope(c, t));
+    printf("\n");
+}
+static void gradcheck(Check *c, double eps, bool at_length) {
+    const size_t elements = parameters_size(c->tensors);
+    double *errors = allocate(sizeof(double[elements]));
+    analytic_gradient(c);
+    if (c->no_gradient)
+        check(largest_gradient(c, c->no_gradient) <= TOLERANCE * FLOOR * c->largest,
+              "%-17s the gradient of every %s is zero: softmax ignores a shift", c->name, c->no_gradient);
+    const Worst w = compare_all(c, eps, FLOOR, errors);
+    const double slope = taylor_slope(c, TAYLOR_STEP);
+    check(w.error < TOLERANCE && c->largest > 0 && fabs(slope - 2) < SLOPE_TOLERANCE,
+          "%-17s %4zu elements, worst relative error %.1e at %s[%zu]: %.6g, numeric %.6g; Taylor slope %.2f", c->name,
+          elements, w.error, w.name, w.at, w.analytic, w.numeric, slope);
+    if (at_length) print_experiments(c, eps, errors);
 }
 
-/* The layers, each as one loss. */
-static Tensor input[6]; /* x, or q k v */
+/* ---- The layers: each loss, and below it the tensors that it depends on ------------------------------------------ */
 
-static double linear_loss(Check *c, bool backward) {
-    Tensor y = linear_forward(c->layer, input[0]);
-    const double loss = weighted_sum(c, &y, backward);
-    if (backward) linear_backward(c->layer, input[0], y);
-    return loss;
-}
-static double residual_loss(Check *c, bool backward) { /* of a copy: it works in place */
-    Tensor sum = tensor(input[0].rows, input[0].cols);
-    memcpy(sum.data, input[0].data, size_of(sum) * sizeof(real));
-    residual_forward(sum, input[1]);
-    const double loss = weighted_sum(c, &sum, backward);
-    if (backward) {
-        residual_backward(sum, input[1]);
-        residual_backward(sum, input[0]);
+/* The loss of a layer whose output is a matrix: the sum of w y + y^2 / 2 with fixed random w. The square gives even a
+ * linear layer a second derivative, without which Taylor's remainder would be rounding. */
+static double loss_of(Check *c, Tensor *y, bool backward) {
+    double loss = 0;
+    if (!c->weights.data) fill_normal(c->weights = tensor(y->rows, y->cols), 1, &c->random);
+    if (backward && !y->grad) needs_grad(y);
+    for (size_t i = 0; i < size_of(*y); i++) {
+        loss += (double)c->weights.data[i] * (double)y->data[i] + (double)y->data[i] * (double)y->data[i] / 2;
+        if (backward) y->grad[i] += c->weights.data[i] + y->data[i];
     }
     return loss;
 }
-static double layernorm_loss(Check *c, bool backward) {
-    Tensor y = layernorm_forward(c->layer, input[0]);
-    const double loss = weighted_sum(c, &y, backward);
-    if (backward) layernorm_backward(c->layer, input[0], y);
+static void depends_on(Check *c, const char *name, Tensor *t) {
+    Parameter *p = &c->tensors.at[c->tensors.count++];
+    snprintf(p->name, MAX_NAME, "%s", name);
+    p->tensor = t;
+    needs_grad(t);
+}
+static void depends_on_random(Check *c, const char *name, Tensor *t, int rows, int cols) { /* drawn here */
+    fill_normal(*t = tensor(rows, cols), 1, &c->random);
+    depends_on(c, name, t);
+}
+static void depends_on_all(Check *c, Parameters list, const char *part) { /* those whose name has `part` in it */
+    for (int i = 0; i < list.count; i++)
+        if (strstr(list.at[i].name, part)) depends_on(c, list.at[i].name, list.at[i].tensor);
+}
+
+static double linear_loss(Check *c, bool backward) {
+    Tensor y = linear_forward(&c->linear, c->x);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) linear_backward(&c->linear, c->x, y);
     return loss;
 }
+static void linear_tensors(Check *c) {
+    depends_on_random(c, "x", &c->x, 5, 4);
+    depends_on_random(c, "w", &c->linear.w, 3, 4);
+    depends_on_random(c, "b", &c->linear.b, 1, 3);
+}
+
+static double residual_loss(Check *c, bool backward) { /* of a copy: it works in place */
+    Tensor sum = tensor(c->x.rows, c->x.cols);
+    memcpy(sum.data, c->x.data, size_of(sum) * sizeof(real));
+    residual_forward(sum, c->y);
+    const double loss = loss_of(c, &sum, backward);
+    if (backward) {
+        residual_backward(sum, c->y);
+        residual_backward(sum, c->x);
+    }
+    return loss;
+}
+static void residual_tensors(Check *c) {
+    depends_on_random(c, "x", &c->x, 3, 4);
+    depends_on_random(c, "y", &c->y, 3, 4);
+}
+
+static double layernorm_loss(Check *c, bool backward) {
+    Tensor y = layernorm_forward(&c->layernorm, c->x);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) layernorm_backward(&c->layernorm, c->x, y);
+    return loss;
+}
+static void layernorm_tensors(Check *c) {
+    c->layernorm.eps = (real)1e-5;
+    depends_on_random(c, "x", &c->x, 4, 6);
+    depends_on_random(c, "w", &c->layernorm.w, 1, 6);
+    depends_on_random(c, "b", &c->layernorm.b, 1, 6);
+}
+
+static void x_tensor(Check *c) { depends_on_random(c, "x", &c->x, 6, 6); }
+
 static double gelu_loss(Check *c, bool backward) {
-    Tensor y = gelu_forward(input[0]);
-    const double loss = weighted_sum(c, &y, backward);
-    if (backward) gelu_backward(input[0], y);
+    Tensor y = gelu_forward(c->x);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) gelu_backward(c->x, y);
     return loss;
 }
 static double relu_loss(Check *c, bool backward) {
-    Tensor y = relu_forward(input[0]);
-    const double loss = weighted_sum(c, &y, backward);
-    if (backward) relu_backward(input[0], y);
+    Tensor y = relu_forward(c->x);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) relu_backward(c->x, y);
     return loss;
 }
 static double softmax_loss(Check *c, bool backward) {
-    Tensor p = tensor(input[0].rows, input[0].cols);
-    memcpy(p.data, input[0].data, size_of(p) * sizeof(real));
+    Tensor p = tensor(c->x.rows, c->x.cols);
+    memcpy(p.data, c->x.data, size_of(p) * sizeof(real));
     for (int i = 0; i < p.rows; i++) softmax_forward(row(p, i), p.cols, (real)0.7);
-    const double loss = weighted_sum(c, &p, backward);
+    const double loss = loss_of(c, &p, backward);
     for (int i = 0; backward && i < p.rows; i++) {
         softmax_backward(row(p, i), grad_row(p, i), p.cols, (real)0.7);
-        for (int j = 0; j < p.cols; j++) grad_row(input[0], i)[j] += grad_row(p, i)[j];
+        for (int j = 0; j < p.cols; j++) grad_row(c->x, i)[j] += grad_row(p, i)[j];
     }
     return loss;
 }
 static const int targets[] = {2, 0, 5, 1, 3, 4};
 static double cross_entropy_loss(Check *c, bool backward) {
-    Tensor x = input[0]; /* with a gradient of its own: this backward is the first, and sets it */
-    (void)c;
+    Tensor x = c->x; /* with a gradient of its own: this backward is the first, and sets it */
     needs_grad(&x);
     if (backward) cross_entropy_backward(x, targets);
-    for (size_t i = 0; i < size_of(x); i++) input[0].grad[i] += x.grad[i];
+    for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += x.grad[i];
     return cross_entropy_forward(x, targets);
-}
-static double rows_loss(Check *c, bool backward) {
-    Tensor y = rows_forward(input[0], c->batch.read, c->batch.reads);
-    const double loss = weighted_sum(c, &y, backward);
-    if (backward) rows_backward(input[0], c->batch.read, y);
-    return loss;
-}
-static double attention_loss(Check *c, bool backward) {
-    const int *asking = input[0].rows == c->batch.tokens ? c->batch.start : c->batch.read_start;
-    Attention a = attention_forward(input[0], input[1], input[2], 2, &c->batch, asking);
-    const double loss = weighted_sum(c, &a.context, backward);
-    if (backward) attention_backward(&a, input[0], input[1], input[2], 2, &c->batch, asking);
-    return loss;
-}
-static double embeddings_loss(Check *c, bool backward) {
-    Tensor sum = embeddings_forward(c->layer, input[0], &c->batch);
-    const double loss = weighted_sum(c, &sum, backward);
-    if (backward) embeddings_backward(c->layer, input[0], sum, &c->batch);
-    return loss;
-}
-static double layer_loss(Check *c, bool backward, bool last) {
-    LayerActivations a = layer_forward(c->layer, input[0], 2, &c->batch, last);
-    const double loss = weighted_sum(c, &a.y, backward);
-    if (backward) layer_backward(c->layer, &a, 2, &c->batch, last);
-    return loss;
-}
-static double middle_layer_loss(Check *c, bool backward) { return layer_loss(c, backward, false); }
-static double last_layer_loss(Check *c, bool backward) { return layer_loss(c, backward, true); }
-static double head_loss(Check *c, bool backward) {
-    HeadActivations a = head_forward(c->layer, input[0]);
-    const double loss = weighted_sum(c, &a.logits, backward);
-    if (backward) head_backward(c->layer, &a);
-    return loss;
-}
-static double bert_loss(Check *c, bool backward) {
-    BertActivations a = bert_forward(c->layer, input[0], &c->batch);
-    const double loss = cross_entropy_forward(a.head.logits, targets);
-    if (backward) {
-        needs_grad(&a.head.logits);
-        cross_entropy_backward(a.head.logits, targets);
-        bert_backward(c->layer, &a, &c->batch);
-    }
-    return loss;
-}
-static double lstm_cell_loss(Check *c, bool backward, bool reverse) {
-    const LstmCell *cell = c->layer;
-    Tensor h = tensor_zeros(input[0].rows, cell->w_hh.cols);
-    const LstmTrace trace = lstm_trace(input[0].rows, cell->w_hh.cols);
-    lstm_cell_forward(cell, input[0], values(h), trace, reverse);
-    const double loss = weighted_sum(c, &h, backward);
-    if (backward) lstm_cell_backward(cell, input[0], values(h), gradient(h), trace, reverse);
-    return loss;
-}
-static double lstm_forward_loss(Check *c, bool backward) { return lstm_cell_loss(c, backward, false); }
-static double lstm_reverse_loss(Check *c, bool backward) { return lstm_cell_loss(c, backward, true); }
-static double lstm_stack_loss(Check *c, bool backward) {
-    const Lstm *lstm = c->layer;
-    LstmActivations a = lstm_forward(lstm, input[0]);
-    const double loss = weighted_sum(c, &a.output[lstm->layers - 1], backward);
-    if (backward) lstm_backward(lstm, input[0], a);
-    return loss;
-}
-static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens, one of them twice */
-static double embed_loss(Check *c, bool backward) {
-    Tensor e = embed_forward(input[0], input[1], mixed_ids, 7);
-    const double loss = weighted_sum(c, &e, backward);
-    if (backward) embed_backward(input[0], input[1], mixed_ids, e);
-    return loss;
-}
-static double encoder_loss(Check *c, bool backward) {
-    EncoderActivations a = encoder_forward(c->layer);
-    if (backward && ((const PromptEncoder *)c->layer)->kind == ENCODER_EMBEDDING) {
-        Tensor h = a.prompt; /* its gradient is that of the embedding */
-        const double loss = weighted_sum(c, &h, true);
-        for (size_t i = 0; i < size_of(h); i++) a.prompt.grad[i] += h.grad[i];
-        return loss;
-    }
-    const double loss = weighted_sum(c, &a.prompt, backward);
-    if (backward) encoder_backward(c->layer, &a);
-    return loss;
-}
-/* The whole: rows -> template -> encoder -> BERT -> loss, with respect to the encoder and to all of BERT. */
-static const Bert *whole_bert;
-static Rows whole_rows;
-static double whole_loss(Check *c, bool backward) {
-    const PromptEncoder *encoder = c->layer;
-    if (backward) return train_batch(whole_bert, encoder, &whole_rows, NULL);
-    const Tensor e = embed_forward(whole_bert->word, encoder_forward(encoder).prompt, whole_rows.id, whole_rows.batch.tokens);
-    return cross_entropy_forward(bert_forward(whole_bert, e, &whole_rows.batch).head.logits, whole_rows.target);
 }
 
 /* Two ragged sequences of 3 and 4 rows; three rows are read. */
@@ -272,173 +308,245 @@ static Batch ragged(void) {
     static int start[] = {0, 3, 7}, read_start[] = {0, 1, 3}, read[] = {1, 3, 6};
     return (Batch){2, 7, 3, start, read_start, read};
 }
-static void small_bert(Bert *bert, Random *random) {
-    *bert = (Bert){.hidden = 8, .layers = 2, .heads = 2, .intermediate = 12, .vocab = 9, .positions = 10, .types = 2, .eps = (real)1e-12};
-    bert->layer = allocate_zeroed(sizeof(BertLayer[2]));
-    bert_list_weights(bert);
-    for (int i = 0; i < bert->weights.count; i++) {
-        Tensor *t = bert->weights.at[i].tensor;
-        *t = tensor(t->rows, t->cols);
-        fill_normal(*t, 0.5, random);
-        for (size_t j = 0; strstr(bert->weights.at[i].name, "LayerNorm.weight") && j < size_of(*t); j++) t->data[j] += 1;
+static double rows_loss(Check *c, bool backward) {
+    Tensor y = rows_forward(c->x, c->rows.batch.read, c->rows.batch.reads);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) rows_backward(c->x, c->rows.batch.read, y);
+    return loss;
+}
+static void rows_tensors(Check *c) {
+    c->rows.batch = ragged();
+    depends_on_random(c, "x", &c->x, 7, 4);
+}
+
+/* Variant: only the rows that are read ask, as in the last layer. */
+static double attention_loss(Check *c, bool backward) {
+    const Batch *batch = &c->rows.batch;
+    const int *asking = c->variant ? batch->read_start : batch->start;
+    Attention a = attention_forward(c->x, c->y, c->z, 2, batch, asking);
+    const double loss = loss_of(c, &a.context, backward);
+    if (backward) attention_backward(&a, c->x, c->y, c->z, 2, batch, asking);
+    return loss;
+}
+static void attention_tensors(Check *c) {
+    c->rows.batch = ragged();
+    depends_on_random(c, c->variant ? "q of the rows read" : "q", &c->x, c->variant ? 3 : 7, 6);
+    depends_on_random(c, "k", &c->y, 7, 6);
+    depends_on_random(c, "v", &c->z, 7, 6);
+}
+
+static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens, one of them twice */
+static double embed_loss(Check *c, bool backward) {
+    Tensor e = embed_forward(c->x, c->y, mixed_ids, 7);
+    const double loss = loss_of(c, &e, backward);
+    if (backward) embed_backward(c->x, c->y, mixed_ids, e);
+    return loss;
+}
+static void embed_tensors(Check *c) {
+    depends_on_random(c, "word", &c->x, 4, 3);
+    depends_on_random(c, "prompt", &c->y, 3, 3);
+}
+
+static double lstm_cell_loss(Check *c, bool backward) { /* variant: reverse */
+    Tensor h = tensor_zeros(c->x.rows, c->cell.w_hh.cols);
+    const LstmTrace trace = lstm_trace(h.rows, h.cols);
+    lstm_cell_forward(&c->cell, c->x, values(h), trace, c->variant);
+    const double loss = loss_of(c, &h, backward);
+    if (backward) lstm_cell_backward(&c->cell, c->x, values(h), gradient(h), trace, c->variant);
+    return loss;
+}
+static void lstm_cell_tensors(Check *c) { /* not x: its gradient is left to lstm_backward */
+    fill_normal(c->x = tensor(5, 4), 1, &c->random);
+    depends_on_random(c, "w_ih", &c->cell.w_ih, 12, 4);
+    depends_on_random(c, "w_hh", &c->cell.w_hh, 12, 3);
+    depends_on_random(c, "b_ih", &c->cell.b_ih, 1, 12);
+    depends_on_random(c, "b_hh", &c->cell.b_hh, 1, 12);
+}
+
+static double lstm_stack_loss(Check *c, bool backward) {
+    LstmActivations a = lstm_forward(&c->lstm, c->x);
+    const double loss = loss_of(c, &a.output[c->lstm.layers - 1], backward);
+    if (backward) lstm_backward(&c->lstm, c->x, a);
+    return loss;
+}
+static void lstm_stack_tensors(Check *c) {
+    c->lstm = lstm_new(2, 4, 3);
+    Parameters list = {allocate(sizeof(Parameter[16])), 16};
+    lstm_parameters(&c->lstm, "", list.at);
+    for (int i = 0; i < list.count; i++) fill_normal(*list.at[i].tensor, 0.7, &c->random);
+    depends_on_random(c, "x", &c->x, 5, 4);
+    depends_on_all(c, list, "");
+}
+
+static void small_bert(Check *c) {
+    c->rows.batch = ragged();
+    c->bert = (Bert){.hidden = 8, .layers = 2, .heads = 2, .intermediate = 12, .vocab = 9, .positions = 10, .types = 2,
+                     .eps = (real)1e-12};
+    c->bert.layer = allocate_zeroed(sizeof(BertLayer[2]));
+    bert_list_weights(&c->bert);
+    for (int i = 0; i < c->bert.weights.count; i++) {
+        const Parameter *p = &c->bert.weights.at[i];
+        fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.5, &c->random);
+        for (size_t j = 0; strstr(p->name, "LayerNorm.weight") && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
     }
 }
-static void depends_on_all(Check *c, Parameters list, const char *part) { /* those whose name has `part` in it */
-    for (int i = 0; i < list.count; i++)
-        if (strstr(list.at[i].name, part)) depends_on(c, list.at[i].name, list.at[i].tensor);
+static double embeddings_loss(Check *c, bool backward) {
+    Tensor sum = embeddings_forward(&c->bert, c->x, &c->rows.batch);
+    const double loss = loss_of(c, &sum, backward);
+    if (backward) embeddings_backward(&c->bert, c->x, sum, &c->rows.batch);
+    return loss;
+}
+static void embeddings_tensors(Check *c) {
+    small_bert(c);
+    depends_on_random(c, "e", &c->x, 7, 8);
+    depends_on(c, "position", &c->bert.position);
+    depends_on(c, "type", &c->bert.type);
 }
 
-/* All checks, or the one with this name. The primitives first, then what is built from them. */
-static bool wanted(const char *only, const char *name) { return !only || !strcmp(only, name); }
+static double layer_loss(Check *c, bool backward) { /* variant: as the last layer, only the rows that are read */
+    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 2, &c->rows.batch, c->variant);
+    const double loss = loss_of(c, &a.y, backward);
+    if (backward) layer_backward(&c->bert.layer[0], &a, 2, &c->rows.batch, c->variant);
+    return loss;
+}
+static void layer_tensors(Check *c) {
+    small_bert(c);
+    c->no_gradient = "key.bias";
+    depends_on_random(c, "x", &c->x, 7, 8);
+    depends_on_all(c, c->bert.weights, "layer.0.");
+}
 
-static void section_gradients(const char *only) {
-    static Bert bert;
-    static PromptEncoder encoder;
+static double head_loss(Check *c, bool backward) {
+    HeadActivations a = head_forward(&c->bert, c->x);
+    const double loss = loss_of(c, &a.logits, backward);
+    if (backward) head_backward(&c->bert, &a);
+    return loss;
+}
+static void head_tensors(Check *c) {
+    small_bert(c);
+    depends_on_random(c, "x", &c->x, 3, 8);
+    depends_on(c, "word", &c->bert.word);
+    depends_on_all(c, c->bert.weights, "cls.");
+}
+
+static double bert_loss(Check *c, bool backward) {
+    BertActivations a = bert_forward(&c->bert, c->x, &c->rows.batch);
+    if (backward) {
+        needs_grad(&a.head.logits);
+        cross_entropy_backward(a.head.logits, targets);
+        bert_backward(&c->bert, &a, &c->rows.batch);
+    }
+    return cross_entropy_forward(a.head.logits, targets);
+}
+static void bert_tensors(Check *c) {
+    small_bert(c);
+    c->no_gradient = "key.bias";
+    depends_on_random(c, "e", &c->x, 7, 8);
+    depends_on_all(c, c->bert.weights, "");
+}
+
+static double encoder_loss(Check *c, bool backward) { /* variant: the kind of encoder */
+    EncoderActivations a = encoder_forward(&c->encoder);
+    const double loss = loss_of(c, &a.prompt, backward);
+    if (backward) encoder_backward(&c->encoder, &a);
+    return loss;
+}
+static void encoder_tensors(Check *c) {
+    encoder_init(&c->encoder, (EncoderKind)c->variant, 3, 8);
+    encoder_random(&c->encoder, 1, &c->random);
+    depends_on_all(c, c->encoder.weights, "");
+}
+
+/* The whole: rows -> template -> encoder -> BERT -> loss, with respect to the encoder and to all of BERT. With the
+ * embedding as the encoder that is d loss / d h: h is what P-tuning looks for. */
+static double whole_loss(Check *c, bool backward) {
+    if (backward) return train_batch(&c->bert, &c->encoder, &c->rows, NULL);
+    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->rows, NULL);
+}
+static void whole_tensors(Check *c) {
+    static int ids[2][6] = {{1, -1, 5, -2, 4, -3}, {1, -1, 7, -2, -3, 4}}, order[] = {0, 1};
+    const Example examples[] = {{.id = ids[0], .length = 6, .mask = 4, .answer = 3},
+                                {.id = ids[1], .length = 6, .mask = 5, .answer = 8}};
+    encoder_tensors(c);
+    small_bert(c);
+    c->rows = rows_of(examples, order, 2);
+    c->no_gradient = "key.bias";
+    depends_on_all(c, c->bert.weights, "");
+}
+
+/* The primitives first, then what is built from them. */
+static const struct {
+    const char *name;
+    void (*tensors)(Check *);
+    double (*loss)(Check *, bool);
+    int variant;
+} checks[] = {
+    {"linear", linear_tensors, linear_loss, 0},
+    {"residual", residual_tensors, residual_loss, 0},
+    {"layernorm", layernorm_tensors, layernorm_loss, 0},
+    {"gelu", x_tensor, gelu_loss, 0},
+    {"relu", x_tensor, relu_loss, 0},
+    {"softmax", x_tensor, softmax_loss, 0},
+    {"cross-entropy", x_tensor, cross_entropy_loss, 0},
+    {"rows", rows_tensors, rows_loss, 0},
+    {"attention", attention_tensors, attention_loss, false},
+    {"attention", attention_tensors, attention_loss, true},
+    {"embeddings", embeddings_tensors, embeddings_loss, 0},
+    {"embed", embed_tensors, embed_loss, 0},
+    {"lstm", lstm_cell_tensors, lstm_cell_loss, false},
+    {"lstm reverse", lstm_cell_tensors, lstm_cell_loss, true},
+    {"lstm stack", lstm_stack_tensors, lstm_stack_loss, 0},
+    {"layer", layer_tensors, layer_loss, false},
+    {"last layer", layer_tensors, layer_loss, true},
+    {"head", head_tensors, head_loss, 0},
+    {"bert", bert_tensors, bert_loss, 0},
+    {"encoder lstm", encoder_tensors, encoder_loss, ENCODER_LSTM},
+    {"encoder mlp", encoder_tensors, encoder_loss, ENCODER_MLP},
+    {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
+    {"whole", whole_tensors, whole_loss, ENCODER_LSTM},
+    {"whole embedding", whole_tensors, whole_loss, ENCODER_EMBEDDING},
+};
+
+/* All checks, or those with this name at length. */
+static void section_gradients(const char *layer, double eps) {
+    const char *names = "";
+    bool known = !layer;
     Mark start = mark();
-    printf("\n== gradients, %s, eps %g ==\n", sizeof(real) == 8 ? "double" : "float", EPSILON);
-    if (wanted(only, "linear")) {
-        Linear l;
-        Check c = check_new("linear", linear_loss, &l);
-        l = (Linear){random_tensor(&c, 3, 4), random_tensor(&c, 1, 3)};
-        input[0] = random_tensor(&c, 5, 4);
-        depends_on(&c, "x", &input[0]), depends_on(&c, "w", &l.w), depends_on(&c, "b", &l.b);
-        gradcheck(&c);
+    printf("\n== gradients, %s, eps %g ==\n", sizeof(real) == 8 ? "double" : "float", eps);
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+        if (!i || strcmp(checks[i].name, checks[i - 1].name)) names = format("%s, %s", names, checks[i].name);
+        if (layer && strcmp(layer, checks[i].name)) continue;
+        known = true;
+        Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant,
+                   .random = {3}, /* with it no input of a relu is so near to 0 that eps crosses the kink */
+                   .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
+        checks[i].tensors(&c);
+        gradcheck(&c, eps, layer);
     }
-    if (wanted(only, "residual")) {
-        Check c = check_new("residual", residual_loss, NULL);
-        input[0] = random_tensor(&c, 3, 4), input[1] = random_tensor(&c, 3, 4);
-        depends_on(&c, "x", &input[0]), depends_on(&c, "y", &input[1]);
-        gradcheck(&c);
-    }
-    if (wanted(only, "layernorm")) {
-        LayerNorm l;
-        Check c = check_new("layernorm", layernorm_loss, &l);
-        l = (LayerNorm){random_tensor(&c, 1, 6), random_tensor(&c, 1, 6), (real)1e-5};
-        input[0] = random_tensor(&c, 4, 6);
-        depends_on(&c, "x", &input[0]), depends_on(&c, "w", &l.w), depends_on(&c, "b", &l.b);
-        gradcheck(&c);
-    }
-    if (wanted(only, "gelu")) {
-        Check c = check_new("gelu", gelu_loss, NULL);
-        input[0] = random_tensor(&c, 5, 7);
-        depends_on(&c, "x", &input[0]);
-        gradcheck(&c);
-    }
-    if (wanted(only, "relu")) {
-        Check c = check_new("relu", relu_loss, NULL);
-        input[0] = random_tensor(&c, 5, 7);
-        depends_on(&c, "x", &input[0]);
-        gradcheck(&c);
-    }
-    if (wanted(only, "softmax")) {
-        Check c = check_new("softmax", softmax_loss, NULL);
-        input[0] = random_tensor(&c, 4, 5);
-        depends_on(&c, "x", &input[0]);
-        gradcheck(&c);
-    }
-    if (wanted(only, "cross-entropy")) {
-        Check c = check_new("cross-entropy", cross_entropy_loss, NULL);
-        input[0] = random_tensor(&c, 6, 6);
-        depends_on(&c, "x", &input[0]);
-        gradcheck(&c);
-    }
-    if (wanted(only, "rows")) {
-        Check c = check_new("rows", rows_loss, NULL);
-        c.batch = ragged();
-        input[0] = random_tensor(&c, 7, 4);
-        depends_on(&c, "x", &input[0]);
-        gradcheck(&c);
-    }
-    for (int reads = 0; reads < 2; reads++) {
-        if (!wanted(only, "attention")) continue;
-        Check c = check_new("attention", attention_loss, NULL);
-        c.batch = ragged();
-        input[0] = random_tensor(&c, reads ? 3 : 7, 6), input[1] = random_tensor(&c, 7, 6), input[2] = random_tensor(&c, 7, 6);
-        depends_on(&c, reads ? "q of the rows read" : "q", &input[0]), depends_on(&c, "k", &input[1]), depends_on(&c, "v", &input[2]);
-        gradcheck(&c);
-    }
-    if (wanted(only, "embeddings")) {
-        Check c = check_new("embeddings", embeddings_loss, &bert);
-        c.batch = ragged();
-        small_bert(&bert, &c.random);
-        input[0] = random_tensor(&c, 7, 8);
-        depends_on(&c, "e", &input[0]), depends_on(&c, "position", &bert.position), depends_on(&c, "type", &bert.type);
-        gradcheck(&c);
-    }
-    if (wanted(only, "embed")) {
-        Check c = check_new("embed", embed_loss, NULL);
-        input[0] = random_tensor(&c, 4, 3), input[1] = random_tensor(&c, 3, 3);
-        depends_on(&c, "word", &input[0]), depends_on(&c, "prompt", &input[1]);
-        gradcheck(&c);
-    }
-    for (int reverse = 0; reverse < 2; reverse++) {
-        LstmCell cell;
-        Check c = check_new(reverse ? "lstm reverse" : "lstm", reverse ? lstm_reverse_loss : lstm_forward_loss, &cell);
-        if (!wanted(only, c.name)) continue;
-        cell = (LstmCell){random_tensor(&c, 12, 4), random_tensor(&c, 12, 3), random_tensor(&c, 1, 12), random_tensor(&c, 1, 12)};
-        input[0] = random_tensor(&c, 5, 4);
-        depends_on(&c, "w_ih", &cell.w_ih), depends_on(&c, "w_hh", &cell.w_hh);
-        depends_on(&c, "b_ih", &cell.b_ih), depends_on(&c, "b_hh", &cell.b_hh);
-        gradcheck(&c);
-    }
-    if (wanted(only, "lstm stack")) {
-        Lstm lstm = lstm_new(2, 4, 3);
-        Check c = check_new("lstm stack", lstm_stack_loss, &lstm);
-        Parameters list = {allocate(sizeof(Parameter[16])), 16};
-        lstm_parameters(&lstm, "", list.at);
-        for (int i = 0; i < 16; i++) fill_normal(*list.at[i].tensor, 0.7, &c.random);
-        input[0] = random_tensor(&c, 5, 4);
-        depends_on(&c, "x", &input[0]), depends_on_all(&c, list, "");
-        gradcheck(&c);
-    }
-    for (int last = 0; last < 2; last++) {
-        Check c = check_new(last ? "last layer" : "layer", last ? last_layer_loss : middle_layer_loss, NULL);
-        if (!wanted(only, c.name)) continue;
-        c.batch = ragged(), c.no_gradient = "key.bias";
-        small_bert(&bert, &c.random);
-        c.layer = &bert.layer[0];
-        input[0] = random_tensor(&c, 7, 8);
-        depends_on(&c, "x", &input[0]), depends_on_all(&c, bert.weights, "layer.0.");
-        gradcheck(&c);
-    }
-    if (wanted(only, "head")) {
-        Check c = check_new("head", head_loss, &bert);
-        small_bert(&bert, &c.random);
-        input[0] = random_tensor(&c, 3, 8);
-        depends_on(&c, "x", &input[0]), depends_on(&c, "word", &bert.word), depends_on_all(&c, bert.weights, "cls.");
-        gradcheck(&c);
-    }
-    if (wanted(only, "bert")) {
-        Check c = check_new("bert", bert_loss, &bert);
-        c.batch = ragged(), c.no_gradient = "key.bias";
-        small_bert(&bert, &c.random);
-        input[0] = random_tensor(&c, 7, 8);
-        depends_on(&c, "e", &input[0]), depends_on_all(&c, bert.weights, "");
-        gradcheck(&c);
-    }
-    for (int kind = ENCODER_LSTM; kind <= ENCODER_EMBEDDING; kind++) {
-        static const char *const names[] = {"encoder lstm", "encoder mlp", "encoder embedding"};
-        Check c = check_new(names[kind], encoder_loss, &encoder);
-        if (!wanted(only, c.name)) continue;
-        encoder_init(&encoder, (EncoderKind)kind, 3, 6);
-        encoder_random(&encoder, 1, &c.random);
-        depends_on_all(&c, encoder.weights, "");
-        gradcheck(&c);
-    }
-    if (wanted(only, "whole")) {
-        Check c = check_new("whole", whole_loss, &encoder);
-        int ids[2][6] = {{1, -1, 5, -2, 4, 2}, {1, -1, 7, 6, -2, 4}}, order[] = {0, 1};
-        Example examples[] = {{.id = ids[0], .length = 6, .mask = 4, .answer = 3}, {.id = ids[1], .length = 6, .mask = 5, .answer = 8}};
-        c.no_gradient = "key.bias";
-        small_bert(&bert, &c.random);
-        whole_bert = &bert;
-        whole_rows = rows_of(examples, order, 2);
-        encoder_init(&encoder, ENCODER_LSTM, 2, 8);
-        encoder_random(&encoder, 1, &c.random);
-        depends_on_all(&c, encoder.weights, ""), depends_on_all(&c, bert.weights, "");
-        gradcheck(&c);
-    }
+    if (!known) die("no layer '%s'; there are%s", layer, names + 1);
     release(start);
+}
+
+/* This program with a mistake in it: a line of data/mutants.tsv that ends with a name, compiled in. */
+_Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
+    const char *names = "";
+    bool known = false;
+    Text rest = read_file("data/mutants.tsv"), line;
+    next_line(&rest, &line); /* the heads of the columns */
+    while (next_line(&rest, &line)) {
+        Text name = line;
+        int columns = 1;
+        for (const char *tab; (tab = memchr(name.data, '\t', name.size)); columns++)
+            name = (Text){tab + 1, (size_t)(line.data + line.size - tab - 1)};
+        if (columns < 6) continue;
+        names = format("%s %.*s", names, (int)name.size, name.data);
+        known |= text_is(name, bug);
+    }
+    if (!known) die("no bug '%s'; data/mutants.tsv has%s", bug, names);
+    const char *program = format("build/mutants/%s/%s", bug, sizeof(real) == 8 ? "test-double" : "test");
+    if (system(format("make -s %s", program))) die("%s cannot be built", program);
+    execl(program, program, "gradcheck", "--eps", format("%.17g", eps), layer, (char *)NULL);
+    die("%s: %s", program, strerror(errno));
 }
 
 /* ==== Comparisons: files of expected values ======================================================================== */
@@ -1361,14 +1469,6 @@ static void section_command_line(void) {
 
 /* ==== Speed ======================================================================================================== */
 
-static int compare_doubles(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(double *times, int count) {
-    qsort(times, (size_t)count, sizeof *times, compare_doubles);
-    return times[count / 2];
-}
 /* C (m, n) = A (m, k) B': the shapes of BERT-base's products; the weights change from product to product, as they do
  * from layer to layer, so they come from memory. */
 static void bench_matmul(int m, int n, int k, void (*product)(Matrix, Matrix, Matrix), const char *name) {
@@ -1454,31 +1554,51 @@ static void bench(void) {
     bench_step();
 }
 
-int main(int count, char **words) {
+_Noreturn static void wrong_line(void) {
+    fprintf(stderr, "usage: test [--oracles DIR] [--bert DIR [--bert DIR]]\n"
+                    "       test gradcheck [LAYER] [--eps E] [--bug NAME]\n"
+                    "       test bench\n");
+    exit(2);
+}
+static void command_gradcheck(int count, char **words) {
+    const char *layer = NULL, *bug = NULL;
+    double eps = EPSILON;
+    for (int i = 0; i < count; i++) {
+        char *end = NULL;
+        if (!strcmp(words[i], "--bug") && i + 1 < count) bug = words[++i];
+        else if (!strcmp(words[i], "--eps") && i + 1 < count) eps = strtod(words[++i], &end);
+        else if (*words[i] != '-' && !layer) layer = words[i];
+        else wrong_line();
+        if (end && (*end || !(eps > 0 && eps <= 1))) wrong_line();
+    }
+    if (bug) run_bug(bug, layer, eps);
+    section_gradients(layer, eps);
+}
+static void all_sections(int count, char **words) {
     const char *oracles = "data/expected", *bert[2];
     int berts = 0;
-    self = words[0];
-    if (count > 1 && !strcmp(words[1], "as-ptune")) return ptune_main(count - 1, words + 1);
-    if (count == 2 && !strcmp(words[1], "bench")) return bench(), 0;
-    const bool gradients_only = count > 1 && !strcmp(words[1], "gradcheck");
-    for (int i = gradients_only ? 3 : 1; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         if (!strcmp(words[i], "--oracles") && i + 1 < count) oracles = words[++i];
         else if (!strcmp(words[i], "--bert") && i + 1 < count && berts < 2) bert[berts++] = words[++i];
-        else {
-            fprintf(stderr, "usage: test [bench | gradcheck [NAME] | --oracles DIR | --bert DIR [--bert DIR]]\n");
-            return 2;
-        }
+        else wrong_line();
     }
-    if (sizeof(real) == 8) section_gradients(gradients_only && count > 2 ? words[2] : NULL);
-    if (!gradients_only) {
-        section_arithmetic();
-        section_tokenizer(oracles);
-        section_lstm(oracles);
-        section_training(oracles);
-        section_bert(oracles, bert, berts);
-        section_world();
-        section_command_line();
-    }
+    section_gradients(NULL, EPSILON);
+    section_arithmetic();
+    section_tokenizer(oracles);
+    section_lstm(oracles);
+    section_training(oracles);
+    section_bert(oracles, bert, berts);
+    section_world();
+    section_command_line();
+}
+
+int main(int count, char **words) {
+    const char *first = count > 1 ? words[1] : "";
+    self = words[0];
+    if (!strcmp(first, "as-ptune")) return ptune_main(count - 1, words + 1);
+    if (count == 2 && !strcmp(first, "bench")) return bench(), 0;
+    if (!strcmp(first, "gradcheck")) command_gradcheck(count - 2, words + 2);
+    else all_sections(count - 1, words + 1);
     printf("\n%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }
