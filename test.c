@@ -113,7 +113,7 @@ static bool gradcheck(Check *c) {
                 continue;
             }
             const double error = fabs(analytic - numeric) / fmax(fmax(fabs(analytic), fabs(numeric)), 1e-6 * largest);
-            if (!(error <= worst)) worst = error, worst_at = i, worst_name = c->tensors.at[k].name, worst_analytic = analytic, worst_numeric = numeric;
+            if (!(error <= worst) && !isnan(worst)) worst = error, worst_at = i, worst_name = c->tensors.at[k].name, worst_analytic = analytic, worst_numeric = numeric;
         }
     }
     if (c->no_gradient) check(zero, "%-14s the gradient of every %s is zero: softmax ignores a shift", c->name, c->no_gradient);
