@@ -3,6 +3,7 @@
 # make gradcheck  them alone [LAYER=name] [BUG=name]    make error-curve [LAYER=name]  their error against the step
 # make pretrain   the small world's BERT again          make curves   the learning curves of NOTES.md
 # make bench      matmul and a training step            make sanitize the suite under ASan and UBSan
+# make assignment N=3  a folder to write its functions in         make assignments  shows that each can be solved
 # make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
@@ -129,8 +130,90 @@ build/mutants/%/verdict: build/mutants/%/test-double
 	@awk -F '\t' "$$JUDGE" $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
 	@rm $<
 
+# Class assignments: data/assignments.tsv has the functions to write, in this order, and the checks that grade each.
+# STRIP takes their bodies out of a file, but for the first `written`; GRADE writes the folder's Makefile.
+FOLDER := assignment
+WRITTEN := 0
+define STRIP
+FNR == NR { if ($$1 == N && ++count > written && $$3 == file) missing[$$4]; next }
+inside { if ($$0 == "}") inside = 0; else next }
+/^[a-z_]/ && !/;$$/ { for (name in missing) if ($$0 ~ "[ *]" name "[(]") found = name }
+found && /[{]/ {
+    inside = !/}$$/
+    if (!inside) sub(/[{].*/, "{")
+    printf "%s\n    die(\"write %s in %s: what it does stands above it\");\n%s", $$0, found, file, inside ? "" : "}\n"
+    delete missing[found]
+    found = ""
+    next
+}
+{ print }
+END { for (name in missing) { print "data/assignments.tsv: no function " name " in " file >"/dev/stderr"; exit 1 } }
+endef
+define GRADE
+NR > 1 { titles[$$1] = $$2; last = $$1 }
+$$1 == N {
+    list = list "#     " $$4 " in " $$3 "\n"
+    count = split($$5, check, ", ")
+    for (i = 1; i <= count; i++) {
+        if (sub(/ /, " \"", check[i])) check[i] = check[i] "\""
+        checks = checks "\t@./test-double " check[i] "\n"
+    }
+}
+END {
+    if (!list) {
+        for (i = 1; i <= last; i++) print "make assignment N=" i "   " titles[i] >"/dev/stderr"
+        exit 1
+    }
+    printf "# Assignment %s, %s. Write\n%s", N, titles[N], list
+    print "# `make` names the next function, or shows what is wrong with the last one."
+    printf "test: test-double\n%s\t@echo \"assignment %s, %s: done\"\n", checks, N, titles[N]
+    print "test-double: test.c ptune.c $(HEADERS)"
+    print "\t$$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wno-unused -Wno-unknown-pragmas -g \\"
+    print "\t    -DDOUBLE test.c -o $$@ -lm"
+    print ".PHONY: test"
+}
+endef
+# What the folder must say when the first `written` functions are there.
+define SAYS
+FNR == NR { if ($$1 == N && ++count == written + 1) next_one = "write " $$4 " in " $$3 ":"; next }
+/^FAIL|warning:/ { wrong = 1 }
+next_one && index($$0, next_one) { asked = 1 }
+/: done$$/ { done = 1 }
+/^status 0$$/ { passed = 1 }
+{ output = output $$0 "\n" }
+END {
+    right = !wrong && (next_one ? asked && !done && !passed : done && passed)
+    print (right ? "ok    " : "FAIL  ") N ", " written " written: " (next_one ? next_one : "done")
+    if (!right) printf "%s", output
+}
+endef
+export STRIP GRADE SAYS
+assignment:
+	@test ! -e $(FOLDER) || { echo "$(FOLDER)/ is there already: move it away first"; exit 1; }
+	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data && cp -r data/bert data/expected $(FOLDER).part/data
+	@awk -F '\t' -v N=$(N) "$$GRADE" data/assignments.tsv >$(FOLDER).part/Makefile
+	@for file in test.c ptune.c $(HEADERS); do awk -F '\t' -v N=$(N) -v written=$(WRITTEN) -v file=$$file "$$STRIP" \
+	    data/assignments.tsv $$file >$(FOLDER).part/$$file || exit 1; done
+	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
+
+# N.K: assignment N with its first K functions written.
+ASSIGNMENTS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print $$1 ".0" } NR > 1 { print $$1 "." count[$$1] }' \
+    data/assignments.tsv)
+assignments:
+	@rm -rf build/assignments
+	@$(MAKE) --no-print-directory -j2 $(ASSIGNMENTS:%=build/assignments/%/verdict)
+	@cat $(ASSIGNMENTS:%=build/assignments/%/verdict) | awk '/^ok/ { passed++ } /^FAIL  [0-9]+, / { failed++ } \
+	    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || !passed }'
+build/assignments/%/verdict: number = $(basename $*)
+build/assignments/%/verdict: written = $(subst .,,$(suffix $*))
+build/assignments/%/verdict:
+	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FOLDER=$(@D)/folder >/dev/null
+	@$(MAKE) -C $(@D)/folder >$(@D)/output 2>&1; echo "status $$?" >>$(@D)/output
+	@awk -F '\t' -v N=$(number) -v written=$(written) "$$SAYS" data/assignments.tsv $(@D)/output >$@.part
+	@rm -r $(@D)/folder && mv $@.part $@ && cat $@
+
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain curves test gradcheck error-curve bench mutants sanitize clean
+.PHONY: all run pretrain curves test gradcheck error-curve bench mutants sanitize assignment assignments clean
 .SECONDARY:
 .DELETE_ON_ERROR:
