@@ -214,6 +214,18 @@ static inline BertActivations bert_forward(const Bert *bert, Tensor e, const Bat
     a.head = head_forward(bert, a.layer[bert->layers - 1].y);
     return a;
 }
+/* The logits alone, when no backward will follow: a layer's activations are given back as soon as the next one has them. */
+static inline Tensor bert_logits(const Bert *bert, Tensor e, const Batch *batch) {
+    Tensor x = layernorm_forward(&bert->embedding_norm, embeddings_forward(bert, e, batch));
+    for (int l = 0; l < bert->layers; l++) {
+        Mark before = mark();
+        const Tensor y = layer_forward(&bert->layer[l], x, bert->heads, batch, l == bert->layers - 1).y;
+        memcpy(x.data, y.data, size_of(y) * sizeof(real));
+        x.rows = y.rows;
+        release(before);
+    }
+    return head_forward(bert, x).logits;
+}
 /* From the gradient of the logits to that of e and of every weight that has one. */
 static inline void bert_backward(const Bert *bert, BertActivations *a, const Batch *batch) {
     LayerActivations *top = &a->layer[bert->layers - 1];

@@ -385,7 +385,7 @@ static void forbid(Tensor logits, const bool *allowed) {
 
 static double batch_loss(const Bert *bert, Tensor prompt, const Rows *r, const bool *loss_words) {
     const Tensor e = embed_forward(bert->word, prompt, r->id, r->batch.tokens);
-    const Tensor logits = bert_forward(bert, e, &r->batch).head.logits;
+    const Tensor logits = bert_logits(bert, e, &r->batch);
     forbid(logits, loss_words);
     return cross_entropy_forward(logits, r->target);
 }
@@ -440,7 +440,7 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
             if ((tokens += data->at[first + count].length) > EVALUATION_TOKENS && count) break;
         Rows r = rows_of(data->at, order + first, count);
         Tensor e = embed_forward(bert->word, prompt, r.id, r.batch.tokens);
-        Tensor logits = bert_forward(bert, e, &r.batch).head.logits;
+        Tensor logits = bert_logits(bert, e, &r.batch);
         forbid(logits, allowed);
         for (int i = 0; i < count; i++) {
             const Answer a = answer_of(row(logits, i), logits.cols, r.target[i]);
@@ -470,7 +470,7 @@ typedef struct {
 
 /* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 1e-3, .lr_lm = 5e-6, .decay = 5e-4};
     o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
     if (command == 'd') o.quiet = true, o.init_scale = -1; /* the word table's */
@@ -1321,8 +1321,7 @@ static void command_fill(const Options *o) {
         if (ids.id[i] == model.vocab.mask) reads[read_start[1]++] = i;
     if (!read_start[1]) die("no [MASK] in the text");
     const Batch batch = {1, ids.count, read_start[1], start, read_start, reads};
-    const Tensor logits =
-        bert_forward(&model.bert, embed_forward(model.bert.word, prompt, ids.id, ids.count), &batch).head.logits;
+    const Tensor logits = bert_logits(&model.bert, embed_forward(model.bert.word, prompt, ids.id, ids.count), &batch);
     for (int i = 0; i < logits.rows; i++) {
         if (i) putchar('\n');
         print_best(&model, row(logits, i));

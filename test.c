@@ -13,7 +13,11 @@
 #define main ptune_main
 #include "ptune.c"
 #undef main
+#include <sys/resource.h>
 #include <sys/wait.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 static int passed, failed;
 static const char *self; /* how this program was called: the command-line tests call it again */
@@ -1706,31 +1710,189 @@ static void section_command_line(void) {
 
 /* ==== Speed ======================================================================================================== */
 
-/* C (m, n) = A (m, k) B': the shapes of BERT-base's products; the weights change from product to product, as they do
+/* The rate of independent multiply-adds in registers, all threads: what no product can exceed. */
+static double multiply_add_peak(void) {
+    enum { COUNT = 4000000 };
+    double best = 0, sink = 0;
+    for (int i = 0; i < 9; i++) {
+        const double start = seconds();
+        double operations = 0;
+#pragma omp parallel reduction(+ : operations, sink)
+        {
+            Vector sum[2 * TILE_ROWS], total = {0};
+#pragma GCC unroll 24
+            for (int s = 0; s < 2 * TILE_ROWS; s++) sum[s] = total + (real)s;
+            for (int p = 0; p < COUNT; p++) {
+#pragma GCC unroll 24
+                for (int s = 0; s < 2 * TILE_ROWS; s++) sum[s] = sum[s] * (real)0.5 + (real)1;
+            }
+#pragma GCC unroll 24
+            for (int s = 0; s < 2 * TILE_ROWS; s++) total += sum[s];
+            sink += (double)total[0];
+            operations += 2.0 * COUNT * 2 * TILE_ROWS * LANES;
+        }
+        best = fmax(best, 1e-9 * operations / (seconds() - start));
+    }
+    return sink > 0 ? best : 0;
+}
+
+/* The steps from the definition to matmul, C (m, n) += A (m, k) B (k, n), for row-major A, B and C. */
+static void matmul_reordered(Matrix c, Matrix a, Matrix b) { /* B and C are read along their rows */
+    for (int i = 0; i < c.rows; i++)
+        for (int p = 0; p < a.cols; p++)
+            for (int j = 0; j < c.cols; j++)
+                c.data[i * c.row_stride + j] += a.data[i * a.row_stride + p] * b.data[p * b.row_stride + j];
+}
+static void matmul_tiled(Matrix c, Matrix a, Matrix b) { /* a block of B stays in the L1 cache for all rows of A */
+    enum { TILE = 64 };
+    for (int p = 0; p < a.cols; p += TILE)
+        for (int j = 0; j < c.cols; j += TILE) {
+            const int k = min_int(TILE, a.cols - p), n = min_int(TILE, c.cols - j);
+            matmul_reordered(part(c, 0, c.rows, j, n), part(a, 0, a.rows, p, k), part(b, p, k, j, n));
+        }
+}
+static void threads(int count) {
+#ifdef _OPENMP
+    omp_set_num_threads(count);
+#else
+    (void)count;
+#endif
+}
+
+/* The products of a linear layer with weights W (n, k) and m rows. The weights change from product to product, as they do
  * from layer to layer, so they come from memory. */
-static void bench_matmul(int m, int n, int k, void (*product)(Matrix, Matrix, Matrix), const char *name) {
+typedef enum { FORWARD, BACKWARD_X, BACKWARD_W } Product;
+static double bench_product(int m, int n, int k, Product which, void (*product)(Matrix, Matrix, Matrix)) {
     enum { COPIES = 8, TIMES = 15 };
     Mark before = mark();
     Random random = {1};
-    Tensor a = tensor(m, k), c = tensor_zeros(m, n), b[COPIES];
-    fill_uniform(a, 1, &random);
-    for (int w = 0; w < COPIES; w++) fill_constant(b[w] = tensor(n, k), 1);
+    Tensor x = tensor(m, k), y = tensor(m, n), w[COPIES];
+    fill_uniform(x, 1, &random), fill_uniform(y, 1, &random);
+    for (int i = 0; i < COPIES; i++) fill_constant(w[i] = tensor(n, k), 1);
     double times[TIMES];
     const int count = product == matmul ? TIMES : 3;
     for (int i = -1; i < count; i++) {
+        const Matrix weights = values(w[(i + 1) % COPIES]);
         const double start = seconds();
-        product(values(c), values(a), transposed(values(b[(i + 1) % COPIES])));
+        if (which == FORWARD) product(values(y), values(x), transposed(weights)); /* Y += X W' */
+        if (which == BACKWARD_X) product(values(x), values(y), weights);          /* dX += dY W */
+        if (which == BACKWARD_W) product(weights, transposed(values(y)), values(x)); /* dW += dY' X */
         if (i >= 0) times[i] = seconds() - start;
     }
-    printf("%-8s (%d, %d, %d)  %7.1f GFLOP/s\n", name, m, n, k, 2e-9 * m * n * k / median(times, count));
     release(before);
+    return 2e-9 * m * n * k / median(times, count);
 }
-/* A training step of P-tuning at batch 8 by its parts, with random weights of BERT-base's shape. */
-static void bench_step(void) {
-    enum { TIMES = 12, PARTS = 4 };
-    static const char *const names[PARTS] = {"prompt encoder", "BERT forward", "BERT backward", "Adam"};
+static void bench_matmul(int cores) {
+    static const struct { const char *what; void (*product)(Matrix, Matrix, Matrix); } steps[] = {
+        {"naive: the definition", matmul_naive}, {"reordered: rows of B and C", matmul_reordered},
+        {"tiled: blocks of B in L1", matmul_tiled}, {"in registers and packed: matmul", matmul}};
+    static const int shapes[][3] = {{120, 768, 768}, {176, 768, 768}, {176, 3072, 768}, {176, 768, 3072},
+                                    {512, 768, 768}, {8, 28996, 768}};
+    printf("From the definition to matmul: dX (120, 768) += dY (120, 768) W (768, 768), GFLOP/s\n");
+    threads(1);
+    for (int i = 0; i < 4; i++)
+        printf("%-34s %7.1f\n", steps[i].what, bench_product(120, 768, 768, BACKWARD_X, steps[i].product));
+    threads(cores);
+    printf("%-34s %7.1f\n\n", format("on %d threads", cores), bench_product(120, 768, 768, BACKWARD_X, matmul));
+    printf("matmul, GFLOP/s (%d threads)    X W'            dY W           dY' X\n", cores);
+    for (int i = 0; i < 6; i++) {
+        printf("(%3d, %5d, %4d)   ", shapes[i][0], shapes[i][1], shapes[i][2]);
+        for (Product p = FORWARD; p <= BACKWARD_W; p++)
+            for (int t = 1; t <= cores; t += max_int(1, cores - 1)) {
+                threads(t);
+                printf(" %7.1f", bench_product(shapes[i][0], shapes[i][1], shapes[i][2], p, matmul));
+            }
+        printf("\n");
+    }
+    threads(cores);
+}
+
+/* ---- Steps of a BERT-base with random weights ------------------------------------------------------------------- */
+enum { BATCH_TOKENS = 15, MAX_BATCH = 64 };
+static void bench_examples(Example *examples, int (*ids)[BATCH_TOKENS], bool pseudo) {
+    for (int s = 0; s < MAX_BATCH; s++) { /* [CLS] P P P x x x P P P [MASK] P P P [SEP], or words for the P */
+        for (int i = 0, p = 0; i < BATCH_TOKENS; i++) {
+            const bool word = !pseudo || i == 0 || (i > 3 && i < 7) || i == 10 || i == 14;
+            ids[s][i] = word ? 100 + 37 * s + i : -1 - p++;
+        }
+        examples[s] = (Example){.id = ids[s], .length = BATCH_TOKENS, .mask = 10, .answer = 1000 + s};
+    }
+}
+/* The products of a P-tuning step alone: forward and backward of every weight matrix of BERT. */
+static void products_alone(const Bert *bert, int tokens, int reads) {
+    Tensor x = tensor_zeros(tokens, bert->intermediate), y = tensor_zeros(tokens, bert->intermediate);
+    for (int i = 0; i < bert->weights.count; i++) {
+        const Tensor w = *bert->weights.at[i].tensor;
+        const char *name = bert->weights.at[i].name;
+        const bool last = strstr(name, format("layer.%d.", bert->layers - 1)) && !strstr(name, ".key") && !strstr(name, ".value");
+        if (w.rows < bert->hidden || strstr(name, "position") || !strstr(name, "weight")) continue;
+        const int rows = last || w.rows == bert->vocab || strstr(name, "transform") ? reads : tokens;
+        Tensor logits = w.rows == bert->vocab ? tensor_zeros(rows, w.rows) : y;
+        const Matrix to = part((Matrix){logits.data, rows, w.rows, w.rows, 1}, 0, rows, 0, w.rows);
+        const Matrix from = part(values(x), 0, rows, 0, w.cols);
+        matmul(to, from, transposed(values(w)));
+        matmul(from, to, values(w));
+    }
+}
+enum { ENCODER, FORWARD_PASS, BACKWARD_PASS, ADAM, STEP, PRODUCTS, PARTS };
+static void bench_step(const Bert *bert, PromptEncoder *encoder, const Example *examples, int batch, int times,
+                       double *parts, int *tokens) {
+    double all[PARTS][32];
+    int order[MAX_BATCH];
+    for (int s = 0; s < batch; s++) order[s] = s;
+    for (int i = -1; i < times; i++) {
+        Mark before = mark();
+        const Rows rows = rows_of(examples, order, batch);
+        double at[7] = {seconds()};
+        EncoderActivations e = encoder_forward(encoder);
+        needs_grad(&e.prompt);
+        at[1] = seconds();
+        BertActivations a = bert_forward(bert, embed_forward(bert->word, e.prompt, rows.id, rows.batch.tokens), &rows.batch);
+        at[2] = seconds();
+        needs_grad(&a.head.logits), needs_grad(&a.e);
+        cross_entropy_backward(a.head.logits, rows.target);
+        bert_backward(bert, &a, &rows.batch);
+        embed_backward(bert->word, e.prompt, rows.id, a.e);
+        at[3] = seconds();
+        encoder_backward(encoder, &e);
+        at[4] = seconds();
+        adam_step(encoder->weights, (Optimizer){5e-4, 5e-4, false}, i + 2, 1);
+        at[5] = seconds();
+        products_alone(bert, rows.batch.tokens, batch);
+        at[6] = seconds();
+        *tokens = rows.batch.tokens;
+        release(before);
+        if (i < 0) continue;
+        all[ENCODER][i] = at[1] - at[0] + at[4] - at[3];
+        all[FORWARD_PASS][i] = at[2] - at[1], all[BACKWARD_PASS][i] = at[3] - at[2], all[ADAM][i] = at[5] - at[4];
+        all[STEP][i] = at[5] - at[0], all[PRODUCTS][i] = at[6] - at[5];
+    }
+    for (int k = 0; k < PARTS; k++) parts[k] = median(all[k], times);
+}
+static double peak_memory(void) { /* MiB */
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss / 1024;
+}
+static void bench_growth(const Bert *bert, PromptEncoder *encoder, const Example *examples) {
+    double n = 0, x = 0, y = 0, xx = 0, xy = 0, parts[PARTS];
+    int tokens;
+    printf("\nbatch  tokens  ms a step  tokens/s  outside BERT's products and Adam\n");
+    for (int batch = 1; batch <= MAX_BATCH; batch *= 2) {
+        bench_step(bert, encoder, examples, batch, batch < 32 ? 7 : 3, parts, &tokens);
+        printf("%5d  %6d  %9.1f  %8.0f  %5.1f %%\n", batch, tokens, 1e3 * parts[STEP], tokens / parts[STEP],
+               100 * (1 - (parts[PRODUCTS] + parts[ADAM]) / parts[STEP]));
+        n++, x += tokens, y += parts[STEP], xx += (double)tokens * tokens, xy += tokens * parts[STEP];
+    }
+    const double slope = (n * xy - x * y) / (n * xx - x * x);
+    printf("a step takes %.1f ms + %.2f ms a token\n", 1e3 * (y - slope * x) / n, 1e3 * slope);
+}
+static void bench_bert(int cores) {
     static Bert bert;
     static PromptEncoder encoder;
+    static Example examples[MAX_BATCH], words[MAX_BATCH];
+    static int ids[MAX_BATCH][BATCH_TOKENS], word_ids[MAX_BATCH][BATCH_TOKENS];
+    static const char *const names[] = {"prompt encoder", "BERT forward", "BERT backward", "Adam", "a step", "the products alone"};
     Random random = {1};
     bert = (Bert){.hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072, .vocab = 28996, .positions = 512,
                   .types = 2, .eps = (real)1e-12};
@@ -1738,57 +1900,55 @@ static void bench_step(void) {
     bert_list_weights(&bert);
     bert_random(&bert, &random);
     encoder_init(&encoder, ENCODER_LSTM, 9, 768);
-    encoder_random(&encoder, 0.04, &random);
+    encoder_random(&encoder, 0, &random);
     parameters_train(encoder.weights);
-    Example examples[8];
-    int ids[8][16], order[8];
-    for (int s = 0; s < 8; s++) { /* [CLS] P P P x x x P P P [MASK] P P P [SEP] */
-        for (int i = 0, pseudo = 0; i < 15; i++) {
-            const bool word = i == 0 || (i > 3 && i < 7) || i == 10 || i == 14;
-            ids[s][i] = word ? 100 + 37 * s + i : -1 - pseudo++;
-        }
-        examples[s] = (Example){.id = ids[s], .length = 15, .mask = 10, .answer = 1000 + s};
-        order[s] = s;
-    }
-    double times[PARTS][TIMES], total = 0;
-    int tokens = 0;
-    for (int i = -2; i < TIMES; i++) {
+    bench_examples(examples, ids, true), bench_examples(words, word_ids, false);
+    double parts[PARTS], one[PARTS];
+    int tokens;
+    threads(1);
+    bench_step(&bert, &encoder, examples, 8, 5, one, &tokens);
+    threads(cores);
+    bench_step(&bert, &encoder, examples, 8, 15, parts, &tokens);
+    printf("\na step of P-tuning, batch 8, %d tokens, ms   1 thread   %d threads\n", tokens, cores);
+    for (int k = 0; k < PARTS; k++) printf("%-42s %9.1f   %9.1f\n", names[k], 1e3 * one[k], 1e3 * parts[k]);
+    printf("%-42s %9.0f   %9.0f   (%.2f times)\n", "tokens/s", tokens / one[STEP], tokens / parts[STEP],
+           one[STEP] / parts[STEP]);
+    printf("%-42s %9.0f MiB\n", "peak memory", peak_memory());
+    bench_growth(&bert, &encoder, examples);
+    int order[MAX_BATCH];
+    for (int s = 0; s < MAX_BATCH; s++) order[s] = s;
+    double times[9];
+    const int rows_at_once = EVALUATION_TOKENS / BATCH_TOKENS;
+    for (int i = 0; i < 9; i++) {
         Mark before = mark();
-        const Rows rows = rows_of(examples, order, 8);
-        double at[6] = {seconds()};
-        EncoderActivations e = encoder_forward(&encoder);
-        needs_grad(&e.prompt);
-        at[1] = seconds();
-        BertActivations a = bert_forward(&bert, embed_forward(bert.word, e.prompt, rows.id, rows.batch.tokens), &rows.batch);
-        at[2] = seconds();
-        needs_grad(&a.head.logits), needs_grad(&a.e);
-        cross_entropy_backward(a.head.logits, rows.target);
-        bert_backward(&bert, &a, &rows.batch);
-        embed_backward(bert.word, e.prompt, rows.id, a.e);
-        at[3] = seconds();
-        encoder_backward(&encoder, &e);
-        at[4] = seconds();
-        adam_step(encoder.weights, (Optimizer){5e-4, 5e-4, false}, i + 3, 1);
-        at[5] = seconds();
-        tokens = rows.batch.tokens;
+        const double start = seconds();
+        const Rows rows = rows_of(words, order, rows_at_once);
+        bert_logits(&bert, embed_forward(bert.word, (Tensor){0}, rows.id, rows.batch.tokens), &rows.batch);
+        times[i] = seconds() - start;
         release(before);
-        if (i < 0) continue;
-        times[0][i] = at[1] - at[0] + at[4] - at[3];
-        for (int k = 1; k < 3; k++) times[k][i] = at[k + 1] - at[k];
-        times[3][i] = at[5] - at[4];
     }
-    for (int k = 0; k < PARTS; k++) {
-        const double part = median(times[k], TIMES);
-        printf("%-16s %7.1f ms\n", names[k], 1e3 * part);
-        total += part;
+    printf("\nevaluation, %d tokens a row: %.0f rows/s\n", BATCH_TOKENS, rows_at_once / median(times, 9));
+    parameters_train(bert.weights);
+    for (int i = 0; i < 5; i++) {
+        Mark before = mark();
+        const double start = seconds();
+        const Rows rows = rows_of(words, order, 8);
+        loss_and_gradient(&bert, (Tensor){0}, &rows, NULL);
+        adam_step(bert.weights, (Optimizer){5e-6, 5e-4, false}, i + 1, 1);
+        times[i] = seconds() - start;
+        release(before);
     }
-    printf("%-16s %7.1f ms, %d tokens: %.0f tokens/s\n", "a step", 1e3 * total, tokens, tokens / total);
+    printf("fine-tuning all of BERT, batch 8, %d tokens: %.0f ms a step\n", tokens, 1e3 * median(times, 5));
 }
 static void bench(void) {
-    static const int shapes[][3] = {{120, 768, 768}, {120, 3072, 768}, {120, 768, 3072}, {512, 768, 768}, {8, 28996, 768}};
-    bench_matmul(120, 768, 768, matmul_naive, "naive");
-    for (int i = 0; i < 5; i++) bench_matmul(shapes[i][0], shapes[i][1], shapes[i][2], matmul, "blocked");
-    bench_step();
+    int cores = 1;
+#ifdef _OPENMP
+    cores = omp_get_max_threads();
+#endif
+    printf("peak of multiply-adds in registers, vectors of %d numbers, %d threads: %.1f GFLOP/s\n\n", LANES, cores,
+           multiply_add_peak());
+    bench_matmul(cores);
+    bench_bert(cores);
 }
 
 _Noreturn static void wrong_line(void) {
