@@ -2,6 +2,7 @@
 # make test       runs the suite [BERT="DIR DIR"]       make mutants  shows that the gradient checks can fail
 # make pretrain   the small world's BERT again          make curves   the learning curves of NOTES.md
 # make bench      matmul and a training step            make sanitize the suite under ASan and UBSan
+# make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
 # make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
@@ -46,6 +47,16 @@ curves: ptune
 	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:3 with linespoints title e; \
 	    set key right bottom; set ylabel 'dev P@1'; \
 	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:4 with linespoints title e"
+
+# The paper's table on LAMA, a process a relation: what OUT lacks is run, then the table of all results in OUT is printed.
+# OPTIONS are those of ./ptune table.
+RELATIONS = $(notdir $(wildcard $(LAMA)/relations/*))
+VOCABS = $(LAMA)/29k-vocab.cased.txt $(LAMA)/common_vocab_cased.txt
+lama: $(addprefix lama/,$(RELATIONS))
+	./ptune table $(OUT)
+lama/%: ptune
+	for vocab in $(VOCABS); do OMP_NUM_THREADS=1 ./ptune table --model $(MODEL) --data $(LAMA) --relations $* \
+	    --vocab $$vocab --out $(OUT) $(OPTIONS) || exit 1; done
 
 test: build/test build/test-double
 	./test-double gradcheck
@@ -105,4 +116,4 @@ build/mutants/%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain curves test bench mutants sanitize clean
+.PHONY: all run pretrain curves lama test bench mutants sanitize clean
