@@ -43,7 +43,7 @@ static void model_reload(Model *model) { /* the weights of the file again, after
 }
 
 /* A template is text with markers: [P] a pseudo-token, [MASK] (LAMA's [Y]) the answer, [SEP], [X] the subject and
- * {name} any field of the row. It is cut into parts once. */
+ * {name} any field of the row, {name-} the same without the punctuation at its end. It is cut into parts once. */
 typedef enum { WORDS, FIELD, PSEUDO, MASK, SEPARATOR } PartKind;
 typedef struct { PartKind kind; Text text; } Part;
 enum { MAX_PARTS = 128 };
@@ -106,7 +106,9 @@ typedef struct { Example *at; int count, left_out; const char *path; } Dataset;
 /* A field of a row as text: [X] (empty name) is LAMA's subject; numbers and booleans by their JSON text. */
 static Text row_field(Text json, Text name, const char *file, int line) {
     static const char *const subjects[] = {"sub_label", "sub"};
+    const bool bare = name.size && name.data[name.size - 1] == '-';
     Text value;
+    name.size -= bare;
     for (int i = 0; !name.size && i < 2; i++)
         if (json_member(json, subjects[i], &value)) name = text_of(subjects[i]);
     if (!name.size) die("%s:%d: no sub_label", file, line);
@@ -114,7 +116,9 @@ static Text row_field(Text json, Text name, const char *file, int line) {
     if (!json_member(json, key, &value)) die("%s:%d: no field '%s'", file, line, key);
     if (!json_is_string(value) && strchr("{[n", value.data[0]))
         die("%s:%d: field '%s' is not a string", file, line, key);
-    return json_is_string(value) ? json_string(value) : value;
+    if (json_is_string(value)) value = json_string(value);
+    while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
+    return value;
 }
 
 /* [CLS] template [SEP] as ids. Fields are put into the text first, then each stretch between markers is tokenised whole.
@@ -482,7 +486,7 @@ static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][
 
 typedef struct {
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
-    const char *optimizer, *recipe, *methods, *relations, *prompts, *text;
+    const char *optimizer, *recipe, *task, *methods, *relations, *prompts, *text;
     double init_scale, lr, lr_lm, decay, clip, warmup;
     int epochs, batch, patience, seed, seeds, max_length, size;
     bool tune_lm, resume, quiet;
@@ -1462,6 +1466,7 @@ static const struct {
     {"--methods", STRING, offsetof(Options, methods), "b", 0},
     {"--relations", STRING, offsetof(Options, relations), "b", 0},
     {"--prompts", STRING, offsetof(Options, prompts), "b", 0},
+    {"--task", STRING, offsetof(Options, task), "te", 0},
     {"--init-scale", NUMBER, offsetof(Options, init_scale), "tb", 0},
     {"--lr", NUMBER, offsetof(Options, lr), "tpb", 0},
     {"--lr-lm", NUMBER, offsetof(Options, lr_lm), "tb", 0},
@@ -1478,6 +1483,20 @@ static const struct {
     {"--tune-lm", SWITCH, offsetof(Options, tune_lm), "t", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
 };
+/* data/tasks.tsv: a heading, then a line a task: name, template, labels. What the command line says goes before it. */
+static void task_read(Options *o) {
+    const char *path = "data/tasks.tsv";
+    const Texts tasks = read_lines(path);
+    for (int i = 1; i < tasks.count; i++) {
+        const Texts field = split(tasks.at[i], '\t');
+        if (field.count != 3) die("%s: a line has %d fields, not 3", path, field.count);
+        if (!text_is(field.at[0], o->task)) continue;
+        if (!o->template && !o->prompt) o->template = text_string(field.at[1]);
+        if (!o->labels) o->labels = text_string(field.at[2]);
+        return;
+    }
+    die("%s: no task '%s'", path, o->task);
+}
 static Options options_read(char command, int count, char **words) {
     Options o = default_options(command);
     for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
@@ -1511,6 +1530,7 @@ static Options options_read(char command, int count, char **words) {
         if (option_table[k].kind == INTEGER) memcpy(field, &(int){(int)number}, sizeof(int));
     }
     if (!o.model && !(command == 'b' && o.text)) usage("--model DIR is missing", NULL);
+    if (o.task) task_read(&o);
     return o;
 }
 
@@ -1620,7 +1640,7 @@ static void command_train(Options *o) {
     const bool pseudo = template_parse(o->template).pseudo > 0;
     const char *name = pseudo ? format(o->tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {name, TRAIN, o->template, o->encoder, o->tune_lm, 0, NULL};
-    const Relation relation = {stem(o->data ? o->data : o->test), o->data, {0}};
+    const Relation relation = {o->task ? o->task : stem(o->data ? o->data : o->test), o->data, {0}};
     if (o->out) make_folder(o->out);
     signal(SIGINT, on_interrupt);
     double *hits = allocate(sizeof(double[o->seeds])), *f1 = allocate(sizeof(double[o->seeds]));

@@ -951,6 +951,7 @@ static void put_fixture(void) {
     put("model/config.json", get("data/expected/tiny/config.json"));
     put("model/model.safetensors", get("data/expected/tiny/model.safetensors"));
     put("model/tokenizer_config.json", text_of("{\"do_lower_case\": true}\n"));
+    put("data/tasks.tsv", text_of("name\ttemplate\tlabels\ntoy\t{premise} [P] {hypothesis-} [MASK]\t1=w80,0=w81\n"));
     put_vocab();
     put_rows("data/train.jsonl", 100, 1), put_rows("data/dev.jsonl", 20, 2), put_rows("data/test.jsonl", 12, 3);
 }
@@ -1110,6 +1111,20 @@ static void check_uses(void) {
          "END { for (w in times) { f += 200 * both[w] / times[w]; n++ } "
          "printf \"accuracy %.2f (%d of 7), macro-F1 %.2f\\n\", 100 * right / 7, right, f / n }' f1.tsv | "
          "cmp - f1.txt"},
+        {"train and eval --task: template and labels of data/tasks.tsv",
+         "printf '{\"premise\": \"w70\", \"hypothesis\": \"w71 .\", \"label\": 1}\n"
+         "{\"premise\": \"w72\", \"hypothesis\": \"w73\", \"label\": 0}\n' >toy.jsonl && "
+         "ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --task toy --lr 0.1 --epochs 20 "
+         "--out task | tail -n 1 | grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00' && "
+         "test \"$(cut -f 1,2,6,7,12 task/result.tsv)\" = \"$(printf 'toy\tp-lstm\t2\t2\t100.00')\" && "
+         "ptune eval --model model --data toy.jsonl --task toy --prompt task/prompt.safetensors | "
+         "grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'"},
+        {"{name-}: without the punctuation at its end",
+         "printf '{\"sub\": \"w70 w71 .?\", \"obj\": \"w72\"}\n' >dots.jsonl && "
+         "printf '{\"sub\": \"w70 w71\", \"obj\": \"w72\"}\n' >bare.jsonl && "
+         "ptune eval --model model --data dots.jsonl --template '{sub-} [MASK]' --predictions dots.tsv && "
+         "ptune eval --model model --data bare.jsonl --template '{sub} [MASK]' --predictions bare.tsv && "
+         "test \"$(cut -f 2- dots.tsv)\" = \"$(cut -f 2- bare.tsv)\""},
         {"the largest numbers an option takes",
          TRAIN "--batch 2147483647 --max-length 2147483647 --patience 2147483647 --seed 2147483646 --seeds 2"},
     };
@@ -1203,6 +1218,9 @@ static void check_impossible(void) {
          "none: no relation has a folder"},
         {"ptune table missing", "missing: No such file"},
         {"ptune table model", "model: no file ...result.tsv"},
+        {EVAL "--task chess", "data/tasks.tsv: no task 'chess'"},
+        {EVAL "--task toy --template '[X] [MASK]'", "data/test.jsonl:1: no field 'label'"},
+        {"cd home && ptune eval --model ../model --data x --task toy", "data/tasks.tsv: No such file"},
         {TRAIN "--out data/test.jsonl", "data/test.jsonl: not a folder"},
         {TRAIN "--out data/test.jsonl/bad", "data/test.jsonl/bad: "},
         {TRAIN "--out bad/below", "bad/below: No such file"},
@@ -1348,6 +1366,7 @@ static void check_broken_files(void) {
         {PROMPT, "[X]", "{name}", ASK_SUBJECT, "its template asks for more than a subject"},
         {CHECKPOINT, "adam.m.", "adam.x.", GO_ON, "no tensor adam.m.embedding.weight"},
         {CHECKPOINT, "\"step\":\"", "\"step\":\"-", GO_ON, "not a checkpoint"},
+        {"data/tasks.tsv", "\t1=w80", " 1=w80", EVAL "--task toy", "data/tasks.tsv: a line has 2 fields, not 3"},
         {RESULT, NULL, "", "ptune table made", "a.34.result.tsv: not one line of 12 fields"},
         {RESULT, "\tmanual", "", "ptune table made", "a.34.result.tsv: not one line of 12 fields"},
         {RESULT, "\n", "\nb\n", "ptune table made", "a.34.result.tsv: not one line of 12 fields"},
