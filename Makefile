@@ -4,6 +4,7 @@
 # make pretrain   the small world's BERT again          make curves   the learning curves of NOTES.md
 # make bench      matmul and a training step            make sanitize the suite under ASan and UBSan
 # make assignment N=3  a folder to write its functions in         make assignments  shows that each can be solved
+# make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
 # make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
@@ -48,6 +49,16 @@ curves: ptune
 	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:3 with linespoints title e; \
 	    set key right bottom; set ylabel 'dev P@1'; \
 	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:4 with linespoints title e"
+
+# The paper's table on LAMA, a process a relation: what OUT lacks is run, then the table of all results in OUT is printed.
+# OPTIONS are those of ./ptune table.
+RELATIONS = $(notdir $(wildcard $(LAMA)/relations/*))
+VOCABS = $(LAMA)/29k-vocab.cased.txt $(LAMA)/common_vocab_cased.txt
+lama: $(addprefix lama/,$(RELATIONS))
+	./ptune table $(OUT)
+lama/%: ptune
+	for vocab in $(VOCABS); do OMP_NUM_THREADS=1 ./ptune table --model $(MODEL) --data $(LAMA) --relations $* \
+	    --vocab $$vocab --out $(OUT) $(OPTIONS) || exit 1; done
 
 test: build/test build/test-double
 	./test-double gradcheck
@@ -214,6 +225,6 @@ build/assignments/%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain curves test gradcheck error-curve bench mutants sanitize assignment assignments clean
+.PHONY: all run pretrain curves lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
 .SECONDARY:
 .DELETE_ON_ERROR:

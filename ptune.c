@@ -6,8 +6,11 @@
  *   4  evaluation              the best allowed word at [MASK]: P@1
  *   5  the training loop       Adam on whatever is trainable; the epoch that is best on dev is kept
  *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away
- *   7  commands
+ *   7  the small world        its vocabulary and its pretraining
+ *   8  the paper's table      methods on relations; the demo is that on the small world                 (section 4)
+ *   9  commands
  */
+#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <time.h>
@@ -40,7 +43,7 @@ static void model_reload(Model *model) { /* the weights of the file again, after
 }
 
 /* A template is text with markers: [P] a pseudo-token, [MASK] (LAMA's [Y]) the answer, [SEP], [X] the subject and
- * {name} any field of the row. It is cut into parts once. */
+ * {name} any field of the row, {name-} the same without the punctuation at its end. It is cut into parts once. */
 typedef enum { WORDS, FIELD, PSEUDO, MASK, SEPARATOR } PartKind;
 typedef struct { PartKind kind; Text text; } Part;
 enum { MAX_PARTS = 128 };
@@ -103,7 +106,9 @@ typedef struct { Example *at; int count, left_out; const char *path; } Dataset;
 /* A field of a row as text: [X] (empty name) is LAMA's subject; numbers and booleans by their JSON text. */
 static Text row_field(Text json, Text name, const char *file, int line) {
     static const char *const subjects[] = {"sub_label", "sub"};
+    const bool bare = name.size && name.data[name.size - 1] == '-';
     Text value;
+    name.size -= bare;
     for (int i = 0; !name.size && i < 2; i++)
         if (json_member(json, subjects[i], &value)) name = text_of(subjects[i]);
     if (!name.size) die("%s:%d: no sub_label", file, line);
@@ -111,7 +116,9 @@ static Text row_field(Text json, Text name, const char *file, int line) {
     if (!json_member(json, key, &value)) die("%s:%d: no field '%s'", file, line, key);
     if (!json_is_string(value) && strchr("{[n", value.data[0]))
         die("%s:%d: field '%s' is not a string", file, line, key);
-    return json_is_string(value) ? json_string(value) : value;
+    if (json_is_string(value)) value = json_string(value);
+    while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
+    return value;
 }
 
 /* [CLS] template [SEP] as ids. Fields are put into the text first, then each stretch between markers is tokenised whole.
@@ -414,7 +421,7 @@ static double train_batch(const Bert *bert, const PromptEncoder *encoder, const 
 
 /* ==== 4. Evaluation ================================================================================================ */
 
-typedef struct { int rows, hits, hits_at_10; double reciprocal_rank; } Score;
+typedef struct { int rows, hits, hits_at_10; double reciprocal_rank, macro_f1; } Score; /* the last: with labels */
 typedef struct { int predicted, rank; double log_probability; } Answer; /* of one row; rank 1 is a hit */
 
 /* The best allowed word, and where the true one stands: a word with the same logit and a lower id stands before it. */
@@ -428,10 +435,26 @@ static Answer answer_of(const real *logits, int words, int truth) {
 }
 enum { EVALUATION_TOKENS = 448 }; /* a batch: enough to keep the products busy, few enough to stay in the cache */
 
-/* Predictions for all rows; answers (count) may be NULL. */
-static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const bool *allowed, Answer *answers) {
+/* The mean over the labels of F1 = 2 hits / (times said + times true), in per cent; of those said or true at all. */
+static double macro_f1(const Answers *answers, const Dataset *data, const Answer *answer) {
+    double sum = 0;
+    int occurring = 0;
+    for (int k = 0; k < answers->labels; k++) {
+        int hits = 0, times = 0;
+        for (int i = 0; i < data->count; i++) {
+            const bool said = answer[i].predicted == answers->word[k], truth = data->at[i].answer == answers->word[k];
+            hits += said && truth;
+            times += said + truth;
+        }
+        if (times) sum += 200.0 * hits / times, occurring++;
+    }
+    return sum / occurring;
+}
+/* Predictions for all rows, into answer (count) if it is not NULL. */
+static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const Answers *answers, Answer *answer) {
     Score score = {.rows = data->count};
     int *order = allocate(sizeof(int[data->count]));
+    if (!answer) answer = allocate(sizeof(Answer[data->count]));
     for (int i = 0; i < data->count; i++) order[i] = i;
     for (int first = 0, count; first < data->count; first += count) {
         Mark before = mark();
@@ -441,17 +464,18 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
         Rows r = rows_of(data->at, order + first, count);
         Tensor e = embed_forward(bert->word, prompt, r.id, r.batch.tokens);
         Tensor logits = bert_logits(bert, e, &r.batch);
-        forbid(logits, allowed);
+        forbid(logits, answers->allowed);
         for (int i = 0; i < count; i++) {
             const Answer a = answer_of(row(logits, i), logits.cols, r.target[i]);
             if (!isfinite(a.log_probability)) die("the logits are not finite"); /* else NaN would rank first */
             score.hits += a.rank == 1;
             score.hits_at_10 += a.rank <= 10;
             score.reciprocal_rank += 1.0 / a.rank;
-            if (answers) answers[first + i] = a;
+            answer[first + i] = a;
         }
         release(before);
     }
+    if (answers->labels) score.macro_f1 = macro_f1(answers, data, answer);
     return score;
 }
 static double p_at_1(Score score) { return 100.0 * score.hits / score.rows; }
@@ -462,7 +486,7 @@ static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][
 
 typedef struct {
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
-    const char *optimizer, *recipe, *text;
+    const char *optimizer, *recipe, *task, *methods, *relations, *prompts, *text;
     double init_scale, lr, lr_lm, decay, clip, warmup;
     int epochs, batch, patience, seed, seeds, max_length, size;
     bool tune_lm, resume, quiet;
@@ -470,10 +494,15 @@ typedef struct {
 
 /* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 1e-3, .lr_lm = 5e-6, .decay = 5e-4};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
     o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
-    if (command == 'd') o.quiet = true, o.init_scale = -1; /* the word table's */
+    o.methods = "majority,manual,ft,mp+ft,p-lstm";
+    if (command == 'd') { /* the rates: each method's own; the epochs: by the minute */
+        o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE, o.lr = -1, o.epochs = 8;
+        o.init_scale = -1, o.quiet = true; /* h starts at the scale of the word table */
+        o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
+    }
     return o;
 }
 
@@ -709,7 +738,7 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
         if (interrupted) break;
         const double rate = tokens / (seconds() - epoch_start);
         const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
-        const Score score = evaluate(bert, prompt, dev, answers->allowed, NULL);
+        const Score score = evaluate(bert, prompt, dev, answers, NULL);
         const bool better = p_at_1(score) >= run->best; /* ties take the later epoch, as published */
         if (better) {
             run->best = p_at_1(score), run->best_epoch = run->epoch;
@@ -717,8 +746,8 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
         }
         idle = run->epoch - run->best_epoch;
         if (!o->quiet)
-            printf("epoch %d: loss %.4f, dev P@1 %.2f%s, %.0f tokens/s\n", run->epoch, loss, p_at_1(score),
-                   better ? " *" : "", rate),
+            printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, loss,
+                   o->labels ? "accuracy" : "P@1", p_at_1(score), better ? " *" : "", rate),
                 fflush(stdout);
         if (log)
             fprintf(log, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, loss, p_at_1(score), seconds() - start),
@@ -734,12 +763,12 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
         exit(130);
     }
     restore_best(run);
-    return evaluate(bert, run->prompt, test, answers->allowed, NULL);
+    return evaluate(bert, run->prompt, test, answers, NULL);
 }
 
 /* One seed: everything from its start to its test score. */
 static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3],
-                      const Answers *answers, FILE *log, Tensor *prompt, size_t *trained) {
+                      const Answers *answers, Tensor *prompt, size_t *trained) {
     static PromptEncoder encoder;
     static const char *const kinds[] = {"lstm", "mlp", "embedding"};
     Mark before = mark();
@@ -767,7 +796,10 @@ static Score run_seed(const Options *o, Model *model, const Template *t, const D
     }
     if (o->resume) checkpoint_read(o, &run);
     *trained = parameters_size(run.trained);
+    FILE *log = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
+    if (o->out && !log) die("%s/log.tsv: %s", o->out, strerror(errno));
     const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log);
+    if (log) fclose(log);
     if (prompt && run.encoder) memcpy(prompt->data, run.prompt.data, size_of(run.prompt) * sizeof(real));
     release(before);
     return score;
@@ -877,8 +909,7 @@ static const char *search(const Options *o, const Model *model, const Template *
         }
         release(before);
     }
-    Texts parts = {0};
-    size_t size = 1;
+    const char *form = "";
     for (int i = 0, k = 0; i < t->parts; i++) {
         const Part *p = &t->part[i];
         static const char *const names[] = {NULL, NULL, NULL, "[MASK]", "[SEP]"};
@@ -886,20 +917,17 @@ static const char *search(const Options *o, const Model *model, const Template *
                     : p->kind >= MASK ? text_of(names[p->kind])
                                       : p->text;
         if (p->kind == FIELD) text = text_of(text.size ? format("{%.*s}", (int)text.size, text.data) : "[X]");
-        texts_push(&parts, text);
-        size += text.size + 1;
+        const bool apart = !i || form[strlen(form) - 1] == ' ' || text.data[0] == ' ';
+        form = format(apart ? "%s%.*s" : "%s %.*s", form, (int)text.size, text.data);
     }
-    char *form = allocate(size), *at = form;
-    for (int i = 0; i < parts.count; i++)
-        at += sprintf(at, i && at[-1] != ' ' && parts.at[i].data[0] != ' ' ? " %.*s" : "%.*s", (int)parts.at[i].size,
-                      parts.at[i].data);
     return form;
 }
 
 /* ==== 7. The small world: a vocabulary and a BERT from facts and wordings ========================================== */
 
-/* data/relations.jsonl names the relations; each has a folder with its facts ({train,dev,test}.jsonl) and the wordings
- * that the LM reads them in (pretrain.txt: a template a line, with [X] and [Y]). */
+/* data/relations.jsonl names the relations; each has a folder, here or in relations/, with its facts
+ * ({train,dev,test}.jsonl) and the wordings that the LM reads them in (pretrain.txt: a template a line, with [X] and
+ * [Y]; LAMA has none). */
 typedef struct { const char *name, *folder; Text template; } Relation;
 typedef struct { Relation at[64]; int count; } World;
 
@@ -914,11 +942,24 @@ static World world_read(const char *data) {
             !json_is_string(name) || !json_is_string(template))
             die("%s:%d: no relation or template", path, line);
         if (world.count == 64) die("%s:%d: more than 64 relations", path, line);
-        const char *word = text_string(json_string(name));
-        world.at[world.count++] = (Relation){word, format("%s/%s", data, word), json_string(template)};
+        const char *word = text_line(json_string(name)), *folder = format("%s/relations/%s", data, word);
+        if (!*word || strchr(word, '/')) die("%s:%d: not a name for a folder: '%s'", path, line, word);
+        if (!file_exists(folder)) folder = format("%s/%s", data, word);
+        world.at[world.count++] = (Relation){word, folder, json_string(template)};
     }
     if (!world.count) die("%s: no relation", path);
     return world;
+}
+
+static const Relation *relation_named(const World *world, Text name) {
+    for (int r = 0; r < world->count; r++)
+        if (text_is(name, world->at[r].name)) return &world->at[r];
+    die("--relations: no relation '%s' in relations.jsonl", text_string(name));
+}
+static bool among(const Texts *list, Text text) {
+    for (int i = 0; i < list->count; i++)
+        if (text_equal(list->at[i], text)) return true;
+    return false;
 }
 
 /* A wording with subject and object in the places of [X] and [Y]. */
@@ -1014,174 +1055,7 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
     }
 }
 
-/* ==== The demo: the paper's comparison on the small world ============================================================ */
-
-enum {
-    MAJORITY,
-    MANUAL_WORST,
-    MANUAL_LAMA,
-    MANUAL_BEST,
-    SEARCH,
-    FINE_TUNING,
-    MANUAL_FINE_TUNING,
-    P_LSTM,
-    P_MLP,
-    P_EMBEDDING,
-    METHODS
-};
-static const struct {
-    const char *name, *head;
-    double rate;
-    int epochs;
-} methods[METHODS] = {/* rates: by dev; epochs: by the minute */
-                      {"the most frequent answer of train", "major.", 0, 0},
-                      {"manual prompts, the worst one", "worst", 0, 0},
-                      {"manual prompts, LAMA's", "LAMA", 0, 0},
-                      {"manual prompts, the best on dev", "best", 0, 0},
-                      {"discrete search, [X] [P][P][P] [MASK] .", "search", 0, 0},
-                      {"fine-tuning, [X] [MASK]", "FT", 5e-4, 8},
-                      {"fine-tuning, the best manual prompt", "MP+FT", 5e-4, 8},
-                      {"P-tuning, LSTM and MLP", "P-LSTM", 5e-3, 8},
-                      {"P-tuning, MLP", "P-MLP", 5e-3, 8},
-                      {"P-tuning, plain embeddings", "P-emb", 1e-2, 8}};
-typedef struct { size_t trained, kept; double seconds; int hits[64], rows[64]; } Column;
-
-static Score majority_score(const Dataset *train, const Dataset *test, int words) {
-    Score score = {.rows = test->count};
-    int *times = allocate_zeroed(sizeof(int[words])), best = train->at[0].answer;
-    for (int i = 0; i < train->count; i++)
-        if (++times[train->at[i].answer] > times[best]) best = train->at[i].answer;
-    for (int i = 0; i < test->count; i++) score.hits += test->at[i].answer == best;
-    return score;
-}
-static void read_splits(const Model *model, const Relation *relation, const char *form, Dataset data[3]) {
-    static const char *const splits[] = {"train", "dev", "test"};
-    const Template t = template_parse(form);
-    const Answers all = {0};
-    for (int i = 0; i < 3; i++)
-        data[i] = dataset_read(model, format("%s/%s.jsonl", relation->folder, splits[i]), &t, &all,
-                               model->bert.positions);
-}
-static void column_add(Column *column, int relation, Score score, double since) {
-    column->hits[relation] = score.hits, column->rows[relation] = score.rows;
-    column->seconds += seconds() - since;
-}
-/* The prompts of prompts.txt and LAMA's: the three columns of manual prompts. Gives back the best one on dev. */
-static const char *demo_manual(const Model *model, const Relation *relation, Column *columns, int r) {
-    Texts prompts = read_lines(format("%s/prompts.txt", relation->folder));
-    const double start = seconds();
-    double best_dev = -1;
-    const char *best_form = NULL;
-    Score worst = {0}, best = {0}, lama = {0};
-    texts_push(&prompts, relation->template);
-    for (int p = 0; p < prompts.count; p++) {
-        const char *form = text_string(prompts.at[p]);
-        Dataset data[3];
-        read_splits(model, relation, form, data);
-        const double dev = p_at_1(evaluate(&model->bert, (Tensor){0}, &data[1], NULL, NULL));
-        lama = evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL); /* the last one is LAMA's */
-        if (!p || lama.hits < worst.hits) worst = lama;
-        if (dev > best_dev) best_dev = dev, best = lama, best_form = form;
-    }
-    column_add(&columns[MANUAL_LAMA], r, lama, seconds());
-    column_add(&columns[MANUAL_WORST], r, worst, seconds());
-    column_add(&columns[MANUAL_BEST], r, best, start);
-    return best_form;
-}
-/* Every other method: a template, and what is trained with it. */
-static void demo_method(int method, Model *model, const Relation *relation, const Options *defaults,
-                        const char *manual, Column *column, int r) {
-    static const char *const encoders[] = {"lstm", "mlp", "embedding"};
-    const double start = seconds();
-    const Answers all = {0};
-    Options o = *defaults;
-    Dataset data[3];
-    o.template = method == FINE_TUNING          ? "[X] [MASK]"
-                 : method == SEARCH             ? "[X] [P][P][P] [MASK] ."
-                 : method <= MANUAL_FINE_TUNING ? manual
-                                                : DEFAULT_TEMPLATE;
-    o.tune_lm = method == FINE_TUNING || method == MANUAL_FINE_TUNING;
-    o.lr = o.lr_lm = methods[method].rate, o.epochs = methods[method].epochs;
-    read_splits(model, relation, o.template, data);
-    const Template t = template_parse(o.template);
-    if (method == MAJORITY) column_add(column, r, majority_score(&data[0], &data[2], model->bert.vocab), start);
-    else if (method == SEARCH) {
-        read_splits(model, relation, search(&o, model, &t, &data[0], &all), data);
-        column_add(column, r, evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL), start);
-        column->kept = (size_t)t.pseudo;
-    } else {
-        if (!o.tune_lm) o.encoder = encoders[method - P_LSTM];
-        column_add(column, r, run_seed(&o, model, &t, data, &all, NULL, NULL, &column->trained), start);
-        column->kept = o.tune_lm ? column->trained : (size_t)t.pseudo * (size_t)model->bert.hidden;
-    }
-}
-/* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
-static void demo_instability(Model *model, const Relation *relation, const Options *o) {
-    Texts prompts = read_lines(format("%s/prompts.txt", relation->folder));
-    Dataset data[3];
-    const Answers all = {0};
-    size_t trained;
-    texts_push(&prompts, relation->template);
-    printf("\n%s: the same question in other words\n", relation->name);
-    for (int p = 0; p < prompts.count; p++) {
-        const char *form = text_string(prompts.at[p]);
-        read_splits(model, relation, form, data);
-        printf("%8.1f  %s\n", p_at_1(evaluate(&model->bert, (Tensor){0}, &data[2], NULL, NULL)), form);
-    }
-    const Template t = template_parse(DEFAULT_TEMPLATE);
-    Tensor prompt = tensor(t.pseudo, model->bert.hidden);
-    read_splits(model, relation, DEFAULT_TEMPLATE, data);
-    Options tuned = *o;
-    tuned.template = DEFAULT_TEMPLATE, tuned.lr = methods[P_LSTM].rate, tuned.epochs = methods[P_LSTM].epochs;
-    printf("%8.1f  %s\n\nThe words nearest to what was learned there (cosine):\n",
-           p_at_1(run_seed(&tuned, model, &t, data, &all, NULL, &prompt, &trained)), DEFAULT_TEMPLATE);
-    print_nearest(model, prompt);
-}
-static void command_demo(const char *data) {
-    static Model model;
-    static Column column[METHODS];
-    Options o = default_options('d');
-    const double start = seconds();
-    const World world = world_read(data);
-    model_load(&model, format("%s/bert", data));
-    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
-           "no method\n"
-           "was trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n%-16s",
-           parameters_size(model.bert.weights), world.count, o.seed, "");
-    for (int m = 0; m < METHODS; m++) printf("%8s", methods[m].head);
-    printf("\n");
-    for (int r = 0; r < world.count; r++) {
-        const char *manual = demo_manual(&model, &world.at[r], column, r);
-        printf("%-16s", world.at[r].name);
-        for (int m = 0; m < METHODS; m++) {
-            Mark before = mark();
-            if (m < MANUAL_WORST || m > MANUAL_BEST) demo_method(m, &model, &world.at[r], &o, manual, &column[m], r);
-            printf("%8.1f", 100.0 * column[m].hits[r] / column[m].rows[r]);
-            fflush(stdout);
-            release(before);
-            if (m == FINE_TUNING || m == MANUAL_FINE_TUNING) model_reload(&model);
-        }
-        printf("\n");
-    }
-    printf("%-16s", "pooled");
-    for (int m = 0; m < METHODS; m++) {
-        int hits = 0, rows = 0;
-        for (int r = 0; r < world.count; r++) hits += column[m].hits[r], rows += column[m].rows[r];
-        printf("%8.1f", 100.0 * hits / rows);
-    }
-    printf("\n%-16s", "seconds");
-    for (int m = 0; m < METHODS; m++) printf("%8.1f", column[m].seconds);
-    printf("\n%-16s", "trained numbers");
-    for (int m = 0; m < METHODS; m++) printf("%8zu", column[m].trained);
-    printf("\n%-16s", "kept numbers");
-    for (int m = 0; m < METHODS; m++) printf("%8zu", column[m].kept);
-    printf("\n\n");
-    for (int m = 0; m < METHODS; m++) printf("%8s  %s\n", methods[m].head, methods[m].name);
-    demo_instability(&model, &world.at[0], &o);
-    printf("\n%.0f seconds in all\n", seconds() - start);
-}
-
-/* ==== 7. Commands ================================================================================================== */
+/* ==== 8. What the commands share =================================================================================== */
 
 _Noreturn static void usage(const char *wrong, const char *what) {
     if (wrong) fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
@@ -1192,13 +1066,382 @@ _Noreturn static void usage(const char *wrong, const char *what) {
           "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
           "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
           "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
+          "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
+          "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
+          "       ptune table    RESULTS                            the table of all results there\n"
           "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
           "       ptune vocab    --model DIR --data DIR             a vocabulary for a world of facts\n"
           "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n", stderr);
     exit(2);
 }
 
-/* Which commands know an option: f fill, k tokenize, t train, e eval, w words. */
+/* The parts of a text between separators. */
+static Texts split(Text text, char separator) {
+    Texts parts = {0};
+    for (size_t at = 0, i = 0; i <= text.size; i++)
+        if (i == text.size || text.data[i] == separator) {
+            texts_push(&parts, (Text){text.data + at, i - at});
+            at = i + 1;
+        }
+    return parts;
+}
+/* The name of a file without its folder and what follows its last dot. */
+static const char *stem(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash && slash[1] ? slash + 1 : path, *dot = strrchr(name, '.');
+    return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
+}
+/* One of the three files, under a template. */
+typedef enum { TRAIN_ROWS, DEV_ROWS, TEST_ROWS } Split;
+static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t,
+                          const Answers *answers) {
+    static const char *const names[] = {"train", "dev", "test"};
+    const char *const given[] = {o->train, o->dev, o->test};
+    const int most = model->bert.positions, length = o->max_length ? min_int(o->max_length, most) : most;
+    const char *path = given[which] ? given[which] : format("%s/%s.jsonl", said(o->data), names[which]);
+    const Dataset data = dataset_read(model, path, t, answers, length);
+    if (!o->quiet)
+        printf("%s: %d rows%s\n", path, data.count, data.left_out ? format(" (%d left out)", data.left_out) : "");
+    return data;
+}
+/* The mean of n numbers, and their standard deviation (0 if there is one). */
+typedef struct { double mean, deviation; } Spread;
+static Spread spread_of(const double *x, int n) {
+    Spread s = {0, 0};
+    for (int i = 0; i < n; i++) s.mean += x[i] / n;
+    for (int i = 0; i < n; i++) s.deviation += (x[i] - s.mean) * (x[i] - s.mean);
+    s.deviation = n > 1 ? sqrt(s.deviation / (n - 1)) : 0;
+    return s;
+}
+
+/* ==== The paper's table: methods on relations ====================================================================== */
+
+/* A method is a way to an answer, the template that it asks with, and what is trained. */
+typedef enum { MAJORITY, ASK, SEARCH, TRAIN } Way;
+typedef struct {
+    const char *name;
+    Way way;
+    const char *template; /* manual: that of relations.jsonl; best, worst: of relation_prompts; NULL: --template */
+    const char *encoder;
+    bool tune_lm;
+    double demo_rate; /* on the small world, by dev; elsewhere --lr and --lr-lm */
+    const char *meaning;
+} Method;
+static const Method methods[] = {
+    {"majority", MAJORITY, "[X] [MASK]", NULL, false, 0, "the most frequent answer of train"},
+    {"worst", ASK, "worst", NULL, false, 0, "manual prompts, the worst one on test"},
+    {"manual", ASK, "manual", NULL, false, 0, "manual prompt, LAMA's"},
+    {"best", ASK, "best", NULL, false, 0, "manual or given prompts, the best one on dev"},
+    {"search", SEARCH, "[X] [P][P][P] [MASK] .", NULL, false, 0, "discrete search, [X] [P][P][P] [MASK] ."},
+    {"ft", TRAIN, "[X] [MASK]", NULL, true, 5e-4, "fine-tuning, [X] [MASK]"},
+    {"mp+ft", TRAIN, "manual", NULL, true, 5e-4, "fine-tuning, LAMA's manual prompt"},
+    {"best+ft", TRAIN, "best", NULL, true, 5e-4, "fine-tuning, the best prompt"},
+    {"p-lstm", TRAIN, NULL, "lstm", false, 5e-3, "P-tuning, LSTM and MLP"},
+    {"p-mlp", TRAIN, NULL, "mlp", false, 5e-3, "P-tuning, MLP"},
+    {"p-embedding", TRAIN, NULL, "embedding", false, 1e-2, "P-tuning, plain embeddings"}};
+enum { METHODS = sizeof methods / sizeof *methods };
+
+static const Method *method_named(Text name) {
+    for (int m = 0; m < METHODS; m++)
+        if (text_is(name, methods[m].name)) return &methods[m];
+    usage("unknown method ", text_string(name));
+}
+
+/* One run: a method on a relation. In a file it is one line: these fields with tabs between them. */
+typedef struct {
+    const char *relation, *method, *vocab, *seed, *template;
+    int hits, rows, seen; /* on test; seen: rows whose subject also stands in train */
+    int trained, kept;    /* numbers that were trained, and that must be kept to answer */
+    double seconds, macro_f1; /* macro_f1: 0 without --labels */
+} Result;
+
+static void result_write(const char *path, const Result *r) {
+    Output out = output_open(path);
+    fprintf(out.stream, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.2f\n", r->relation, r->method, r->vocab,
+            r->seed, text_line(text_of(r->template)), r->hits, r->rows, r->seen, r->trained, r->kept, r->seconds,
+            r->macro_f1);
+    output_close(out);
+}
+static Result result_read(const char *path) {
+    const Texts lines = read_lines(path), field = split(lines.count == 1 ? lines.at[0] : text_of(""), '\t');
+    if (field.count != 12) die("%s: not one line of 12 fields", path);
+    Result r = {.seconds = json_number(field.at[10]), .macro_f1 = json_number(field.at[11])};
+    const char **const words[] = {&r.relation, &r.method, &r.vocab, &r.seed, &r.template};
+    int *const numbers[] = {&r.hits, &r.rows, &r.seen, &r.trained, &r.kept}, wrong = 0;
+    for (int i = 0; i < 5; i++) {
+        *words[i] = text_string(field.at[i]);
+        wrong |= (*numbers[i] = json_int(field.at[5 + i])) < 0;
+    }
+    if (wrong || !r.rows || r.hits > r.rows || !(r.seconds >= 0) || !(r.macro_f1 >= 0)) die("%s: not a result", path);
+    return r;
+}
+
+/* The discrete prompts of a relation, a line each. --prompts is a file, or a folder of <relation>.jsonl or .txt;
+ * without it they stand in prompts.txt beside the rows, if there is one, and the relation's own template comes last. A
+ * line may be a JSON object with a template and, if the file has prompts of several relations, a relation. */
+static Texts relation_prompts(const Options *o, const Relation *relation) {
+    const char *path = o->prompts ? o->prompts : format("%s/prompts.txt", relation->folder);
+    if (file_exists(format("%s/.", path))) {
+        path = format("%s/%s.jsonl", o->prompts, relation->name);
+        if (!file_exists(path)) path = format("%s/%s.txt", o->prompts, relation->name);
+    }
+    Texts prompts = {0}, lines = o->prompts || file_exists(path) ? read_lines(path) : prompts;
+    for (int i = 0; i < lines.count; i++) {
+        Text template = lines.at[i], name;
+        if (text_starts(template, "{\"")) {
+            json_check(lines.at[i], path, i + 1);
+            template = row_field(lines.at[i], text_of("template"), path, i + 1);
+            if (json_member(lines.at[i], "relation", &name) && json_is_string(name) &&
+                !text_is(json_string(name), relation->name))
+                continue;
+        }
+        texts_push(&prompts, template);
+    }
+    if (!o->prompts) texts_push(&prompts, relation->template);
+    if (!prompts.count) die("%s: no prompt for %s", path, relation->name);
+    return prompts;
+}
+static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation,
+                                   const Answers *answers) {
+    const char *form = m->template ? m->template : o->template, *chosen = NULL;
+    const bool best = !strcmp(form, "best");
+    if (!strcmp(form, "manual")) return text_string(relation->template);
+    if (m->way == SEARCH) {
+        const Template t = template_parse(form);
+        const Dataset train_rows = read_split(o, model, TRAIN_ROWS, &t, answers);
+        return search(o, model, &t, &train_rows, answers);
+    }
+    if (!best && strcmp(form, "worst")) return form;
+    const Texts prompts = relation_prompts(o, relation);
+    for (int p = 0, top = INT32_MIN; p < prompts.count; p++) {
+        const char *candidate = text_string(prompts.at[p]);
+        Mark before = mark();
+        const Template t = template_parse(candidate);
+        if (t.pseudo) die("%s: [P] where nothing is trained: %s", relation->name, candidate);
+        const Dataset rows = read_split(o, model, best ? DEV_ROWS : TEST_ROWS, &t, answers);
+        const int hits = evaluate(&model->bert, (Tensor){0}, &rows, answers, NULL).hits, merit = best ? hits : -hits;
+        if (merit > top) top = merit, chosen = candidate;
+        release(before);
+    }
+    return chosen;
+}
+static Score majority_score(const Dataset *train, const Dataset *test, int words) {
+    Score score = {.rows = test->count};
+    int *times = allocate_zeroed(sizeof(int[words])), best = train->at[0].answer;
+    for (int i = 0; i < train->count; i++)
+        if (++times[train->at[i].answer] > times[best]) best = train->at[i].answer;
+    for (int i = 0; i < test->count; i++) score.hits += test->at[i].answer == best;
+    return score;
+}
+static int seen_subjects(const Dataset *train, const Dataset *test) {
+    int seen = 0;
+    for (int i = 0; i < test->count; i++) {
+        bool known = false;
+        for (int j = 0; j < train->count; j++) known |= !strcmp(test->at[i].subject, train->at[j].subject);
+        seen += known;
+    }
+    return seen;
+}
+/* Everything from the files to the score on test; the rows h that were learned go to `prompt`, if it is not NULL. */
+static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation,
+                         const Answers *answers, Tensor *prompt) {
+    const double start = seconds();
+    Options o = *options;
+    Dataset data[3];
+    size_t trained = 0, kept = 0;
+    o.data = relation->folder, o.encoder = m->encoder, o.tune_lm = m->tune_lm;
+    if (o.lr < 0) o.lr = o.lr_lm = m->demo_rate;
+    o.template = method_template(m, &o, model, relation, answers);
+    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template, .rows = 0};
+    Mark before = mark();
+    const Template t = template_parse(o.template);
+    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t, answers);
+    if (o.recipe && data[0].count < o.batch)
+        die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o.batch);
+    const Score score = m->way == MAJORITY ? majority_score(&data[0], &data[2], model->bert.vocab)
+                        : m->way == TRAIN  ? run_seed(&o, model, &t, data, answers, prompt, &trained)
+                                           : evaluate(&model->bert, (Tensor){0}, &data[2], answers, NULL);
+    if (m->way == SEARCH) kept = (size_t)template_parse(m->template).pseudo;
+    if (m->way == TRAIN) kept = (size_t)t.pseudo * (size_t)model->bert.hidden;
+    if (o.tune_lm) kept += parameters_size(model->bert.weights);
+    r.hits = score.hits, r.rows = score.rows, r.macro_f1 = score.macro_f1, r.trained = (int)trained, r.kept = (int)kept;
+    r.seen = answers->labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
+    r.seconds = seconds() - start;
+    release(before);
+    if (o.tune_lm) model_reload(model); /* the next run starts from the published weights */
+    return r;
+}
+/* The same, unless its result line is there. What is trained goes on from its checkpoint. */
+static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation,
+                       const Answers *answers) {
+    static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
+                                          "model/tokenizer_config.json", "model/model.safetensors", "model"};
+    if (!options->out) return run_method(m, options, model, relation, answers, NULL);
+    Options o = *options;
+    o.resume = true;
+    o.out = format("%s/%s.%s.%s.%d", o.out, relation->name, m->name, o.vocab ? stem(o.vocab) : "all", o.seed);
+    const char *path = format("%s.result.tsv", o.out);
+    if (!file_exists(path)) {
+        if (m->way == TRAIN) make_folder(o.out);
+        const Result r = run_method(m, &o, model, relation, answers, NULL);
+        result_write(path, &r);
+        for (int i = 0; m->way == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
+    }
+    return result_read(path);
+}
+
+/* ---- The table of many results ----------------------------------------------------------------------------------- */
+
+typedef struct { Result *at; int count; Texts relations, methods, vocabs, seeds; } Table;
+
+static void add_name(Texts *names, const char *name) {
+    if (!among(names, text_of(name))) texts_push(names, text_of(name));
+}
+static void table_add(Table *t, Result r) {
+    t->at[t->count++] = r;
+    add_name(&t->relations, r.relation), add_name(&t->methods, r.method);
+    add_name(&t->vocabs, r.vocab), add_name(&t->seeds, r.seed);
+}
+/* The runs of a method with a vocabulary, on one relation or (NULL) on all: for each seed P@1 averaged over the
+ * relations and of all rows together, then the spread over the seeds. */
+typedef struct { Spread average, pooled; int seeds, relations; double seconds; const Result *last; } Cell;
+static Cell table_cell(const Table *t, Text method, Text vocab, const Text *relation) {
+    Cell cell = {.seeds = 0};
+    double *average = allocate(sizeof(double[t->seeds.count])), *pooled = allocate(sizeof(double[t->seeds.count]));
+    for (int s = 0; s < t->seeds.count; s++) {
+        double sum = 0, hits = 0, rows = 0;
+        int relations = 0;
+        for (const Result *r = t->at; r < t->at + t->count; r++) {
+            if (!text_is(t->seeds.at[s], r->seed) || !text_is(method, r->method) || !text_is(vocab, r->vocab) ||
+                (relation && !text_is(*relation, r->relation)))
+                continue;
+            sum += 100.0 * r->hits / r->rows, hits += r->hits, rows += r->rows, relations++;
+            cell.seconds += r->seconds, cell.last = r;
+        }
+        if (!relations) continue;
+        cell.relations = cell.seeds ? min_int(cell.relations, relations) : relations;
+        average[cell.seeds] = sum / relations, pooled[cell.seeds++] = 100 * hits / rows;
+    }
+    cell.average = spread_of(average, cell.seeds), cell.pooled = spread_of(pooled, cell.seeds);
+    return cell;
+}
+/* A column a method, a line a relation: the mean over the seeds. Without a relation: the heading. */
+static void print_relation(const Table *t, Text vocab, const Text *relation) {
+    const Result *some = NULL;
+    const char *line = "";
+    Mark before = mark();
+    for (int m = 0; m < t->methods.count; m++) {
+        const Text method = t->methods.at[m];
+        const Cell cell = relation ? table_cell(t, method, vocab, relation) : (Cell){.seeds = 0};
+        line = format("%s%*s", line, (int)method.size < 6 ? 8 : (int)method.size + 2,
+                      !relation ? text_string(method) : cell.seeds ? format("%.1f", cell.pooled.mean) : "-");
+        if (cell.seeds) some = cell.last;
+    }
+    if (!relation) printf("%-16s%6s%6s%s\n", "relation", "rows", "seen", line);
+    else if (some) printf("%-16s%6d%6d%s\n", some->relation, some->rows, some->seen, line);
+    fflush(stdout);
+    release(before);
+}
+static const char *spread_text(Spread s, int seeds) {
+    return seeds > 1 ? format("%.2f +- %.2f", s.mean, s.deviation) : format("%.2f", s.mean);
+}
+/* A line a method: the average over the relations (the paper's 34k column) and all rows together (its 29k column), with
+ * the standard deviation over several seeds. */
+static void print_methods(const Table *t, Text vocab) {
+    printf("\n%-12s%16s%16s%10s%6s%9s%11s%11s\n", "method", "average", "pooled", "relations", "seeds", "seconds",
+           "trained", "kept");
+    for (int m = 0; m < t->methods.count; m++) {
+        const Cell c = table_cell(t, t->methods.at[m], vocab, NULL);
+        if (!c.seeds) continue;
+        printf("%-12s%16s%16s%10d%6d%9.1f%11d%11d", c.last->method, spread_text(c.average, c.seeds),
+               spread_text(c.pooled, c.seeds), c.relations, c.seeds, c.seconds, c.last->trained, c.last->kept);
+        for (int k = 0; k < METHODS; k++)
+            if (!strcmp(methods[k].name, c.last->method)) printf("  %s", methods[k].meaning);
+        printf("\n");
+    }
+}
+/* Runs what is missing; a relation's line comes when it is whole. */
+static void run_table(const Options *o, Model *model, const World *world) {
+    const Answers answers = answers_from(model, o->vocab, NULL);
+    const Texts names = split(text_of(o->methods), ','), wanted = split(text_of(o->relations ? o->relations : ""), ',');
+    Table t = {.at = allocate(sizeof(Result) * (size_t)(names.count * world->count) * (size_t)o->seeds)};
+    for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
+    for (int k = 0; o->relations && k < wanted.count; k++) relation_named(world, wanted.at[k]);
+    print_relation(&t, text_of(""), NULL);
+    for (int r = 0; r < world->count; r++) {
+        const Relation *relation = &world->at[r];
+        if (o->relations ? !among(&wanted, text_of(relation->name)) : !file_exists(relation->folder)) continue;
+        for (int m = 0; m < t.methods.count; m++) {
+            const Method *method = method_named(t.methods.at[m]);
+            for (int s = 0; s < (method->way < SEARCH ? 1 : o->seeds); s++) { /* chance has no part in the others */
+                Options one = *o;
+                one.seed += s;
+                table_add(&t, run_once(method, &one, model, relation, &answers));
+            }
+        }
+        print_relation(&t, t.vocabs.at[0], &t.relations.at[t.relations.count - 1]);
+    }
+    if (!t.count) die("%s: no relation has a folder", o->data);
+    print_methods(&t, t.vocabs.at[0]);
+}
+static int is_result(const struct dirent *file) {
+    const size_t length = strlen(file->d_name), suffix = strlen("result.tsv");
+    return length >= suffix && !strcmp(file->d_name + length - suffix, "result.tsv");
+}
+/* The tables of all result lines in a folder, one a vocabulary. */
+static void print_folder(const char *folder) {
+    struct dirent **files;
+    const int count = scandir(folder, &files, is_result, alphasort);
+    if (count < 0) die("%s: %s", folder, strerror(errno));
+    if (!count) die("%s: no file ...result.tsv", folder);
+    Table t = {.at = allocate(sizeof(Result) * (size_t)count)};
+    for (int m = 0; m < METHODS; m++) add_name(&t.methods, methods[m].name); /* their order */
+    for (int i = 0; i < count; i++) {
+        table_add(&t, result_read(format("%s/%s", folder, files[i]->d_name)));
+        free(files[i]);
+    }
+    free(files);
+    for (int v = 0; v < t.vocabs.count; v++) {
+        printf("%sanswers: %s\n", v ? "\n" : "", text_string(t.vocabs.at[v]));
+        print_relation(&t, t.vocabs.at[v], NULL);
+        for (int r = 0; r < t.relations.count; r++) print_relation(&t, t.vocabs.at[v], &t.relations.at[r]);
+        print_methods(&t, t.vocabs.at[v]);
+    }
+}
+
+/* ==== The demo: the same on the small world ======================================================================== */
+
+/* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
+static void demo_instability(Model *model, const Relation *relation, const Options *o) {
+    const Texts prompts = relation_prompts(o, relation);
+    const Answers all = {0};
+    const Method *p_tuning = method_named(text_of("p-lstm"));
+    Tensor prompt = tensor(template_parse(o->template).pseudo, model->bert.hidden);
+    printf("\n%s: the same question in other words\n", relation->name);
+    for (int p = 0; p <= prompts.count; p++) {
+        const Method ask = {"", ASK, p < prompts.count ? text_string(prompts.at[p]) : NULL, NULL, false, 0, NULL};
+        const Result r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all, &prompt);
+        printf("%8.1f  %s\n", 100.0 * r.hits / r.rows, r.template);
+    }
+    printf("\nThe words nearest to what was learned there (cosine):\n");
+    print_nearest(model, prompt);
+}
+static void command_demo(void) {
+    static Model model;
+    const Options o = default_options('d');
+    const double start = seconds();
+    const World world = world_read(o.data);
+    model_load(&model, o.model);
+    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
+           "no method\nwas trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n",
+           parameters_size(model.bert.weights), world.count, o.seed);
+    run_table(&o, &model, &world);
+    demo_instability(&model, &world.at[0], &o);
+    printf("\n%.0f seconds in all\n", seconds() - start);
+}
+
+/* ==== 9. The commands ============================================================================================== */
+
+/* Which commands know an option: see commands[] in main for the letters. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
 static const struct {
     const char *name;
@@ -1207,36 +1450,54 @@ static const struct {
     const char *commands;
     double least;
 } option_table[] = {
-    {"--model", STRING, offsetof(Options, model), "fktewvps", 0},
-    {"--data", STRING, offsetof(Options, data), "tevps", 0},
+    {"--model", STRING, offsetof(Options, model), "fktewvpsb", 0},
+    {"--data", STRING, offsetof(Options, data), "tevpsb", 0},
     {"--train", STRING, offsetof(Options, train), "ts", 0},
     {"--dev", STRING, offsetof(Options, dev), "t", 0},
     {"--test", STRING, offsetof(Options, test), "t", 0},
-    {"--template", STRING, offsetof(Options, template), "tes", 0},
+    {"--template", STRING, offsetof(Options, template), "tesb", 0},
     {"--prompt", STRING, offsetof(Options, prompt), "few", 0},
     {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
-    {"--vocab", STRING, offsetof(Options, vocab), "tes", 0},
+    {"--vocab", STRING, offsetof(Options, vocab), "tesb", 0},
     {"--labels", STRING, offsetof(Options, labels), "tes", 0},
-    {"--out", STRING, offsetof(Options, out), "t", 0},
+    {"--out", STRING, offsetof(Options, out), "tb", 0},
     {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
-    {"--optimizer", STRING, offsetof(Options, optimizer), "t", 0},
-    {"--recipe", STRING, offsetof(Options, recipe), "t", 0},
-    {"--init-scale", NUMBER, offsetof(Options, init_scale), "t", 0},
-    {"--lr", NUMBER, offsetof(Options, lr), "tp", 0},
-    {"--lr-lm", NUMBER, offsetof(Options, lr_lm), "t", 0},
-    {"--weight-decay", NUMBER, offsetof(Options, decay), "tp", 0},
-    {"--clip", NUMBER, offsetof(Options, clip), "tp", 0},
-    {"--warmup", NUMBER, offsetof(Options, warmup), "tp", 0},
-    {"--epochs", INTEGER, offsetof(Options, epochs), "tp", 1},
-    {"--batch", INTEGER, offsetof(Options, batch), "tp", 1},
-    {"--patience", INTEGER, offsetof(Options, patience), "t", 1},
-    {"--seed", INTEGER, offsetof(Options, seed), "tps", 0},
-    {"--seeds", INTEGER, offsetof(Options, seeds), "t", 1},
+    {"--optimizer", STRING, offsetof(Options, optimizer), "tb", 0},
+    {"--recipe", STRING, offsetof(Options, recipe), "tb", 0},
+    {"--methods", STRING, offsetof(Options, methods), "b", 0},
+    {"--relations", STRING, offsetof(Options, relations), "b", 0},
+    {"--prompts", STRING, offsetof(Options, prompts), "b", 0},
+    {"--task", STRING, offsetof(Options, task), "te", 0},
+    {"--init-scale", NUMBER, offsetof(Options, init_scale), "tb", 0},
+    {"--lr", NUMBER, offsetof(Options, lr), "tpb", 0},
+    {"--lr-lm", NUMBER, offsetof(Options, lr_lm), "tb", 0},
+    {"--weight-decay", NUMBER, offsetof(Options, decay), "tpb", 0},
+    {"--clip", NUMBER, offsetof(Options, clip), "tpb", 0},
+    {"--warmup", NUMBER, offsetof(Options, warmup), "tpb", 0},
+    {"--epochs", INTEGER, offsetof(Options, epochs), "tpb", 1},
+    {"--batch", INTEGER, offsetof(Options, batch), "tpb", 1},
+    {"--patience", INTEGER, offsetof(Options, patience), "tb", 1},
+    {"--seed", INTEGER, offsetof(Options, seed), "tpsb", 0},
+    {"--seeds", INTEGER, offsetof(Options, seeds), "tb", 1},
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
-    {"--max-length", INTEGER, offsetof(Options, max_length), "te", 3},
+    {"--max-length", INTEGER, offsetof(Options, max_length), "teb", 3},
     {"--tune-lm", SWITCH, offsetof(Options, tune_lm), "t", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
 };
+/* data/tasks.tsv: a heading, then a line a task: name, template, labels. What the command line says goes before it. */
+static void task_read(Options *o) {
+    const char *path = "data/tasks.tsv";
+    const Texts tasks = read_lines(path);
+    for (int i = 1; i < tasks.count; i++) {
+        const Texts field = split(tasks.at[i], '\t');
+        if (field.count != 3) die("%s: a line has %d fields, not 3", path, field.count);
+        if (!text_is(field.at[0], o->task)) continue;
+        if (!o->template && !o->prompt) o->template = text_string(field.at[1]);
+        if (!o->labels) o->labels = text_string(field.at[2]);
+        return;
+    }
+    die("%s: no task '%s'", path, o->task);
+}
 static Options options_read(char command, int count, char **words) {
     Options o = default_options(command);
     for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
@@ -1269,7 +1530,8 @@ static Options options_read(char command, int count, char **words) {
         if (option_table[k].kind == NUMBER) memcpy(field, &number, sizeof number);
         if (option_table[k].kind == INTEGER) memcpy(field, &(int){(int)number}, sizeof(int));
     }
-    if (!o.model) usage("--model DIR is missing", NULL);
+    if (!o.model && !(command == 'b' && o.text)) usage("--model DIR is missing", NULL);
+    if (o.task) task_read(&o);
     return o;
 }
 
@@ -1289,7 +1551,7 @@ static void print_best(const Model *model, const real *logits) {
                (double)logits[best[k]]);
     }
 }
-static void command_fill(const Options *o) {
+static void command_fill(Options *o) {
     if (!o->text) usage(o->prompt ? "SUBJECT is missing" : "TEXT is missing", NULL);
     if (!utf8_valid(text_of(o->text))) die("the text is not valid UTF-8");
     static Model model;
@@ -1328,7 +1590,7 @@ static void command_fill(const Options *o) {
     }
 }
 
-static void command_tokenize(const Options *o) {
+static void command_tokenize(Options *o) {
     if (!o->text) usage("FILE.jsonl is missing", NULL);
     const Vocab vocab = vocab_load(o->model);
     Text rest = read_file(o->text), value;
@@ -1355,69 +1617,51 @@ static void check_choices(const Options *o) {
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
     if (o->warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
 }
-static void print_score(Score score) {
-    printf("P@1 %.2f (%d of %d)\n", p_at_1(score), score.hits, score.rows);
+static void print_score(const Options *o, int hits, int rows, double f1) {
+    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", 100.0 * hits / rows, hits, rows,
+           o->labels ? format(", macro-F1 %.2f", f1) : "");
 }
-
+/* What train, table and search have in common. */
+static void check_template(Options *o) {
+    check_choices(o);
+    if (!o->template) o->template = DEFAULT_TEMPLATE;
+    if (!template_parse(o->template).pseudo && !o->tune_lm)
+        usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
+    if (o->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
+}
 static void command_train(Options *o) {
     static Model model;
-    static const char *const splits[] = {"train", "dev", "test"};
-    const char *files[] = {o->train, o->dev, o->test};
-    check_choices(o);
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
-    if (!o->template) o->template = DEFAULT_TEMPLATE;
-    const Template t = template_parse(o->template);
-    if (!t.pseudo && !o->tune_lm) usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
+    check_template(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
-    if (o->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
     model_load(&model, o->model);
     const Answers answers = answers_from(&model, o->vocab, o->labels);
-    const int length = o->max_length && o->max_length < model.bert.positions ? o->max_length : model.bert.positions;
-    Dataset data[3];
-    for (int i = 0; i < 3; i++) {
-        data[i] = dataset_read(&model, files[i] ? files[i] : format("%s/%s.jsonl", o->data, splits[i]), &t, &answers,
-                               length);
-        printf("%s%s: %d rows%s", i ? ", " : "", splits[i], data[i].count,
-               data[i].left_out ? format(" (%d left out)", data[i].left_out) : "");
-    }
-    if (o->recipe && data[0].count < o->batch)
-        die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o->batch);
-    printf("\n");
-    const char *out = o->out;
-    if (out) make_folder(out);
+    const bool pseudo = template_parse(o->template).pseudo > 0;
+    const char *name = pseudo ? format(o->tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
+    const Method method = {name, TRAIN, o->template, o->encoder, o->tune_lm, 0, NULL};
+    const Relation relation = {o->task ? o->task : stem(o->data ? o->data : o->test), o->data, {0}};
+    if (o->out) make_folder(o->out);
     signal(SIGINT, on_interrupt);
-    double sum = 0, squares = 0;
+    double *hits = allocate(sizeof(double[o->seeds])), *f1 = allocate(sizeof(double[o->seeds]));
     for (int k = 0; k < o->seeds; k++) {
         Options one = *o;
-        const double start = seconds();
-        Mark before = mark();
         one.seed += k;
-        if (out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", out, one.seed));
-        FILE *log = out ? fopen(format("%s/log.tsv", one.out), o->resume ? "a" : "w") : NULL;
-        if (out && !log) die("%s/log.tsv: %s", one.out, strerror(errno));
-        size_t trained;
-        const Score score = run_seed(&one, &model, &t, data, &answers, log, NULL, &trained);
-        if (log) fclose(log);
-        if (out) {
-            Output result = output_open(format("%s/result.tsv", one.out));
-            fprintf(result.stream, "%s\t%s\t%d\t%d\t%d\t%.1f\n", o->data ? o->data : data[2].path, o->template,
-                    one.seed, score.hits, score.rows, seconds() - start);
-            output_close(result);
-        }
+        if (o->out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", o->out, one.seed));
+        const Result r = run_method(&method, &one, &model, &relation, &answers, NULL);
+        if (o->out) result_write(format("%s/result.tsv", one.out), &r);
         if (o->seeds > 1) printf("seed %d: ", one.seed);
-        print_score(score);
-        sum += p_at_1(score), squares += p_at_1(score) * p_at_1(score);
-        release(before);
-        if (o->tune_lm && k + 1 < o->seeds) model_reload(&model); /* each seed starts from the published weights */
+        print_score(o, r.hits, r.rows, f1[k] = r.macro_f1);
+        hits[k] = 100.0 * r.hits / r.rows;
     }
-    const double n = o->seeds, mean = sum / n;
-    if (n > 1)
-        printf("mean P@1 %.2f, standard deviation %.2f, %d seeds\n", mean,
-               sqrt(fmax(0, (squares - n * mean * mean) / (n - 1))), o->seeds);
+    const Spread p = spread_of(hits, o->seeds), f = spread_of(f1, o->seeds);
+    if (o->seeds > 1 && o->labels) printf("mean macro-F1 %.2f, standard deviation %.2f\n", f.mean, f.deviation);
+    if (o->seeds > 1)
+        printf("mean %s %.2f, standard deviation %.2f, %d seeds\n", o->labels ? "accuracy" : "P@1", p.mean, p.deviation,
+               o->seeds);
 }
 
-static void command_eval(const Options *o) {
+static void command_eval(Options *o) {
     static Model model;
     Tensor prompt = {0};
     const char *form = o->template;
@@ -1430,10 +1674,10 @@ static void command_eval(const Options *o) {
     if (o->prompt) prompt = prompt_read(o->prompt, &model, &form);
     const Template t = template_parse(form);
     const Answers answers = answers_from(&model, o->vocab, o->labels);
-    const int length = o->max_length && o->max_length < model.bert.positions ? o->max_length : model.bert.positions;
-    const Dataset data = dataset_read(&model, o->data, &t, &answers, length);
+    o->test = o->data;
+    const Dataset data = read_split(o, &model, TEST_ROWS, &t, &answers);
     Answer *answer = allocate(sizeof(Answer[data.count]));
-    const Score score = evaluate(&model.bert, prompt, &data, answers.allowed, answer);
+    const Score score = evaluate(&model.bert, prompt, &data, &answers, answer);
     if (o->predictions) {
         Output out = output_open(o->predictions);
         fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
@@ -1444,12 +1688,12 @@ static void command_eval(const Options *o) {
         }
         output_close(out);
     }
-    if (data.left_out) printf("%d rows left out: their answer is not one allowed token\n", data.left_out);
-    printf("P@10 %.2f, MRR %.4f\n", 100.0 * score.hits_at_10 / score.rows, score.reciprocal_rank / score.rows);
-    print_score(score);
+    if (!o->labels)
+        printf("P@10 %.2f, MRR %.4f\n", 100.0 * score.hits_at_10 / score.rows, score.reciprocal_rank / score.rows);
+    print_score(o, score.hits, score.rows, score.macro_f1);
 }
 
-static void command_words(const Options *o) {
+static void command_words(Options *o) {
     static Model model;
     const char *form;
     if (!o->prompt) usage("--prompt FILE is missing", NULL);
@@ -1461,20 +1705,34 @@ static void command_words(const Options *o) {
 
 static void command_search(Options *o) {
     static Model model;
-    check_choices(o);
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
-    if (!o->template) o->template = DEFAULT_TEMPLATE;
+    check_template(o);
+    o->quiet = true;
     const Template t = template_parse(o->template);
-    if (!t.pseudo) usage("nothing to search: no [P] in the template", NULL);
     model_load(&model, o->model);
     const Answers answers = answers_from(&model, o->vocab, o->labels);
-    const Dataset train_rows = dataset_read(&model, o->train ? o->train : format("%s/train.jsonl", o->data), &t,
-                                            &answers, model.bert.positions);
+    const Dataset train_rows = read_split(o, &model, TRAIN_ROWS, &t, &answers);
     printf("%s\n", search(o, &model, &t, &train_rows, &answers));
 }
 
+static void command_table(Options *o) {
+    static Model model;
+    if (o->text && o->model) usage("either --model DIR, to run, or a folder of results", NULL);
+    if (o->text) {
+        print_folder(o->text);
+        return;
+    }
+    if (!o->data) usage("--data DIR is missing", NULL);
+    check_template(o);
+    const World world = world_read(o->data);
+    o->quiet = true;
+    model_load(&model, o->model);
+    if (o->out) make_folder(o->out);
+    run_table(o, &model, &world);
+}
+
 /* vocab.txt and tokenizer_config.json of a world. */
-static void command_vocab(const Options *o) {
+static void command_vocab(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     const World world = world_read(o->data);
     Texts objects = {0};
@@ -1494,17 +1752,12 @@ static void command_pretrain(Options *o) {
     static Model model;
     const World world = world_read(o->data);
     const Texts sentences = world_sentences(&world, NULL);
+    o->quiet = true;
     model.folder = o->model;
     model.vocab = vocab_load(o->model);
     if (model.vocab.size <= 5) die("%s/vocab.txt: no words beside the markers", o->model);
-    model.bert = (Bert){.hidden = 128,
-                        .layers = 3,
-                        .heads = 4,
-                        .intermediate = 512,
-                        .vocab = model.vocab.size,
-                        .positions = 64,
-                        .types = 2,
-                        .eps = (real)1e-12};
+    model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
+                        .positions = 64, .types = 2, .eps = (real)1e-12};
     model.bert.layer = allocate_zeroed(sizeof(BertLayer[model.bert.layers]));
     bert_list_weights(&model.bert);
     Random random = {(uint64_t)o->seed};
@@ -1529,10 +1782,8 @@ static void command_pretrain(Options *o) {
         const Texts wordings = read_lines(format("%s/pretrain.txt", world.at[r].folder));
         int hits_here = 0, rows_here = 0;
         for (int w = 0; w < wordings.count; w++) {
-            const Template t = template_parse(text_string(wordings.at[w]));
-            const Dataset test = dataset_read(&model, format("%s/test.jsonl", world.at[r].folder), &t, &answers,
-                                              model.bert.positions);
-            const Score score = evaluate(&model.bert, (Tensor){0}, &test, NULL, NULL);
+            const Method ask = {"", ASK, text_string(wordings.at[w]), NULL, false, 0, NULL};
+            const Result score = run_method(&ask, o, &model, &world.at[r], &answers, NULL);
             hits_here += score.hits, rows_here += score.rows;
         }
         printf("%-16s %.1f\n", world.at[r].name, 100.0 * hits_here / rows_here);
@@ -1542,25 +1793,17 @@ static void command_pretrain(Options *o) {
 }
 
 int main(int count, char **words) {
-    static const struct { const char *name; char letter;
-    } commands[] = {{"fill", 'f'},  {"tokenize", 'k'}, {"train", 't'}, {"eval", 'e'},
-                    {"words", 'w'}, {"search", 's'},   {"vocab", 'v'}, {"pretrain", 'p'}};
-    char command = count < 2 ? 'd' : 0;
-    for (int i = 0; i < 8; i++)
-        if (count > 1 && !strcmp(words[1], commands[i].name)) command = commands[i].letter;
-    if (!command) usage("unknown command ", words[1]);
-    Options o = {0};
-    if (command != 'd') o = options_read(command, count - 2, words + 2);
-    switch (command) {
-    case 'd': command_demo("data"); break;
-    case 'f': command_fill(&o); break;
-    case 'k': command_tokenize(&o); break;
-    case 't': command_train(&o); break;
-    case 'e': command_eval(&o); break;
-    case 's': command_search(&o); break;
-    case 'v': command_vocab(&o); break;
-    case 'p': command_pretrain(&o); break;
-    default: command_words(&o); break;
+    static const struct { const char *name; char letter; void (*run)(Options *); } commands[] = {
+        {"fill", 'f', command_fill},   {"tokenize", 'k', command_tokenize}, {"train", 't', command_train},
+        {"eval", 'e', command_eval},   {"words", 'w', command_words},       {"search", 's', command_search},
+        {"table", 'b', command_table}, {"vocab", 'v', command_vocab},       {"pretrain", 'p', command_pretrain}};
+    if (count < 2) command_demo();
+    else {
+        int c = 0;
+        while (c < 9 && strcmp(words[1], commands[c].name)) c++;
+        if (c == 9) usage("unknown command ", words[1]);
+        Options o = options_read(commands[c].letter, count - 2, words + 2);
+        commands[c].run(&o);
     }
     if (fflush(stdout) || ferror(stdout)) die("standard output: %s", strerror(errno));
     return 0;

@@ -595,8 +595,17 @@ static Text read_json(const char *path) {
 }
 
 /* ---- The fast forms of exp and of the normal distribution against libm ---------------------------------------------- */
+/* True y y y n n m, said y y n n y y: F1 is 4/7, 2/4 and 0; a fourth label is neither true nor said. */
+static void check_macro_f1(void) {
+    const Answers answers = {.labels = 4, .word = {11, 12, 13, 14}};
+    Example rows[] = {{.answer = 11}, {.answer = 11}, {.answer = 11}, {.answer = 12}, {.answer = 12}, {.answer = 13}};
+    const Answer said[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
+    const double f1 = macro_f1(&answers, &(Dataset){.at = rows, .count = 6}, said);
+    check(fabs(f1 - 100 * (4.0 / 7 + 0.5) / 3) < 1e-9, "macro-F1 %.4f, by hand 35.7143", f1);
+}
 static void section_arithmetic(void) {
     printf("\n== arithmetic ==\n");
+    check_macro_f1();
     double exp_error = 0, cdf_error = 0, bound = sizeof(real) == 8 ? 1e-15 : 2.5e-7;
     for (double x = -86; x < 88; x += 0.0137) {
         const real r = (real)x, bell = exp_fast(-r * r / 2);
@@ -920,11 +929,6 @@ static int occurrences(Text text, const char *marker) {
     int count = 0;
     for (size_t i = 0; i < text.size; i++) count += text_starts((Text){text.data + i, text.size - i}, marker);
     return count;
-}
-static bool among(const Texts *list, Text text) {
-    for (int i = 0; i < list->count; i++)
-        if (text_equal(list->at[i], text)) return true;
-    return false;
 }
 /* Facts: a subject once in a relation, over all splits, and an object of one token. Prompts: not read in pretraining. */
 static int check_relation(const Relation *relation, const Vocab *vocab) {
@@ -1296,6 +1300,7 @@ static void put_fixture(void) {
     put("model/config.json", get("data/expected/tiny/config.json"));
     put("model/model.safetensors", get("data/expected/tiny/model.safetensors"));
     put("model/tokenizer_config.json", text_of("{\"do_lower_case\": true}\n"));
+    put("data/tasks.tsv", text_of("name\ttemplate\tlabels\ntoy\t{premise} [P] {hypothesis-} [MASK]\t1=w80,0=w81\n"));
     put_vocab();
     put_rows("data/train.jsonl", 100, 1), put_rows("data/dev.jsonl", 20, 2), put_rows("data/test.jsonl", 12, 3);
 }
@@ -1310,6 +1315,7 @@ static void put_fixture(void) {
 #define EVAL "ptune eval --model model --data data/test.jsonl "
 #define MANUAL EVAL "--template '[X] [MASK]' "
 #define TRAIN "ptune train --model model --data data --epochs 2 --lr 0.01 "
+#define TABLE "ptune table --model model --data world --vocab words.txt --lr 0.01 "
 #define SAME_LAST_LINE(a, b) "test \"$(tail -n 1 " a ")\" = \"$(tail -n 1 " b ")\" "
 /* A run without a stop, and one that is interrupted when its first checkpoint is written and then goes on. */
 #define LONG_TRAIN "as-ptune train --model model --data data --epochs 30 --lr 0.003 "
@@ -1332,7 +1338,7 @@ static void check_uses(void) {
          "ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\\n\\n' | cmp - ids.txt"},
         {"train: ends with P@1, counts the rows left out, logs each epoch",
          TRAIN "--out run >run.txt && tail -n 1 run.txt | grep -Eqx 'P@1 [0-9]+\\.[0-9][0-9] \\([0-9]+ of 12\\)' && "
-         "grep -q 'test: 12 rows (1 left out)' run.txt && test $(wc -l <run/log.tsv) = 2"},
+         "grep -q 'test.jsonl: 12 rows (1 left out)' run.txt && test $(wc -l <run/log.tsv) = 2"},
         {"train: keeps 9 rows, not the encoder",
          "cp run/prompt.safetensors . && test ! -e run/model && "
          "grep -q '\"prompt\":{\"dtype\":\"F32\",\"shape\":\\[9,32\\]' prompt.safetensors && "
@@ -1395,6 +1401,79 @@ static void check_uses(void) {
         {"the demo: relations with the same facts have the same results, whatever was trained in between",
          "mkdir home && cd home && " MAKE_WORLD("data") "cp -r ../model data/bert && ptune >demo.txt && "
          "test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'seconds in all' demo.txt"},
+        {"train --out: the result line", /* relation, method, vocabulary, seed, template; 7 numbers */
+         "awk -F '\t' 'NF != 12 || $1 != \"data\" || $2 != \"p-lstm\" || $3 != \"all\" || $4 != 34 || $7 != 12 || "
+         "$8 > 12 || $10 != 288 { exit 1 }' run/result.tsv"},
+        {"table: every method, on two relations with the same facts, a result line each",
+         TABLE "--out results --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding "
+         "--epochs 1 >table.txt && ls results/*.result.tsv | wc -l | grep -qx 22 && "
+         "test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 && "
+         "test -e results/toy1.p-lstm.words.34/prompt.safetensors && ! find results | grep -q checkpoint && "
+         "! find results | grep -q /model"},
+        {"table: the table of the folder has the same numbers",
+         "ptune table results >again.txt && sed -n '/^toy/p; /^method/,$p' table.txt >ran.txt && "
+         "sed -n '/^toy/p; /^method/,$p' again.txt | cmp ran.txt -"},
+        {"table: average and pooled, over relations of 2 and 6 rows, with a subject of train",
+         "mkdir made && cd made && "
+         "line() { printf '%s\\tmanual\\tv\\t%d\\tT\\t%d\\t%d\\t%d\\t0\\t0\\t1.5\\t0\\n' \"$@\"; } && "
+         "line a 34 1 2 1 >a.34.result.tsv && line b 34 6 6 0 >b.34.result.tsv && line a 35 2 2 1 >a.35.result.tsv && "
+         "line b 35 0 6 0 >b.35.result.tsv && ptune table . >table.txt && "
+         "grep -Eq '^a +2 +1 .* 75.0 ' table.txt && " /* the means over the seeds */
+         "grep -Eq '^b +6 +0 .* 50.0 ' table.txt && "
+         "grep -Eq '^manual +62.50 \\+- 17.68 +56.25 \\+- 44.19 +2 +2 +6.0 ' table.txt"},
+        {"table: a run that is there is not run again",
+         "mv results/toy1.manual.words.34.result.tsv was && "
+         "awk -F '\\t' -v OFS='\\t' '{ $6 = 3 - ($6 == 3); print }' was >changed && "
+         "cp changed results/toy1.manual.words.34.result.tsv && "
+         TABLE "--out results --methods manual --relations toy1 >again.txt && "
+         "cmp changed results/toy1.manual.words.34.result.tsv && "
+         "grep -q \"^toy1 .* $(awk '{ print 100 * $(NF - 6) / $(NF - 5) }' changed).0$\" again.txt"},
+        {"table: a stopped run goes on with the same numbers",
+         TABLE "--out whole --methods p-lstm --relations toy1 --epochs 200 && "
+         "\"$PTUNE\" as-ptune table --model model --data world --vocab words.txt --lr 0.01 --out part --methods p-lstm "
+         "--relations toy1 --epochs 200 & n=0\n"
+         "while test $((n += 1)) -lt 3000 && ! test -e part/toy1.p-lstm.words.34/checkpoint.safetensors; do\n"
+         "sleep 0.01; done\n"
+         "kill -KILL $!; wait $! 2>killed; test ! -e part/toy1.p-lstm.words.34.result.tsv && "
+         TABLE "--out part --methods p-lstm --relations toy1 --epochs 200 && "
+         "cmp whole/toy1.p-lstm.words.34/prompt.safetensors part/toy1.p-lstm.words.34/prompt.safetensors && "
+         "cut -f 1-10 whole/*.result.tsv >whole.cut && cut -f 1-10 part/*.result.tsv | cmp whole.cut -"},
+        {"table --prompts: a folder, a .jsonl with relations; the best on dev is asked",
+         "mkdir prompts && printf '{\"template\": \"[X] w70 [Y]\", \"weight\": 0.5}\n' >prompts/toy1.jsonl && "
+         "printf '[X] w71 [Y]\n' >prompts/toy2.txt && " TABLE "--prompts prompts --methods best --out asked && "
+         "grep -qF '\t[X] w70 [Y]\t' asked/toy1.*tsv && grep -qF '\t[X] w71 [Y]\t' asked/toy2.*tsv && "
+         "printf '{\"relation\": \"toy1\", \"template\": \"[Y] [X]\"}\n"
+         "{\"relation\": \"toy2\", \"template\": \"[X] [Y]\"}\n' >auto.jsonl && " TABLE "--prompts auto.jsonl --methods best --out auto && "
+         "grep -qF '\t[Y] [X]\t' auto/toy1.*tsv && grep -qF '\t[X] [Y]\t' auto/toy2.*tsv"},
+        {"table: LAMA's layout, relations without a folder are left out, seeds only where they matter",
+         "mkdir -p lama/relations && cp -r world/toy1 lama/relations && cp world/relations.jsonl lama && "
+         "ptune table --model model --data lama --methods manual,p-lstm --seeds 2 --epochs 1 --out lama/results "
+         ">lama.txt && "
+         "ls lama/results/*.tsv | wc -l | grep -qx 3 && grep -q '^toy1 ' lama.txt && ! grep -q '^toy2 ' lama.txt"},
+        {"eval --labels: accuracy and macro-F1 are those of the predictions",
+         "for i in 1 2 3 4 5 6 7; do printf '{\"sub\": \"w7%d a\", \"label\": \"%s\"}\n' $i "
+         "$(echo yes no yes maybe no yes no | cut -d ' ' -f $i); done >f1.jsonl && "
+         "ptune eval --model model --data f1.jsonl --template '[X] [MASK]' --labels yes=w80,no=w81,maybe=w82 "
+         "--predictions f1.tsv | tail -n 1 >f1.txt && "
+         "awk -F '\t' 'BEGIN { word[\"yes\"] = \"w80\"; word[\"no\"] = \"w81\"; word[\"maybe\"] = \"w82\" } "
+         "NR > 1 { right += word[$2] == $3; both[$3] += word[$2] == $3; times[$3]++; times[word[$2]]++ } "
+         "END { for (w in times) { f += 200 * both[w] / times[w]; n++ } "
+         "printf \"accuracy %.2f (%d of 7), macro-F1 %.2f\\n\", 100 * right / 7, right, f / n }' f1.tsv | "
+         "cmp - f1.txt"},
+        {"train and eval --task: template and labels of data/tasks.tsv",
+         "printf '{\"premise\": \"w70\", \"hypothesis\": \"w71 .\", \"label\": 1}\n"
+         "{\"premise\": \"w72\", \"hypothesis\": \"w73\", \"label\": 0}\n' >toy.jsonl && "
+         "ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --task toy --lr 0.1 --epochs 20 "
+         "--out task | tail -n 1 | grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00' && "
+         "test \"$(cut -f 1,2,6,7,12 task/result.tsv)\" = \"$(printf 'toy\tp-lstm\t2\t2\t100.00')\" && "
+         "ptune eval --model model --data toy.jsonl --task toy --prompt task/prompt.safetensors | "
+         "grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'"},
+        {"{name-}: without the punctuation at its end",
+         "printf '{\"sub\": \"w70 w71 .?\", \"obj\": \"w72\"}\n' >dots.jsonl && "
+         "printf '{\"sub\": \"w70 w71\", \"obj\": \"w72\"}\n' >bare.jsonl && "
+         "ptune eval --model model --data dots.jsonl --template '{sub-} [MASK]' --predictions dots.tsv && "
+         "ptune eval --model model --data bare.jsonl --template '{sub} [MASK]' --predictions bare.tsv && "
+         "test \"$(cut -f 2- dots.tsv)\" = \"$(cut -f 2- bare.tsv)\""},
         {"the largest numbers an option takes",
          TRAIN "--batch 2147483647 --max-length 2147483647 --patience 2147483647 --seed 2147483646 --seeds 2"},
     };
@@ -1417,6 +1496,13 @@ static void check_wrong_lines(void) {
         {MANUAL "--vocab v --labels a=b", "ptune: --vocab and --labels exclude each other"},
         {"ptune eval --model model --template '[X] [MASK]'", "ptune: --data FILE.jsonl is missing"},
         {"ptune train --model model", "ptune: --data DIR is missing"},
+        {"ptune table", "ptune: --model DIR is missing"},
+        {"ptune table --model model", "ptune: --data DIR is missing"},
+        {"ptune table --model model results", "ptune: either --model DIR, to run, or a folder of results"},
+        {TABLE "--methods manual,magic", "ptune: unknown method magic"},
+        {TABLE "--methods ''", "ptune: unknown method "},
+        {TABLE "--template '[X] [MASK]'", "ptune: nothing to train"},
+        {TABLE "--tune-lm", "ptune: this command has no --tune-lm"},
         {TRAIN "--template '[X] [MASK]'", "ptune: nothing to train"},
         {TRAIN "--epoch 3", "ptune: unknown option --epoch"},
         {TRAIN "--predictions x", "ptune: this command has no --predictions"},
@@ -1472,6 +1558,18 @@ static void check_impossible(void) {
         {MANUAL "--data labels.jsonl --labels true=w70", "labels.jsonl:2: label '0' is not among"},
         {"cd home && ptune >/dev/full", "standard output"},
         {"ptune pretrain --model world/bert --data world --batch 1000", "do not fill one batch of 1000"},
+        {TABLE "--relations toy1,toy9", "no relation 'toy9'"},
+        {TABLE "--out data/test.jsonl", "data/test.jsonl: not a folder"},
+        {TABLE "--prompts missing --methods best", "missing: No such file"},
+        {TABLE "--prompts ids.txt --methods best", "no [MASK]"},
+        {TABLE "--prompts prompts/toy1.jsonl --relations toy1 --methods best --vocab missing", "missing: No such file"},
+        {"mkdir none && cp world/relations.jsonl none && ptune table --model model --data none",
+         "none: no relation has a folder"},
+        {"ptune table missing", "missing: No such file"},
+        {"ptune table model", "model: no file ...result.tsv"},
+        {EVAL "--task chess", "data/tasks.tsv: no task 'chess'"},
+        {EVAL "--task toy --template '[X] [MASK]'", "data/test.jsonl:1: no field 'label'"},
+        {"cd home && ptune eval --model ../model --data x --task toy", "data/tasks.tsv: No such file"},
         {TRAIN "--out data/test.jsonl", "data/test.jsonl: not a folder"},
         {TRAIN "--out data/test.jsonl/bad", "data/test.jsonl/bad: "},
         {TRAIN "--out bad/below", "bad/below: No such file"},
@@ -1539,6 +1637,8 @@ static void check_file(const char *file, const char *how, Text bytes, const char
 #define ROWS "data/test.jsonl"
 #define PROMPT "prompt.safetensors"
 #define CHECKPOINT "run/checkpoint.safetensors"
+#define ASK_BEST TABLE "--prompts prompts --methods best"
+#define RESULT "made/a.34.result.tsv"
 #define ASK MANUAL "--predictions asked.tsv"
 #define ASK_PROMPT EVAL "--prompt " PROMPT
 #define ASK_SUBJECT "ptune fill --model model --prompt " PROMPT " w70"
@@ -1615,6 +1715,20 @@ static void check_broken_files(void) {
         {PROMPT, "[X]", "{name}", ASK_SUBJECT, "its template asks for more than a subject"},
         {CHECKPOINT, "adam.m.", "adam.x.", GO_ON, "no tensor adam.m.embedding.weight"},
         {CHECKPOINT, "\"step\":\"", "\"step\":\"-", GO_ON, "not a checkpoint"},
+        {"data/tasks.tsv", "\t1=w80", " 1=w80", EVAL "--task toy", "data/tasks.tsv: a line has 2 fields, not 3"},
+        {RESULT, NULL, "", "ptune table made", "a.34.result.tsv: not one line of 12 fields"},
+        {RESULT, "\tmanual", "", "ptune table made", "a.34.result.tsv: not one line of 12 fields"},
+        {RESULT, "\n", "\nb\n", "ptune table made", "a.34.result.tsv: not one line of 12 fields"},
+        {RESULT, "\t1\t2\t", "\t3\t2\t", "ptune table made", "a.34.result.tsv: not a result"},
+        {RESULT, "\t1\t2\t", "\t0\t0\t", "ptune table made", "a.34.result.tsv: not a result"},
+        {RESULT, "\t1\t2\t", "\t-1\t2\t", "ptune table made", "a.34.result.tsv: not a result"},
+        {RESULT, "\t1\t2\t", "\t1\t9999999999\t", "ptune table made", "a.34.result.tsv: not a result"},
+        {RESULT, "1.5", "nan", "ptune table made", "a.34.result.tsv: not a result"},
+        {RESULT, "manual", "\xFF", "ptune table made", "a.34.result.tsv: not valid UTF-8"},
+        {"prompts/toy1.jsonl", "template", "form", ASK_BEST, "prompts/toy1.jsonl:1: no field 'template'"},
+        {"prompts/toy1.jsonl", "}", "", ASK_BEST, "prompts/toy1.jsonl:1: not valid JSON"},
+        {"prompts/toy1.jsonl", "w70", "[P]", ASK_BEST, "toy1: [P] where nothing is trained"},
+        {"world/relations.jsonl", "toy1", "../toy1", TABLE, "not a name for a folder"},
         {"world/relations.jsonl", NULL, "", LEARN, "relations.jsonl: no relation"},
         {"world/relations.jsonl", "template", "form", LEARN, "relations.jsonl:1: no relation or template"},
         {"world/relations.jsonl", "toy1", "toy3", LEARN, "world/toy3/pretrain.txt: No such file"},
