@@ -243,7 +243,7 @@ static inline void bert_backward(const Bert *bert, BertActivations *a, const Bat
     embeddings_backward(bert, a->e, a->sum, batch);
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------------ */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 /* Every weight with its published name and its shape, in the order of the forward pass. */
 static inline Parameter *add_parameter(Parameters *list, Tensor *t, int rows, int cols) {
     Parameter *p = &list->at[list->count++];
@@ -296,7 +296,7 @@ static inline void bert_random(Bert *bert, Random *random) {
     }
 }
 
-/* ---- config.json and model.safetensors of a Hugging Face folder --------------------------------------------------- */
+/* ---- config.json and model.safetensors of a Hugging Face folder -------------------------------------------------- */
 static inline int config_int(Text config, const char *path, const char *name) {
     Text value;
     const int number = json_member(config, name, &value) ? json_int(value) : -1;

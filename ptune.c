@@ -6,7 +6,7 @@
  *   4  evaluation              the best allowed word at [MASK]: P@1
  *   5  the training loop       Adam on whatever is trainable; the epoch that is best on dev is kept
  *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away
- *   7  the small world        its vocabulary and its pretraining
+ *   7  the small world         its vocabulary and its pretraining
  *   8  the paper's table      methods on relations; the demo is that on the small world                 (section 4)
  *   9  commands
  */
@@ -20,7 +20,7 @@
 #include "tensor.h"
 #include "tokenizer.h"
 
-/* ==== 1. Rows and templates ======================================================================================== */
+/* ==== 1. Rows and templates ======================================================================================= */
 
 typedef struct {
     const char *folder;
@@ -341,7 +341,7 @@ static void encoder_random(PromptEncoder *e, double scale, Random *random) {
         for (size_t i = 0; i < size_of(last[k]); i++) last[k].data[i] *= factor;
 }
 
-/* ==== 3. One batch ================================================================================================= */
+/* ==== 3. One batch ================================================================================================ */
 
 /* The examples order[0 .. count - 1] as one tall matrix: sequence starts, the [MASK] rows to read, ids, targets. */
 typedef struct { Batch batch; int *id, *target; } Rows;
@@ -419,7 +419,7 @@ static double train_batch(const Bert *bert, const PromptEncoder *encoder, const 
     return loss;
 }
 
-/* ==== 4. Evaluation ================================================================================================ */
+/* ==== 4. Evaluation =============================================================================================== */
 
 typedef struct { int rows, hits, hits_at_10; double reciprocal_rank, macro_f1; } Score; /* the last: with labels */
 typedef struct { int predicted, rank; double log_probability; } Answer; /* of one row; rank 1 is a hit */
@@ -480,7 +480,7 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
 }
 static double p_at_1(Score score) { return 100.0 * score.hits / score.rows; }
 
-/* ==== 5. The training loop ========================================================================================= */
+/* ==== 5. The training loop ======================================================================================== */
 
 static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
 
@@ -577,7 +577,7 @@ static void train_epoch(const Options *o, Run *run, const Dataset *train, const 
     }
 }
 
-/* ==== 6. What is kept ============================================================================================== */
+/* ==== 6. What is kept ============================================================================================= */
 
 /* FNV-1a of vocab.txt: a prompt is of use only with the vocabulary it was trained with. */
 static const char *vocab_hash(const Vocab *vocab) {
@@ -719,7 +719,7 @@ static void checkpoint_read(const Options *o, Run *run) {
     release(before);
 }
 
-/* ==== The loop over the epochs ===================================================================================== */
+/* ==== The loop over the epochs ==================================================================================== */
 
 /* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from the
  * seed alone, so the same seed gives the same numbers. */
@@ -817,7 +817,8 @@ static void print_nearest(const Model *model, Tensor prompt) {
     matmul(values(cosine), values(prompt), transposed(values(word)));
     for (int w = 0; w < word.rows; w++) {
         const double norm = row_norm(row(word, w), word.cols);
-        for (int i = 0; i < prompt.rows; i++) row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -(real)INFINITY;
+        for (int i = 0; i < prompt.rows; i++)
+            row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -(real)INFINITY;
     }
     for (int i = 0; i < prompt.rows; i++) {
         printf("[P]%d", i + 1);
@@ -834,7 +835,7 @@ static void print_nearest(const Model *model, Tensor prompt) {
     }
 }
 
-/* ==== Discrete prompt search: AutoPrompt (Shin et al. 2020), one of the paper's baselines =========================== */
+/* ==== Discrete prompt search: AutoPrompt (Shin et al. 2020), one of the paper's baselines ========================= */
 
 /* A word may stand in a template if it tokenises back to itself, is no marker and no answer of the training rows. */
 static bool *search_words(const Model *model, const Dataset *train) {
@@ -923,7 +924,7 @@ static const char *search(const Options *o, const Model *model, const Template *
     return form;
 }
 
-/* ==== 7. The small world: a vocabulary and a BERT from facts and wordings ========================================== */
+/* ==== 7. The small world: a vocabulary and a BERT from facts and wordings ========================================= */
 
 /* data/relations.jsonl names the relations; each has a folder, here or in relations/, with its facts
  * ({train,dev,test}.jsonl) and the wordings that the LM reads them in (pretrain.txt: a template a line, with [X] and
@@ -998,7 +999,7 @@ static Texts world_sentences(const World *world, Texts *objects) {
     return sentences;
 }
 
-/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ------------------------------------------- */
+/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ---------------------------------------- */
 
 /* Of the words of each sentence 15 % are to be told, at least one: 80 % of them are replaced by [MASK], 10 % by a random
  * word, 10 % are left. */
@@ -1055,7 +1056,7 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
     }
 }
 
-/* ==== 8. What the commands share =================================================================================== */
+/* ==== What the commands share ===================================================================================== */
 
 _Noreturn static void usage(const char *wrong, const char *what) {
     if (wrong) fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
@@ -1113,7 +1114,7 @@ static Spread spread_of(const double *x, int n) {
     return s;
 }
 
-/* ==== The paper's table: methods on relations ====================================================================== */
+/* ==== 8. The paper's table: methods on relations ===================================================================== */
 
 /* A method is a way to an answer, the template that it asks with, and what is trained. */
 typedef enum { MAJORITY, ASK, SEARCH, TRAIN } Way;
@@ -1408,7 +1409,7 @@ static void print_folder(const char *folder) {
     }
 }
 
-/* ==== The demo: the same on the small world ======================================================================== */
+/* ==== The demo: the same on the small world ======================================================================= */
 
 /* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
 static void demo_instability(Model *model, const Relation *relation, const Options *o) {
@@ -1439,7 +1440,7 @@ static void command_demo(void) {
     printf("\n%.0f seconds in all\n", seconds() - start);
 }
 
-/* ==== 9. The commands ============================================================================================== */
+/* ==== 9. The commands ============================================================================================= */
 
 /* Which commands know an option: see commands[] in main for the letters. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;

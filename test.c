@@ -555,7 +555,7 @@ _Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
     die("%s: %s", program, strerror(errno));
 }
 
-/* ==== Comparisons: files of expected values ======================================================================== */
+/* ==== Comparisons: files of expected values ======================================================================= */
 
 static bool have(const char *path) {
     if (file_exists(path)) return true;
@@ -594,7 +594,7 @@ static Text read_json(const char *path) {
     return json;
 }
 
-/* ---- The fast forms of exp and of the normal distribution against libm ---------------------------------------------- */
+/* ---- The fast forms of exp and of the normal distribution against libm ------------------------------------------- */
 /* True y y y n n m, said y y n n y y: F1 is 4/7, 2/4 and 0; a fourth label is neither true nor said. */
 static void check_macro_f1(void) {
     const Answers answers = {.labels = 4, .word = {11, 12, 13, 14}};
@@ -617,7 +617,7 @@ static void section_arithmetic(void) {
     check(isnan(exp_fast((real)NAN)), "exp_fast(NaN) is NaN");
 }
 
-/* ---- tokenizer.h against the tokenizers library ---------------------------------------------------------------------- */
+/* ---- tokenizer.h against the tokenizers library ------------------------------------------------------------------ */
 /* The hash that the files of expected values are made of: their first line has the rule. */
 static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
     uint64_t hash = 0xCBF29CE484222325u;
@@ -706,7 +706,7 @@ static void section_tokenizer(const char *oracles) {
     release(start);
 }
 
-/* ---- lstm.h against torch.nn.LSTM: outputs and every gradient ---------------------------------------------------------- */
+/* ---- lstm.h against torch.nn.LSTM: outputs and every gradient ---------------------------------------------------- */
 static Lstm lstm_load(const Safetensors *file, Parameters *list) {
     int layers = 0;
     for (Text entry; json_member(file->header, format("weight_ih_l%d", layers), &entry);) layers++;
@@ -744,7 +744,7 @@ static void section_lstm(const char *oracles) {
     release(start);
 }
 
-/* ---- ptune.c against a training run in PyTorch -------------------------------------------------------------------------- */
+/* ---- ptune.c against a training run in PyTorch ------------------------------------------------------------------- */
 /* "[CLS] P P subject [MASK] [SEP]" and a subject as an example; ids of the markers as in the oracle. */
 static Example oracle_example(Text template, Text subject, int answer) {
     Ids ids = {0};
@@ -834,7 +834,7 @@ static void section_training(const char *oracles) {
     release(start);
 }
 
-/* ---- The real BERT-base --------------------------------------------------------------------------------------------------- */
+/* ---- The real BERT-base ------------------------------------------------------------------------------------------ */
 static void check_fill(const char *path, const Model *model, double tolerance) {
     if (!have(path)) return;
     Text rest = read_file(path), key, value;
@@ -923,7 +923,7 @@ static void section_bert(const char *oracles, const char **folders, int count) {
         if (!seen[k]) printf("not run: the comparisons with %s: no --bert DIR was given for it\n", k ? "bert-base-cased" : "bert-base-uncased");
 }
 
-/* ==== The small world ============================================================================================== */
+/* ==== The small world ============================================================================================= */
 
 static int occurrences(Text text, const char *marker) {
     int count = 0;
@@ -1822,7 +1822,7 @@ static void section_command_line(void) {
     release(start);
 }
 
-/* ==== Speed ======================================================================================================== */
+/* ==== Speed ======================================================================================================= */
 
 /* The rate of independent multiply-adds in registers, all threads: what no product can exceed. */
 static double multiply_add_peak(void) {

@@ -252,7 +252,7 @@ static inline void tokenize_marked(const Vocab *vocab, Text text, Ids *out) {
     if (plain < text.size) tokenize(vocab, (Text){text.data + plain, text.size - plain}, out);
 }
 
-/* ---- A WordPiece vocabulary: the markers, every object, every character, then the most frequent pairs joined ------- */
+/* ---- A WordPiece vocabulary: the markers, every object, every character, then the most frequent pairs joined ----- */
 typedef struct {
     int *piece, pieces, count;
 } CountedWord; /* a word as it is cut now, and how often it stands in the text */
