@@ -13,8 +13,8 @@ OPENMP := $(or $(call probe,-fopenmp),$(call probe,-fopenmp-simd) -Wno-unknown-p
 # -ffp-contract=fast: -std=c11 alone turns fused multiply-add off. -fno-trapping-math: nobody reads exception flags; NaN stays NaN.
 FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
-CFLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L $(WARN) $(FAST) $(OPENMP)
-SANITIZE := -std=c11 -D_POSIX_C_SOURCE=200809L $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
+CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
+SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
 HEADERS := tensor.h tokenizer.h lstm.h bert.h
 
 
@@ -133,9 +133,9 @@ build/mutants/%/mistake: test.c ptune.c $(HEADERS) data/mutants.tsv
 	@file=$$(cut -f 2 $@); awk -F '\t' "$$PLANT" $@ $$file >$(@D)/$$file || \
 	    { echo "data/mutants.tsv: $*: its text is not exactly once in $$file"; exit 1; }
 build/mutants/%/test: build/mutants/%/mistake
-	@$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -w $(@D)/test.c -o $@ -lm
+	@$(CC) -std=c11 -w $(@D)/test.c -o $@ -lm
 build/mutants/%/test-double: build/mutants/%/mistake
-	@$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -w -DDOUBLE $(@D)/test.c -o $@ -lm
+	@$(CC) -std=c11 -w -DDOUBLE $(@D)/test.c -o $@ -lm
 build/mutants/%/verdict: build/mutants/%/test-double
 	@$< gradcheck >$(@D)/output || true
 	@awk -F '\t' "$$JUDGE" $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
@@ -179,7 +179,7 @@ END {
     print "# `make` names the next function, or shows what is wrong with the last one."
     printf "test: test-double\n%s\t@echo \"assignment %s, %s: done\"\n", checks, N, titles[N]
     print "test-double: test.c ptune.c $(HEADERS)"
-    print "\t$$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wno-unused -Wno-unknown-pragmas -g \\"
+    print "\t$$(CC) -std=c11 -Wall -Wno-unused -Wno-unknown-pragmas -g \\"
     print "\t    -DDOUBLE test.c -o $$@ -lm"
     print ".PHONY: test"
 }

@@ -214,7 +214,7 @@ static inline BertActivations bert_forward(const Bert *bert, Tensor e, const Bat
     a.head = head_forward(bert, a.layer[bert->layers - 1].y);
     return a;
 }
-/* The logits alone, when no backward will follow: a layer's activations are given back as soon as the next one has them. */
+/* The logits alone, when no backward will follow: a layer's activations are given back when its output is copied. */
 static inline Tensor bert_logits(const Bert *bert, Tensor e, const Batch *batch) {
     Tensor x = layernorm_forward(&bert->embedding_norm, embeddings_forward(bert, e, batch));
     for (int l = 0; l < bert->layers; l++) {

@@ -17,7 +17,7 @@ typedef struct {
     LstmCell (*cell)[2];       /* [layer][0: forward, 1: reverse] */
 } Lstm;
 
-/* What the backward needs again: gates after their functions (T, 4H), cell states (T, H); and a row (1, H) to work in. */
+/* What the backward needs again: gates after their functions (T, 4H), cell states (T, H); a row (1, H) to work in. */
 typedef struct { Tensor gates, c, dc; } LstmTrace;
 
 static inline LstmTrace lstm_trace(int steps, int hidden) {
@@ -39,7 +39,8 @@ static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, L
     for (int t = 0; t < steps; t++) {
         const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
         real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H, *c = row(trace.c, now);
-        if (before >= 0) matmul(part(gates, now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
+        if (before >= 0)
+            matmul(part(gates, now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
         for (int j = 0; j < H; j++) {
             i[j] = sigmoid(i[j]), f[j] = sigmoid(f[j]), g[j] = tanh(g[j]), o[j] = sigmoid(o[j]);
             c[j] = f[j] * (before >= 0 ? row(trace.c, before)[j] : 0) + i[j] * g[j];
@@ -72,9 +73,10 @@ static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, 
         }
         if (before >= 0) matmul(part(dh, before, 1, 0, H), part(dgates, now, 1, 0, 4 * H), values(cell->w_hh));
     }
-    const int later = reverse ? 0 : 1, earlier = reverse ? 1 : 0; /* rows of the steps after the first, and before them */
+    const int later = reverse ? 0 : 1, earlier = 1 - later; /* rows of the steps after the first, and before them */
     if (cell->w_hh.grad)
-        matmul(gradient(cell->w_hh), transposed(part(dgates, later, steps - 1, 0, 4 * H)), part(h, earlier, steps - 1, 0, H));
+        matmul(gradient(cell->w_hh), transposed(part(dgates, later, steps - 1, 0, 4 * H)),
+               part(h, earlier, steps - 1, 0, H));
     if (cell->w_ih.grad) matmul(gradient(cell->w_ih), transposed(dgates), values(x));
     for (int t = 0; t < steps; t++)
         for (int j = 0; j < 4 * H; j++) { /* both biases stand in the same sum */

@@ -10,15 +10,15 @@
  *   8  the paper's table      methods on relations; the demo is that on the small world                 (section 4)
  *   9  commands
  */
+#include "tensor.h"
+#include "bert.h"
+#include "lstm.h"
+#include "tokenizer.h"
+
 #include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <time.h>
-
-#include "bert.h"
-#include "lstm.h"
-#include "tensor.h"
-#include "tokenizer.h"
 
 /* ==== 1. Rows and templates ======================================================================================= */
 
@@ -121,8 +121,8 @@ static Text row_field(Text json, Text name, const char *file, int line) {
     return value;
 }
 
-/* [CLS] template [SEP] as ids. Fields are put into the text first, then each stretch between markers is tokenised whole.
- * A text that is too long loses the end of its longest field, never a word of the template. */
+/* [CLS] template [SEP] as ids. Fields are put into the text first, then each stretch between markers is tokenised
+ * whole. A text that is too long loses the end of its longest field, never a word of the template. */
 static void template_fill(const Template *t, const Vocab *vocab, Text *field, int max_length, Example *example,
                           const char *file, int line) {
     for (;;) {
@@ -721,8 +721,8 @@ static void checkpoint_read(const Options *o, Run *run) {
 
 /* ==== The loop over the epochs ==================================================================================== */
 
-/* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from the
- * seed alone, so the same seed gives the same numbers. */
+/* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from
+ * the seed alone, so the same seed gives the same numbers. */
 static Score train(const Options *o, Run *run, const Dataset *train_rows, const Dataset *dev, const Dataset *test,
                    const Answers *answers, FILE *log) {
     const bool *loss_words = answers->labels ? answers->allowed : NULL;
@@ -859,9 +859,9 @@ static double loss_with_word(const Model *model, Tensor prompt, int slot, int wo
     release(before);
     return loss;
 }
-/* The template with its [P] replaced by words. Each slot in turn: by the gradient of the loss at the slot's embedding, a
- * swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried; the
- * best one is kept if the true loss falls, on these rows and on other ones too. */
+/* The template with its [P] replaced by words. Each slot in turn: by the gradient of the loss at the slot's embedding,
+ * a swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried;
+ * the best one is kept if the true loss falls, on these rows and on other ones too. */
 enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 2 };
 static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train,
                           const Answers *answers) {
@@ -1001,8 +1001,8 @@ static Texts world_sentences(const World *world, Texts *objects) {
 
 /* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ---------------------------------------- */
 
-/* Of the words of each sentence 15 % are to be told, at least one: 80 % of them are replaced by [MASK], 10 % by a random
- * word, 10 % are left. */
+/* Of the words of each sentence 15 % are to be told, at least one: 80 % of them are replaced by [MASK], 10 % by a
+ * random word, 10 % are left. */
 static Rows mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {
     Rows r = rows_of(sentences, order, count);
     Batch *batch = &r.batch;
@@ -1114,7 +1114,7 @@ static Spread spread_of(const double *x, int n) {
     return s;
 }
 
-/* ==== 8. The paper's table: methods on relations ===================================================================== */
+/* ==== 8. The paper's table: methods on relations ================================================================== */
 
 /* A method is a way to an answer, the template that it asks with, and what is trained. */
 typedef enum { MAJORITY, ASK, SEARCH, TRAIN } Way;
@@ -1395,12 +1395,16 @@ static void print_folder(const char *folder) {
     if (count < 0) die("%s: %s", folder, strerror(errno));
     if (!count) die("%s: no file ...result.tsv", folder);
     Table t = {.at = allocate(sizeof(Result) * (size_t)count)};
-    for (int m = 0; m < METHODS; m++) add_name(&t.methods, methods[m].name); /* their order */
     for (int i = 0; i < count; i++) {
         table_add(&t, result_read(format("%s/%s", folder, files[i]->d_name)));
         free(files[i]);
     }
     free(files);
+    const Texts found = t.methods;
+    t.methods = (Texts){0};
+    for (int m = 0; m < METHODS; m++) /* first those of the list, in its order */
+        if (among(&found, text_of(methods[m].name))) add_name(&t.methods, methods[m].name);
+    for (int m = 0; m < found.count; m++) add_name(&t.methods, text_string(found.at[m]));
     for (int v = 0; v < t.vocabs.count; v++) {
         printf("%sanswers: %s\n", v ? "\n" : "", text_string(t.vocabs.at[v]));
         print_relation(&t, t.vocabs.at[v], NULL);

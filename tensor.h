@@ -14,6 +14,8 @@
 #ifndef TENSOR_H
 #define TENSOR_H
 
+#define _POSIX_C_SOURCE 200809L /* mmap, clock_gettime, open_memstream, ...: tensor.h comes before any other header */
+
 #include <errno.h>
 #include <fcntl.h>
 #include <float.h>
@@ -212,9 +214,9 @@ static __attribute__((noinline)) void kernel_tall(int k, const real *const *a, c
     micro_kernel(k, a, b, b_step, next, tile, 2 * TILE_ROWS, 1);
 }
 
-/* Copy what the kernel reads next so that it stands next in memory: rows first .. last - 1 of B (k, n) into panels of 2 LANES
- * columns, (k, 2 LANES) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so that its rows
- * are contiguous. Both are read in the direction in which they are contiguous. */
+/* Copy what the kernel reads next so that it stands next in memory: rows first .. last - 1 of B (k, n) into panels of
+ * 2 LANES columns, (k, 2 LANES) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so
+ * that its rows are contiguous. Both are read in the direction in which they are contiguous. */
 static inline void pack_b(real *packed, Matrix b, int first, int last) {
     enum { WIDTH = 2 * LANES };
     const size_t panel = (size_t)b.rows * WIDTH;
@@ -288,8 +290,8 @@ static inline void add_tile(Matrix c, const real *tile, int step) {
 
 /* C (m, n) += A (m, k) B (k, n), cache-blocked. A is read in place if its rows are contiguous; B is packed, unless too
  * few rows of A would use it again. Transposing the whole product (C' += B' A') exchanges the roles, so the larger
- * operand, which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file. No
- * sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
+ * operand, which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file.
+ * No sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
     enum { WIDTH = 2 * LANES };
     if (c.cols == 1) { matvec(c, a, b); return; }
@@ -935,7 +937,7 @@ static inline const char *json_quote(const char *s) { /* a JSON string of s */
     memcpy(to, "\"", 2);
     return out;
 }
-/* Write tensors, and metadata (the text of a JSON object of strings). Biases and layernorms have one dimension there. */
+/* Write tensors, and metadata (the text of a JSON object of strings). Biases and layernorms have one dimension. */
 static inline void safetensors_write(const char *path, Parameters list, const char *metadata) {
     Mark before = mark();
     Output out = output_open(path);

@@ -10,9 +10,9 @@
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
-#include <ctype.h>
-
 #include "tensor.h"
+
+#include <ctype.h>
 
 /* ---- A growing list of token ids ----------------------------------------------------------------------------------*/
 
