@@ -118,8 +118,9 @@ END {
 endef
 export PLANT JUDGE
 
+# With TORCH=1 (or TORCH=python3, the Python that has torch and transformers) beside PyTorch.
 bench: build/test
-	./test bench
+	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) data/bench_torch.py,./test bench)
 
 mutants:
 	@rm -rf build/mutants

@@ -1121,7 +1121,8 @@ typedef enum { MAJORITY, ASK, SEARCH, TRAIN } Way;
 typedef struct {
     const char *name;
     Way way;
-    const char *template; /* manual: that of relations.jsonl; best, worst: of relation_prompts; NULL: --template */
+    const char *template; /* manual: that of relations.jsonl; hybrid: the same with [P] between its words and fields;
+                             best, worst: of relation_prompts; NULL: --template */
     const char *encoder;
     bool tune_lm;
     double demo_rate; /* on the small world, by dev; elsewhere --lr and --lr-lm */
@@ -1138,7 +1139,9 @@ static const Method methods[] = {
     {"best+ft", TRAIN, "best", NULL, true, 5e-4, "fine-tuning, the best prompt"},
     {"p-lstm", TRAIN, NULL, "lstm", false, 5e-3, "P-tuning, LSTM and MLP"},
     {"p-mlp", TRAIN, NULL, "mlp", false, 5e-3, "P-tuning, MLP"},
-    {"p-embedding", TRAIN, NULL, "embedding", false, 1e-2, "P-tuning, plain embeddings"}};
+    {"p-embedding", TRAIN, NULL, "embedding", false, 1e-2, "P-tuning, plain embeddings"},
+    {"p-swapped", TRAIN, "(3,3,3)", "lstm", false, 5e-3, "P-tuning, mask before subject"},
+    {"p-hybrid", TRAIN, "hybrid", "lstm", false, 5e-3, "P-tuning, [P] between the words of LAMA's prompt"}};
 enum { METHODS = sizeof methods / sizeof *methods };
 
 static const Method *method_named(Text name) {
@@ -1206,6 +1209,8 @@ static const char *method_template(const Method *m, const Options *o, const Mode
     const char *form = m->template ? m->template : o->template, *chosen = NULL;
     const bool best = !strcmp(form, "best");
     if (!strcmp(form, "manual")) return text_string(relation->template);
+    if (!strcmp(form, "hybrid"))
+        return text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
     if (m->way == SEARCH) {
         const Template t = template_parse(form);
         const Dataset train_rows = read_split(o, model, TRAIN_ROWS, &t, answers);

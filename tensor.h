@@ -191,6 +191,7 @@ static inline __attribute__((always_inline)) void micro_kernel(int k, const real
     for (int i = 0; i < rows; i++) from[i] = a[i];
     for (ptrdiff_t p = 0; p < k; p++, b += b_step) {
         if (p % 16 == 0) __builtin_prefetch(next + p);
+        __builtin_prefetch(b + vectors * LANES);
         const Vector b0 = *(const Loaded *)b, b1 = *(const Loaded *)(b + (vectors - 1) * LANES);
 #pragma GCC unroll 24
         for (int i = 0; i < rows; i++) {
@@ -302,7 +303,7 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
     }
     const int m = c.rows, n = c.cols, panels = (n + WIDTH - 1) / WIDTH, block_k = min_int(BLOCK_K, a.cols);
     const bool a_in_place = a.col_stride == 1, b_in_place = b.col_stride == 1 && m <= 2 * TILE_ROWS && n % WIDTH == 0;
-    const int tile_rows = n > LANES ? TILE_ROWS : 2 * TILE_ROWS, group = b_in_place ? 1 : BLOCK_PANELS;
+    const int tile_rows = n > LANES ? TILE_ROWS : 2 * TILE_ROWS;
     real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)m * (size_t)block_k);
     real *packed_b = b_in_place ? NULL : packing_buffer(1, (size_t)panels * WIDTH * (size_t)block_k);
 
@@ -321,12 +322,12 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
         }
 #pragma omp for collapse(2) schedule(dynamic)
         for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) /* 3rd: rows of A ... */
-            for (int j0 = 0; j0 < panels; j0 += group) /* ... and panels of B: one piece of work */
+            for (int j0 = 0; j0 < panels; j0 += BLOCK_PANELS) /* ... and panels of B: one piece of work */
                 for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += tile_rows) { /* 2nd: rows of a tile, in L1 */
                     const real *rows[2 * TILE_ROWS]; /* below the lower edge the last row again */
                     for (int r = 0; r < tile_rows; r++)
                         rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
-                    for (int j = j0; j < min_int(panels, j0 + group); j++) { /* 1st: panels, in L2 */
+                    for (int j = j0; j < min_int(panels, j0 + BLOCK_PANELS); j++) { /* 1st: panels, in L2 */
                         real tile[TILE_ROWS * WIDTH];
                         const Matrix to =
                             part(c, i, min_int(tile_rows, m - i), j * WIDTH, min_int(WIDTH, n - j * WIDTH));

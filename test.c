@@ -1918,18 +1918,20 @@ static double bench_product(int m, int n, int k, Product which, void (*product)(
     release(before);
     return 2e-9 * m * n * k / median(times, count);
 }
-static void bench_matmul(int cores) {
+static void bench_ladder(int cores) {
     static const struct { const char *what; void (*product)(Matrix, Matrix, Matrix); } steps[] = {
         {"naive: the definition", matmul_naive}, {"reordered: rows of B and C", matmul_reordered},
         {"tiled: blocks of B in L1", matmul_tiled}, {"in registers and packed: matmul", matmul}};
-    static const int shapes[][3] = {{120, 768, 768}, {176, 768, 768}, {176, 3072, 768}, {176, 768, 3072},
-                                    {512, 768, 768}, {8, 28996, 768}};
     printf("From the definition to matmul: dX (120, 768) += dY (120, 768) W (768, 768), GFLOP/s\n");
     threads(1);
     for (int i = 0; i < 4; i++)
         printf("%-34s %7.1f\n", steps[i].what, bench_product(120, 768, 768, BACKWARD_X, steps[i].product));
     threads(cores);
     printf("%-34s %7.1f\n\n", format("on %d threads", cores), bench_product(120, 768, 768, BACKWARD_X, matmul));
+}
+static void bench_matmul(int cores) {
+    static const int shapes[][3] = {{120, 768, 768}, {176, 768, 768}, {176, 3072, 768}, {176, 768, 3072},
+                                    {512, 768, 768}, {8, 28996, 768}};
     printf("matmul, GFLOP/s (%d threads)    X W'            dY W           dY' X\n", cores);
     for (int i = 0; i < 6; i++) {
         printf("(%3d, %5d, %4d)   ", shapes[i][0], shapes[i][1], shapes[i][2]);
@@ -2025,7 +2027,7 @@ static void bench_growth(const Bert *bert, PromptEncoder *encoder, const Example
     const double slope = (n * xy - x * y) / (n * xx - x * x);
     printf("a step takes %.1f ms + %.2f ms a token\n", 1e3 * (y - slope * x) / n, 1e3 * slope);
 }
-static void bench_bert(int cores) {
+static void bench_bert(int cores, bool brief) {
     static Bert bert;
     static PromptEncoder encoder;
     static Example examples[MAX_BATCH], words[MAX_BATCH];
@@ -2053,7 +2055,7 @@ static void bench_bert(int cores) {
     printf("%-42s %9.0f   %9.0f   (%.2f times)\n", "tokens/s", tokens / one[STEP], tokens / parts[STEP],
            one[STEP] / parts[STEP]);
     printf("%-42s %9.0f MiB\n", "peak memory", peak_memory());
-    bench_growth(&bert, &encoder, examples);
+    if (!brief) bench_growth(&bert, &encoder, examples);
     int order[MAX_BATCH];
     for (int s = 0; s < MAX_BATCH; s++) order[s] = s;
     double times[9];
@@ -2079,15 +2081,16 @@ static void bench_bert(int cores) {
     }
     printf("fine-tuning all of BERT, batch 8, %d tokens: %.0f ms a step\n", tokens, 1e3 * median(times, 5));
 }
-static void bench(void) {
+static void bench(bool brief) { /* brief: what data/bench_torch.py compares */
     int cores = 1;
 #ifdef _OPENMP
     cores = omp_get_max_threads();
 #endif
     printf("peak of multiply-adds in registers, vectors of %d numbers, %d threads: %.1f GFLOP/s\n\n", LANES, cores,
            multiply_add_peak());
+    if (!brief) bench_ladder(cores);
     bench_matmul(cores);
-    bench_bert(cores);
+    bench_bert(cores, brief);
 }
 
 _Noreturn static void wrong_line(void) {
@@ -2133,7 +2136,7 @@ int main(int count, char **words) {
     const char *first = count > 1 ? words[1] : "";
     self = words[0];
     if (!strcmp(first, "as-ptune")) return ptune_main(count - 1, words + 1);
-    if (count == 2 && !strcmp(first, "bench")) return bench(), 0;
+    if (!strcmp(first, "bench") && (count == 2 || (count == 3 && !strcmp(words[2], "brief")))) return bench(count > 2), 0;
     if (!strcmp(first, "gradcheck")) command_gradcheck(count - 2, words + 2);
     else if (!strcmp(first, "values") && count < 4) section_values("data/expected", words[2]);
     else if (!strcmp(first, "training") && count == 2) section_training("data/expected");

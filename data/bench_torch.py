@@ -1,0 +1,111 @@
+"""The speed of ptune beside PyTorch's: `make bench TORCH=1`.
+
+Both measure the same work with random weights of BERT-base's shape: batches of 8 rows of 15 tokens for training, 29 rows
+for evaluation. They take turns, so a slow minute of the machine meets both. Needs torch and transformers.
+"""
+import os
+import re
+import statistics
+import subprocess
+import time
+
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+ROUNDS, ROW_TOKENS, MASK = 3, 15, 10
+CORES = len(os.sched_getaffinity(0))
+PROMPT = [1, 2, 3, 7, 8, 9, 11, 12, 13]  # [CLS] P P P x x x P P P [MASK] P P P [SEP]
+PRODUCTS = [(176, 768, 768), (176, 3072, 768), (176, 768, 3072), (512, 768, 768), (8, 28996, 768)]
+
+
+class PromptEncoder(torch.nn.Module):
+    def __init__(self, hidden):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(len(PROMPT), hidden)
+        self.lstm = torch.nn.LSTM(hidden, hidden // 2, 2, bidirectional=True, batch_first=True)
+        self.mlp = torch.nn.Sequential(torch.nn.Linear(hidden, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, hidden))
+
+    def forward(self):
+        return self.mlp(self.lstm(self.embedding.weight[None])[0])[0]
+
+
+def median_time(work, times):
+    work()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def products(rates):
+    for m, n, k in PRODUCTS:
+        x, y = torch.rand(m, k), torch.rand(m, n)
+        weights = [torch.rand(n, k) for _ in range(8)]  # as from layer to layer: they come from memory
+        for name, product in (("X W'", lambda w: x @ w.T), ("dY W", lambda w: y @ w), ("dY' X", lambda w: y.T @ x)):
+            for threads in sorted({1, CORES}):
+                torch.set_num_threads(threads)
+                turn = iter(range(10**9))
+                seconds = median_time(lambda: product(weights[next(turn) % 8]), 15)
+                rates[f"{name} ({m}, {n}, {k}), {threads} threads, GFLOP/s"] = 2e-9 * m * n * k / seconds
+    torch.set_num_threads(CORES)
+
+
+def steps(lm, rates):
+    encoder = PromptEncoder(lm.config.hidden_size)
+    ids = torch.randint(100, 20000, (8, ROW_TOKENS))
+    answers = torch.randint(100, 20000, (8,))
+    words = lm.get_input_embeddings()
+
+    def train(optimizer, prompt, only_masks):
+        e = words(ids)
+        if prompt:
+            e = e.clone()
+            e[:, PROMPT] = encoder()
+        rows = lm.bert(inputs_embeds=e)[0]
+        logits = lm.cls(rows[:, MASK]) if only_masks else lm.cls(rows)[:, MASK]
+        torch.nn.functional.cross_entropy(logits, answers).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    lm.requires_grad_(False)
+    adam = torch.optim.Adam(encoder.parameters(), lr=5e-4, weight_decay=5e-4)
+    rates["P-tuning, logits at the masks, ms"] = 1e3 * median_time(lambda: train(adam, True, True), 9)
+    rates["P-tuning, logits at all rows, ms"] = 1e3 * median_time(lambda: train(adam, True, False), 9)
+    batch = torch.randint(100, 20000, (29, ROW_TOKENS))
+    with torch.no_grad():
+        rates["evaluation, rows/s"] = 29 / median_time(lambda: lm.cls(lm.bert(batch)[0][:, MASK]), 9)
+    lm.requires_grad_(True)
+    adam = torch.optim.Adam(lm.parameters(), lr=5e-6, weight_decay=5e-4)
+    rates["fine-tuning, ms"] = 1e3 * median_time(lambda: train(adam, False, True), 5)
+
+
+def ptune():
+    text = subprocess.run(["./test", "bench", "brief"], capture_output=True, text=True, check=True).stdout
+    rates = {}
+    for m, n, k in PRODUCTS:
+        numbers = re.search(rf"\( *{m}, *{n}, *{k}\)(.*)", text).group(1).split()
+        for i, name in enumerate(("X W'", "dY W", "dY' X")):
+            rates[f"{name} ({m}, {n}, {k}), 1 threads, GFLOP/s"] = float(numbers[i * len(numbers) // 3])
+            rates[f"{name} ({m}, {n}, {k}), {CORES} threads, GFLOP/s"] = float(numbers[(i + 1) * len(numbers) // 3 - 1])
+    step = float(re.search(r"a step +([\d. ]+)", text).group(1).split()[-1])
+    rates["P-tuning, logits at the masks, ms"] = rates["P-tuning, logits at all rows, ms"] = step
+    rates["evaluation, rows/s"] = float(re.search(r"([\d.]+) rows/s", text).group(1))
+    rates["fine-tuning, ms"] = float(re.search(r"([\d.]+) ms a step", text).group(1))
+    return rates
+
+
+torch.manual_seed(0)
+lm = BertForMaskedLM(BertConfig(vocab_size=28996)).eval()
+ours, theirs = [], []
+for _ in range(ROUNDS):
+    ours.append(ptune())
+    theirs.append({})
+    products(theirs[-1])
+    steps(lm, theirs[-1])
+print(f"medians of {ROUNDS} rounds, {CORES} threads     ptune  PyTorch {torch.__version__}   times as fast (least, most)")
+for name in theirs[0]:
+    ratios = [p[name] / t[name] if "/s" in name else t[name] / p[name] for p, t in zip(ours, theirs)]
+    p, t = (statistics.median(side[name] for side in sides) for sides in (ours, theirs))
+    print(f"{name:<44} {p:8.1f} {t:8.1f}   {statistics.median(ratios):5.2f}   ({min(ratios):.2f}, {max(ratios):.2f})")
