@@ -215,18 +215,18 @@ static __attribute__((noinline)) void kernel_tall(int k, const real *const *a, c
     micro_kernel(k, a, b, b_step, next, tile, 2 * TILE_ROWS, 1);
 }
 
-/* Copy what the kernel reads next so that it stands next in memory: rows first .. last - 1 of B (k, n) into panels of
- * 2 LANES columns, (k, 2 LANES) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so
- * that its rows are contiguous. Both are read in the direction in which they are contiguous. */
-static inline void pack_b(real *packed, Matrix b, int first, int last) {
+/* Copy what the kernel reads next so that it stands next in memory: B (k, n) into panels of 2 LANES columns, (k, 2
+ * LANES) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so that its rows are
+ * contiguous. Both are read in the direction in which they are contiguous. */
+static inline void pack_b(real *packed, Matrix b) {
     enum { WIDTH = 2 * LANES };
     const size_t panel = (size_t)b.rows * WIDTH;
     const int whole = b.col_stride == 1 ? b.cols / WIDTH : 0; /* panels that are stretches of rows of B */
-    for (int p = first; p < last; p++)
+    for (int p = 0; p < b.rows; p++)
         for (int j = 0; j < whole; j++)
             memcpy(packed + j * panel + p * WIDTH, b.data + p * b.row_stride + j * WIDTH, WIDTH * sizeof(real));
     for (int j = whole * WIDTH; j < (b.cols + WIDTH - 1) / WIDTH * WIDTH; j++)
-        for (int p = first; p < last; p++)
+        for (int p = 0; p < b.rows; p++)
             packed[j / WIDTH * panel + p * WIDTH + j % WIDTH] =
                 j < b.cols ? b.data[j * b.col_stride + p * b.row_stride] : 0;
 }
@@ -292,6 +292,7 @@ static inline void add_tile(Matrix c, const real *tile, int step) {
 /* C (m, n) += A (m, k) B (k, n), cache-blocked. A is read in place if its rows are contiguous; B is packed, unless too
  * few rows of A would use it again. Transposing the whole product (C' += B' A') exchanges the roles, so the larger
  * operand, which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file.
+ * Each thread has its own pieces of C and packs the panels of B for them itself: what it packed lies in its own cache.
  * No sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
     enum { WIDTH = 2 * LANES };
@@ -301,44 +302,46 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
         const Matrix keep = a;
         a = transposed(b), b = transposed(keep), c = transposed(c);
     }
-    const int m = c.rows, n = c.cols, panels = (n + WIDTH - 1) / WIDTH, block_k = min_int(BLOCK_K, a.cols);
+    const int m = c.rows, n = c.cols, panels = (n + WIDTH - 1) / WIDTH;
+    const int groups = (panels + BLOCK_PANELS - 1) / BLOCK_PANELS, group = (panels + groups - 1) / groups;
     const bool a_in_place = a.col_stride == 1, b_in_place = b.col_stride == 1 && m <= 2 * TILE_ROWS && n % WIDTH == 0;
-    const int tile_rows = n > LANES ? TILE_ROWS : 2 * TILE_ROWS;
+    const int tile_rows = n > LANES ? TILE_ROWS : 2 * TILE_ROWS, block_k = min_int(BLOCK_K, a.cols);
     real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)m * (size_t)block_k);
-    real *packed_b = b_in_place ? NULL : packing_buffer(1, (size_t)panels * WIDTH * (size_t)block_k);
 
 #pragma omp parallel if ((double)m * n * a.cols > 8e6)
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
-        Matrix block_a = part(a, 0, m, p0, k), block_b = part(b, p0, k, 0, n);
+        real *packed_b = b_in_place ? NULL : packing_buffer(1, (size_t)group * WIDTH * (size_t)block_k);
+        int packed = -1; /* the group of panels in packed_b */
+        Matrix block_a = part(a, 0, m, p0, k);
         if (!a_in_place) {
 #pragma omp for
             for (int p = 0; p < k; p += 16) pack_a(packed_a, block_a, p, min_int(k, p + 16));
             block_a = (Matrix){packed_a, m, k, k, 1};
         }
-        if (!b_in_place) {
-#pragma omp for
-            for (int p = 0; p < k; p += 16) pack_b(packed_b, block_b, p, min_int(k, p + 16));
-        }
-#pragma omp for collapse(2) schedule(dynamic)
-        for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) /* 3rd: rows of A ... */
-            for (int j0 = 0; j0 < panels; j0 += BLOCK_PANELS) /* ... and panels of B: one piece of work */
+#pragma omp for collapse(2) schedule(static)
+        for (int j0 = 0; j0 < panels; j0 += group) /* 3rd: panels of B ... */
+            for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) { /* ... and rows of A: one piece of work */
+                const int column = j0 * WIDTH, columns = min_int(group * WIDTH, n - column);
+                const Matrix block_b = part(b, p0, k, column, columns);
+                if (!b_in_place && packed != j0) pack_b(packed_b, block_b), packed = j0;
                 for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += tile_rows) { /* 2nd: rows of a tile, in L1 */
                     const real *rows[2 * TILE_ROWS]; /* below the lower edge the last row again */
                     for (int r = 0; r < tile_rows; r++)
                         rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
-                    for (int j = j0; j < min_int(panels, j0 + BLOCK_PANELS); j++) { /* 1st: panels, in L2 */
+                    for (int j = 0; j < columns; j += WIDTH) { /* 1st: panels, in L2 */
                         real tile[TILE_ROWS * WIDTH];
-                        const Matrix to =
-                            part(c, i, min_int(tile_rows, m - i), j * WIDTH, min_int(WIDTH, n - j * WIDTH));
-                        const real *panel = b_in_place ? block_b.data + j * WIDTH
-                                                       : packed_b + (size_t)j * (size_t)(WIDTH * k);
-                        const real *next = block_a.data + min_int(i + tile_rows + j - j0, m - 1) * block_a.row_stride;
-                        (n <= LANES ? kernel_tall : to.cols <= LANES ? kernel_narrow : kernel_wide)(
+                        const int height = min_int(tile_rows, m - i), width = min_int(WIDTH, columns - j);
+                        const Matrix to = part(c, i, height, column + j, width);
+                        const real *panel = b_in_place ? block_b.data + j : packed_b + (size_t)j * (size_t)k;
+                        const int later = min_int(i + tile_rows + j / WIDTH, m - 1);
+                        const real *next = block_a.data + later * block_a.row_stride;
+                        (n <= LANES ? kernel_tall : width <= LANES ? kernel_narrow : kernel_wide)(
                             k, rows, panel, b_in_place ? b.row_stride : WIDTH, next, tile);
-                        add_tile(to, tile, to.cols <= LANES ? LANES : WIDTH);
+                        add_tile(to, tile, width <= LANES ? LANES : WIDTH);
                     }
                 }
+            }
     }
 }
 

@@ -2136,7 +2136,8 @@ int main(int count, char **words) {
     const char *first = count > 1 ? words[1] : "";
     self = words[0];
     if (!strcmp(first, "as-ptune")) return ptune_main(count - 1, words + 1);
-    if (!strcmp(first, "bench") && (count == 2 || (count == 3 && !strcmp(words[2], "brief")))) return bench(count > 2), 0;
+    const bool brief = count == 3 && !strcmp(words[2], "brief");
+    if (!strcmp(first, "bench") && (count == 2 || brief)) return bench(brief), 0;
     if (!strcmp(first, "gradcheck")) command_gradcheck(count - 2, words + 2);
     else if (!strcmp(first, "values") && count < 4) section_values("data/expected", words[2]);
     else if (!strcmp(first, "training") && count == 2) section_training("data/expected");

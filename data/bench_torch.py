@@ -1,7 +1,7 @@
 """The speed of ptune beside PyTorch's: `make bench TORCH=1`.
 
-Both measure the same work with random weights of BERT-base's shape: batches of 8 rows of 15 tokens for training, 29 rows
-for evaluation. They take turns, so a slow minute of the machine meets both. Needs torch and transformers.
+Both do the same work with random weights of BERT-base's shape: batches of 8 rows of 15 tokens for training, 29 rows for
+evaluation. They take turns, so a slow minute of the machine meets both. Needs torch and transformers.
 """
 import os
 import re
@@ -23,7 +23,8 @@ class PromptEncoder(torch.nn.Module):
         super().__init__()
         self.embedding = torch.nn.Embedding(len(PROMPT), hidden)
         self.lstm = torch.nn.LSTM(hidden, hidden // 2, 2, bidirectional=True, batch_first=True)
-        self.mlp = torch.nn.Sequential(torch.nn.Linear(hidden, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, hidden))
+        linear = torch.nn.Linear
+        self.mlp = torch.nn.Sequential(linear(hidden, hidden), torch.nn.ReLU(), linear(hidden, hidden))
 
     def forward(self):
         return self.mlp(self.lstm(self.embedding.weight[None])[0])[0]
@@ -104,7 +105,8 @@ for _ in range(ROUNDS):
     theirs.append({})
     products(theirs[-1])
     steps(lm, theirs[-1])
-print(f"medians of {ROUNDS} rounds, {CORES} threads     ptune  PyTorch {torch.__version__}   times as fast (least, most)")
+print(f"medians of {ROUNDS} rounds, PyTorch {torch.__version__}")
+print(f"{'':<44} {'ptune':>8} {'PyTorch':>8}   times as fast (least, most)")
 for name in theirs[0]:
     ratios = [p[name] / t[name] if "/s" in name else t[name] / p[name] for p, t in zip(ours, theirs)]
     p, t = (statistics.median(side[name] for side in sides) for sides in (ours, theirs))
