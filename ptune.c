@@ -495,12 +495,13 @@ typedef struct {
 /* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
 static Options default_options(char command) {
     Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
+    o.init_scale = -1; /* h starts at the scale of the word table */
     o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
     o.methods = "majority,manual,ft,mp+ft,p-lstm";
     if (command == 'd') { /* the rates: each method's own; the epochs: by the minute */
         o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE, o.lr = -1, o.epochs = 8;
-        o.init_scale = -1, o.quiet = true; /* h starts at the scale of the word table */
+        o.quiet = true;
         o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
     }
     return o;
