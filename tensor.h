@@ -217,18 +217,18 @@ static __attribute__((noinline)) void kernel_tall(int k, const real *const *a, c
 
 /* Copy what the kernel reads next so that it stands next in memory: B (k, n) into panels of 2 LANES columns, (k, 2
  * LANES) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so that its rows are
- * contiguous. Both are read in the direction in which they are contiguous. */
+ * contiguous. */
 static inline void pack_b(real *packed, Matrix b) {
     enum { WIDTH = 2 * LANES };
-    const size_t panel = (size_t)b.rows * WIDTH;
     const int whole = b.col_stride == 1 ? b.cols / WIDTH : 0; /* panels that are stretches of rows of B */
     for (int p = 0; p < b.rows; p++)
         for (int j = 0; j < whole; j++)
-            memcpy(packed + j * panel + p * WIDTH, b.data + p * b.row_stride + j * WIDTH, WIDTH * sizeof(real));
-    for (int j = whole * WIDTH; j < (b.cols + WIDTH - 1) / WIDTH * WIDTH; j++)
+            memcpy(packed + (j * b.rows + p) * WIDTH, b.data + p * b.row_stride + j * WIDTH, WIDTH * sizeof(real));
+    for (int j0 = whole * WIDTH; j0 < b.cols; j0 += WIDTH)
         for (int p = 0; p < b.rows; p++)
-            packed[j / WIDTH * panel + p * WIDTH + j % WIDTH] =
-                j < b.cols ? b.data[j * b.col_stride + p * b.row_stride] : 0;
+            for (int j = 0; j < WIDTH; j++)
+                packed[j0 * b.rows + p * WIDTH + j] =
+                    j0 + j < b.cols ? b.data[(j0 + j) * b.col_stride + p * b.row_stride] : 0;
 }
 static inline void pack_a(real *packed, Matrix a, int first, int last) {
     for (int i = 0; i < a.rows; i++)
