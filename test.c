@@ -1426,8 +1426,9 @@ static void check_uses(void) {
          "awk -F '\t' 'NF != 12 || $1 != \"data\" || $2 != \"p-lstm\" || $3 != \"all\" || $4 != 34 || $7 != 12 || "
          "$8 > 12 || $10 != 288 { exit 1 }' run/result.tsv"},
         {"table: every method, on two relations with the same facts, a result line each",
-         TABLE "--out results --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding "
-         "--epochs 1 >table.txt && ls results/*.result.tsv | wc -l | grep -qx 22 && "
+         TABLE "--out results --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,"
+         "p-swapped,p-hybrid --epochs 1 >table.txt && ls results/*.result.tsv | wc -l | grep -qx 26 && "
+         "grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv && "
          "test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 && "
          "test -e results/toy1.p-lstm.words.34/prompt.safetensors && ! find results | grep -q checkpoint && "
          "! find results | grep -q /model"},
