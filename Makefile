@@ -17,7 +17,6 @@ CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
 SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
 HEADERS := tensor.h tokenizer.h lstm.h bert.h
 
-
 all: ptune build/test build/test-double
 ptune: ptune.c $(HEADERS) Makefile
 	@echo "compiler: $(CC), for this machine: $(or $(NATIVE),no), OpenMP: $(OPENMP)"

@@ -102,7 +102,7 @@ static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Te
         }
 }
 
-/* ---- embeddings: x = layernorm(e + position + type 0) ----------------------------------------------------------
+/* ---- embeddings: sum = e + position + type 0; the layernorm after it stands in bert_forward ---------------------
  * e (N, H): a row a token, chosen by the caller. */
 static inline Tensor embeddings_forward(const Bert *bert, Tensor e, const Batch *batch) {
     Tensor sum = tensor(e.rows, e.cols);
@@ -262,6 +262,7 @@ static inline void add_layernorm(Parameters *list, LayerNorm *l, int cols, real 
 }
 static inline void bert_list_weights(Bert *b) {
     Parameters list = {allocate(sizeof(Parameter[10 + 16 * b->layers])), 0};
+    b->layer = allocate_zeroed(sizeof(BertLayer[b->layers]));
     const int H = b->hidden;
     strcpy(add_parameter(&list, &b->word, b->vocab, H)->name, "bert.embeddings.word_embeddings.weight");
     strcpy(add_parameter(&list, &b->position, b->positions, H)->name, "bert.embeddings.position_embeddings.weight");
@@ -323,7 +324,6 @@ static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the
         die("%s: hidden_act is not gelu", path);
     if (json_member(config, "position_embedding_type", &value) && !text_is(value, "\"absolute\""))
         die("%s: position_embedding_type is not absolute", path);
-    b.layer = allocate_zeroed(sizeof(BertLayer[b.layers]));
     *bert = b;
     bert_list_weights(bert);
 }

@@ -4,11 +4,14 @@
  *   2  the prompt encoder      bi-LSTM and MLP make the rows h that stand in for the pseudo-tokens     (section 2.2)
  *   3  one batch               embed, BERT, loss at [MASK]; the gradient all the way back to h          (section 2.1)
  *   4  evaluation              the best allowed word at [MASK]: P@1
- *   5  the training loop       Adam on whatever is trainable; the epoch that is best on dev is kept
- *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away
- *   7  the small world         its vocabulary and its pretraining
- *   8  the paper's table      methods on relations; the demo is that on the small world                 (section 4)
- *   9  commands
+ *   5  a training epoch        Adam on whatever is trainable                                            (section 3)
+ *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away         (section 2.2)
+ *   7  the loop over epochs    the epoch that is best on dev is kept, and scored on test
+ *   8  discrete search         AutoPrompt, a baseline                                                   (section 4)
+ *   9  the small world         its vocabulary and its pretraining
+ *  10  the paper's table       methods on relations                                                     (section 4)
+ *  11  the demo                the same on the small world
+ *  12  the commands
  */
 #include "tensor.h"
 #include "bert.h"
@@ -16,7 +19,6 @@
 #include "tokenizer.h"
 
 #include <dirent.h>
-#include <math.h>
 #include <signal.h>
 #include <time.h>
 
@@ -122,42 +124,48 @@ static Text row_field(Text json, Text name, const char *file, int line) {
 }
 
 /* [CLS] template [SEP] as ids. Fields are put into the text first, then each stretch between markers is tokenised
- * whole. A text that is too long loses the end of its longest field, never a word of the template. */
+ * whole. */
+static void template_ids(const Template *t, const Vocab *vocab, const Text *field, Example *example) {
+    Ids ids = {0};
+    int pseudo = 0;
+    size_t size = 1, used = 0;
+    for (int i = 0; i < t->parts; i++) size += t->part[i].kind == FIELD ? field[i].size : t->part[i].text.size;
+    char *stretch = allocate(size);
+    ids_push(&ids, vocab->cls);
+    for (int i = 0; i <= t->parts; i++) {
+        const Part *p = &t->part[i];
+        if (i < t->parts && p->kind <= FIELD) {
+            Text text = p->kind == FIELD ? field[i] : p->text;
+            if (text.size) memcpy(stretch + used, text.data, text.size);
+            used += text.size;
+            continue;
+        }
+        tokenize(vocab, (Text){stretch, used}, &ids);
+        used = 0;
+        if (i == t->parts) break;
+        if (p->kind == MASK) example->mask = ids.count;
+        ids_push(&ids, p->kind == MASK ? vocab->mask : p->kind == SEPARATOR ? vocab->sep : -1 - pseudo++);
+    }
+    ids_push(&ids, vocab->sep);
+    example->id = ids.id, example->length = ids.count;
+}
+/* The same in at most max_length tokens: what is too long loses the end of its longest field, never a word of the
+ * template. */
 static void template_fill(const Template *t, const Vocab *vocab, Text *field, int max_length, Example *example,
                           const char *file, int line) {
     for (;;) {
-        Ids ids = {0};
-        int pseudo = 0, longest = -1;
-        size_t size = 1, used = 0;
-        for (int i = 0; i < t->parts; i++) {
-            size += t->part[i].kind == FIELD ? field[i].size : t->part[i].text.size;
-            if (t->part[i].kind == FIELD && (longest < 0 || field[i].size > field[longest].size)) longest = i;
-        }
-        char *stretch = allocate(size);
-        ids_push(&ids, vocab->cls);
-        for (int i = 0; i <= t->parts; i++) {
-            const Part *p = &t->part[i];
-            if (i < t->parts && p->kind <= FIELD) {
-                Text text = p->kind == FIELD ? field[i] : p->text;
-                if (text.size) memcpy(stretch + used, text.data, text.size);
-                used += text.size;
-                continue;
-            }
-            tokenize(vocab, (Text){stretch, used}, &ids);
-            used = 0;
-            if (i == t->parts) break;
-            if (p->kind == MASK) example->mask = ids.count;
-            ids_push(&ids, p->kind == MASK ? vocab->mask : p->kind == SEPARATOR ? vocab->sep : -1 - pseudo++);
-        }
-        ids_push(&ids, vocab->sep);
-        example->id = ids.id, example->length = ids.count;
-        if (ids.count <= max_length) return;
-        if (longest < 0 || !field[longest].size)
-            die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, ids.count, max_length);
-        const size_t cut = (size_t)(ids.count - max_length);
-        field[longest].size -= cut < field[longest].size ? cut : field[longest].size;
-        while (field[longest].size && ((unsigned char)field[longest].data[field[longest].size] & 0xC0) == 0x80)
-            field[longest].size--;
+        Mark before = mark();
+        template_ids(t, vocab, field, example);
+        if (example->length <= max_length) return;
+        release(before);
+        Text *longest = NULL;
+        for (int i = 0; i < t->parts; i++)
+            if (t->part[i].kind == FIELD && (!longest || field[i].size > longest->size)) longest = &field[i];
+        if (!longest || !longest->size)
+            die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, example->length, max_length);
+        const size_t cut = (size_t)(example->length - max_length);
+        longest->size -= cut < longest->size ? cut : longest->size;
+        while (longest->size && ((unsigned char)longest->data[longest->size] & 0xC0) == 0x80) longest->size--;
     }
 }
 
@@ -181,7 +189,7 @@ static Answers answers_from(const Model *model, const char *vocab_file, const ch
     if (!all || model->vocab.size < model->bert.vocab)
         answers.allowed = allocate_zeroed((size_t)model->bert.vocab * sizeof(bool));
     for (int w = 0; all && answers.allowed && w < model->vocab.size; w++)
-        answers.allowed[w] = true; /* no row without a word */
+        answers.allowed[w] = true; /* not the rows of the word table that vocab.txt does not name */
     if (vocab_file) {
         Text rest = read_file(vocab_file);
         int known = 0;
@@ -197,6 +205,7 @@ static Answers answers_from(const Model *model, const char *vocab_file, const ch
         Text word = {equal + 1, (size_t)(end - equal) - 1};
         const int id = single_token(&model->vocab, word);
         if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
+        if (answers.allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
         answers.name[answers.labels] = (Text){at, (size_t)(equal - at)};
         answers.word[answers.labels++] = id;
         answers.allowed[id] = true;
@@ -422,11 +431,11 @@ static double train_batch(const Bert *bert, const PromptEncoder *encoder, const 
 /* ==== 4. Evaluation =============================================================================================== */
 
 typedef struct { int rows, hits, hits_at_10; double reciprocal_rank, macro_f1; } Score; /* the last: with labels */
-typedef struct { int predicted, rank; double log_probability; } Answer; /* of one row; rank 1 is a hit */
+typedef struct { int predicted, rank; double log_probability; } Prediction; /* of one row; rank 1 is a hit */
 
 /* The best allowed word, and where the true one stands: a word with the same logit and a lower id stands before it. */
-static Answer answer_of(const real *logits, int words, int truth) {
-    Answer a = {0, 1, (double)logits[truth] - log_sum_exp(logits, words)};
+static Prediction prediction_of(const real *logits, int words, int truth) {
+    Prediction a = {0, 1, (double)logits[truth] - log_sum_exp(logits, words)};
     for (int w = 0; w < words; w++) {
         if (logits[w] > logits[a.predicted]) a.predicted = w;
         a.rank += logits[w] > logits[truth] || (logits[w] == logits[truth] && w < truth);
@@ -436,7 +445,7 @@ static Answer answer_of(const real *logits, int words, int truth) {
 enum { EVALUATION_TOKENS = 448 }; /* a batch: enough to keep the products busy, few enough to stay in the cache */
 
 /* The mean over the labels of F1 = 2 hits / (times said + times true), in per cent; of those said or true at all. */
-static double macro_f1(const Answers *answers, const Dataset *data, const Answer *answer) {
+static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *answer) {
     double sum = 0;
     int occurring = 0;
     for (int k = 0; k < answers->labels; k++) {
@@ -450,11 +459,12 @@ static double macro_f1(const Answers *answers, const Dataset *data, const Answer
     }
     return sum / occurring;
 }
-/* Predictions for all rows, into answer (count) if it is not NULL. */
-static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const Answers *answers, Answer *answer) {
+/* Predictions for all rows, into `predictions` (count) if it is not NULL. */
+static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const Answers *answers,
+                      Prediction *predictions) {
     Score score = {.rows = data->count};
     int *order = allocate(sizeof(int[data->count]));
-    if (!answer) answer = allocate(sizeof(Answer[data->count]));
+    if (!predictions) predictions = allocate(sizeof(Prediction[data->count]));
     for (int i = 0; i < data->count; i++) order[i] = i;
     for (int first = 0, count; first < data->count; first += count) {
         Mark before = mark();
@@ -466,21 +476,21 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
         Tensor logits = bert_logits(bert, e, &r.batch);
         forbid(logits, answers->allowed);
         for (int i = 0; i < count; i++) {
-            const Answer a = answer_of(row(logits, i), logits.cols, r.target[i]);
-            if (!isfinite(a.log_probability)) die("the logits are not finite"); /* else NaN would rank first */
-            score.hits += a.rank == 1;
-            score.hits_at_10 += a.rank <= 10;
-            score.reciprocal_rank += 1.0 / a.rank;
-            answer[first + i] = a;
+            const Prediction p = prediction_of(row(logits, i), logits.cols, r.target[i]);
+            if (!isfinite(p.log_probability)) die("the logits are not finite"); /* else NaN would rank first */
+            score.hits += p.rank == 1;
+            score.hits_at_10 += p.rank <= 10;
+            score.reciprocal_rank += 1.0 / p.rank;
+            predictions[first + i] = p;
         }
         release(before);
     }
-    if (answers->labels) score.macro_f1 = macro_f1(answers, data, answer);
+    if (answers->labels) score.macro_f1 = macro_f1(answers, data, predictions);
     return score;
 }
 static double p_at_1(Score score) { return 100.0 * score.hits / score.rows; }
 
-/* ==== 5. The training loop ======================================================================================== */
+/* ==== 5. A training epoch ========================================================================================= */
 
 static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
 
@@ -535,6 +545,12 @@ static double schedule(const Options *o, int step, int steps_an_epoch) {
     return step < warm ? step / warm : (steps - step + 1) / (steps - warm + 1);
 }
 
+/* What the gradients are multiplied by so that their norm is at most --clip (0: any norm). */
+static double clip_factor(const Options *o, Parameters trained) {
+    const double norm = o->clip > 0 ? gradient_norm(trained) : 0;
+    return norm > o->clip ? o->clip / norm : 1;
+}
+
 static void progress_bar(const Options *o, int epoch, int done, int steps, double start, double loss) {
     const double share = ((epoch - 1) * (double)steps + done) / ((double)o->epochs * steps),
                  left = (seconds() - start) * (1 - share) / share;
@@ -552,29 +568,28 @@ static void train_epoch(const Options *o, Run *run, const Dataset *train, const 
     for (int i = 0; i < train->count; i++) order[i] = i;
     Random random = {(uint64_t)o->seed << 32 | (uint64_t)run->epoch}; /* the order is a function of seed and epoch */
     shuffle(order, train->count, &random);
-    const int count = o->recipe ? train->count - train->count % o->batch
-                                : train->count; /* published: the last short batch is dropped */
+    const int left_over = train->count % o->batch; /* the published recipe drops the last short batch */
+    const int count = train->count - (o->recipe ? left_over : 0);
     const int steps = (count - 1) / o->batch + 1;
     *loss = 0, *tokens = 0;
     for (int first = 0; first < count && !interrupted; first += o->batch) {
         Mark before = mark();
         Rows r = rows_of(train->at, order + first, min_int(o->batch, count - first));
-        const double batch_loss = train_batch(bert, run->encoder, &r, loss_words);
-        if (!isfinite(batch_loss))
-            die("the loss is %g in epoch %d, step %d: a smaller --lr may help", batch_loss, run->epoch,
+        const double loss_here = train_batch(bert, run->encoder, &r, loss_words);
+        if (!isfinite(loss_here))
+            die("the loss is %g in epoch %d, step %d: a smaller --lr may help", loss_here, run->epoch,
                 run->step + 1);
         const double share = schedule(o, ++run->step, steps);
         const bool adamw = !strcmp(o->optimizer, "adamw");
-        const double norm = o->clip > 0 ? gradient_norm(run->trained) : 0,
-                     scale = norm > o->clip && o->clip > 0 ? o->clip / norm : 1;
+        const double scale = clip_factor(o, run->trained);
         if (run->encoder)
             adam_step(run->encoder->weights, (Optimizer){o->lr * share, o->decay, adamw}, run->step, scale);
         if (o->tune_lm)
             adam_step(run->model->bert.weights, (Optimizer){o->lr_lm * share, o->decay, adamw}, run->step, scale);
-        *loss += batch_loss * r.batch.sequences / count;
+        *loss += loss_here * r.batch.sequences / count;
         *tokens += r.batch.tokens;
         release(before);
-        if (!o->quiet && isatty(2)) progress_bar(o, run->epoch, first / o->batch + 1, steps, start, batch_loss);
+        if (!o->quiet && isatty(2)) progress_bar(o, run->epoch, first / o->batch + 1, steps, start, loss_here);
     }
 }
 
@@ -654,8 +669,9 @@ static void restore_best(Run *run) {
 }
 
 /* The state between two epochs: every trained tensor, Adam's moments, the best prompt, the counters. */
-static Parameters checkpoint_list(const Run *run, Tensor *moments) {
+static Parameters checkpoint_list(Run *run) {
     const Parameters trained = run->trained;
+    Tensor *moments = allocate(sizeof(Tensor[2 * trained.count]));
     Parameters list = {allocate(sizeof(Parameter[3 * trained.count + 1])), 0};
     for (int i = 0; i < trained.count; i++) {
         const Parameter *p = &trained.at[i];
@@ -668,6 +684,7 @@ static Parameters checkpoint_list(const Run *run, Tensor *moments) {
             snprintf(q->name, MAX_NAME, "adam.%c.%.*s", k ? 'v' : 'm', MAX_NAME - 8, p->name);
         }
     }
+    if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
     return list;
 }
 static const char *said(const char *option) { return option ? option : "-"; }
@@ -680,9 +697,7 @@ static const char *settings(const Options *o) { /* what must be the same when a 
 }
 static void checkpoint_write(const Options *o, Run *run) {
     Mark before = mark();
-    Tensor *moments = allocate(sizeof(Tensor[2 * run->trained.count]));
-    Parameters list = checkpoint_list(run, moments);
-    if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
+    const Parameters list = checkpoint_list(run);
     safetensors_write(
         format("%s/checkpoint.safetensors", o->out), list,
         format("{\"settings\":%s,\"epoch\":\"%d\",\"step\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
@@ -695,9 +710,7 @@ static void checkpoint_read(const Options *o, Run *run) {
     Mark before = mark();
     const Safetensors file = safetensors_open(path);
     if (!text_is(safetensors_metadata(&file, "settings"), settings(o))) die("%s: this run had other settings", path);
-    Tensor *moments = allocate(sizeof(Tensor[2 * run->trained.count]));
-    Parameters list = checkpoint_list(run, moments);
-    if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
+    const Parameters list = checkpoint_list(run);
     for (int i = 0; i < list.count; i++) {
         Tensor *t = list.at[i].tensor;
         memcpy(t->data, safetensors_get(&file, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
@@ -720,7 +733,7 @@ static void checkpoint_read(const Options *o, Run *run) {
     release(before);
 }
 
-/* ==== The loop over the epochs ==================================================================================== */
+/* ==== 7. The loop over the epochs ================================================================================= */
 
 /* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from
  * the seed alone, so the same seed gives the same numbers. */
@@ -770,7 +783,7 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
 /* One seed: everything from its start to its test score. */
 static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3],
                       const Answers *answers, Tensor *prompt, size_t *trained) {
-    static PromptEncoder encoder;
+    PromptEncoder encoder;
     static const char *const kinds[] = {"lstm", "mlp", "embedding"};
     Mark before = mark();
     Run run = {
@@ -800,18 +813,18 @@ static Score run_seed(const Options *o, Model *model, const Template *t, const D
     FILE *log = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
     if (o->out && !log) die("%s/log.tsv: %s", o->out, strerror(errno));
     const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log);
-    if (log) fclose(log);
+    if (log && (ferror(log) || fclose(log))) die("%s/log.tsv: cannot be written", o->out);
     if (prompt && run.encoder) memcpy(prompt->data, run.prompt.data, size_of(run.prompt) * sizeof(real));
     release(before);
     return score;
 }
 
-/* The words whose embeddings have the largest cosine with each row of the prompt. */
 static double row_norm(const real *x, int cols) {
     double squares = 0;
     for (int j = 0; j < cols; j++) squares += (double)x[j] * (double)x[j];
     return sqrt(squares);
 }
+/* The words whose embeddings have the largest cosine with each row of the prompt. */
 static void print_nearest(const Model *model, Tensor prompt) {
     const Tensor word = model->bert.word;
     Tensor cosine = tensor_zeros(prompt.rows, word.rows);
@@ -836,7 +849,7 @@ static void print_nearest(const Model *model, Tensor prompt) {
     }
 }
 
-/* ==== Discrete prompt search: AutoPrompt (Shin et al. 2020), one of the paper's baselines ========================= */
+/* ==== 8. Discrete prompt search: AutoPrompt (Shin et al. 2020), one of the paper's baselines ====================== */
 
 /* A word may stand in a template if it tokenises back to itself, is no marker and no answer of the training rows. */
 static bool *search_words(const Model *model, const Dataset *train) {
@@ -860,6 +873,19 @@ static double loss_with_word(const Model *model, Tensor prompt, int slot, int wo
     release(before);
     return loss;
 }
+/* The template as text, with words in the places of its [P]. */
+static const char *template_with_words(const Template *t, const Vocab *vocab, const int *word) {
+    static const char *const names[] = {NULL, NULL, NULL, "[MASK]", "[SEP]"};
+    const char *form = "";
+    for (int i = 0, k = 0; i < t->parts; i++) {
+        const Part *p = &t->part[i];
+        Text text = p->kind == PSEUDO ? vocab->piece[word[k++]] : p->kind >= MASK ? text_of(names[p->kind]) : p->text;
+        if (p->kind == FIELD) text = text_of(text.size ? format("{%.*s}", (int)text.size, text.data) : "[X]");
+        const bool apart = !i || form[strlen(form) - 1] == ' ' || text.data[0] == ' ';
+        form = format(apart ? "%s%.*s" : "%s %.*s", form, (int)text.size, text.data);
+    }
+    return form;
+}
 /* The template with its [P] replaced by words. Each slot in turn: by the gradient of the loss at the slot's embedding,
  * a swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried;
  * the best one is kept if the true loss falls, on these rows and on other ones too. */
@@ -868,9 +894,7 @@ static const char *search(const Options *o, const Model *model, const Template *
                           const Answers *answers) {
     const Tensor table = model->bert.word;
     const bool *loss_words = answers->labels ? answers->allowed : NULL, *usable = search_words(model, train);
-    const int start_word = single_token(&model->vocab, text_of("the")) >= 0
-                               ? single_token(&model->vocab, text_of("the"))
-                               : model->vocab.unk;
+    const int the = single_token(&model->vocab, text_of("the")), start_word = the >= 0 ? the : model->vocab.unk;
     int *order = allocate(sizeof(int[train->count])), *word = allocate(sizeof(int[t->pseudo])),
         rows_each = min_int(SEARCH_ROWS, train->count / 2);
     Tensor prompt = tensor(t->pseudo, table.cols), gain = tensor(1, table.rows);
@@ -890,8 +914,7 @@ static const char *search(const Options *o, const Model *model, const Template *
         double best_loss = loss_and_gradient(&model->bert, prompt, &rows, loss_words);
         fill_constant(gain, 0);
         const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
-        matmul(values(gain), dslot,
-               transposed(values(table))); /* e_w . dL/de for all words: the smallest promise most */
+        matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de: the smallest promise most */
         int best = word[slot];
         for (int c = 0; c < SEARCH_CANDIDATES; c++) {
             int next = -1;
@@ -911,21 +934,10 @@ static const char *search(const Options *o, const Model *model, const Template *
         }
         release(before);
     }
-    const char *form = "";
-    for (int i = 0, k = 0; i < t->parts; i++) {
-        const Part *p = &t->part[i];
-        static const char *const names[] = {NULL, NULL, NULL, "[MASK]", "[SEP]"};
-        Text text = p->kind == PSEUDO ? model->vocab.piece[word[k++]]
-                    : p->kind >= MASK ? text_of(names[p->kind])
-                                      : p->text;
-        if (p->kind == FIELD) text = text_of(text.size ? format("{%.*s}", (int)text.size, text.data) : "[X]");
-        const bool apart = !i || form[strlen(form) - 1] == ' ' || text.data[0] == ' ';
-        form = format(apart ? "%s%.*s" : "%s %.*s", form, (int)text.size, text.data);
-    }
-    return form;
+    return template_with_words(t, &model->vocab, word);
 }
 
-/* ==== 7. The small world: a vocabulary and a BERT from facts and wordings ========================================= */
+/* ==== 9. The small world: a vocabulary and a BERT from facts and wordings ========================================= */
 
 /* data/relations.jsonl names the relations; each has a folder, here or in relations/, with its facts
  * ({train,dev,test}.jsonl) and the wordings that the LM reads them in (pretrain.txt: a template a line, with [X] and
@@ -939,7 +951,9 @@ static World world_read(const char *data) {
     Text rest = read_file(path), name, template;
     int line = 0;
     for (Text json; next_line(&rest, &json);) {
-        json_check(json, path, ++line);
+        line++;
+        if (!json.size) continue;
+        json_check(json, path, line);
         if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
             !json_is_string(name) || !json_is_string(template))
             die("%s:%d: no relation or template", path, line);
@@ -1039,14 +1053,12 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
         for (int first = 0; first + o->batch <= count; first += o->batch) {
             Mark before = mark();
             const Rows r = mask_words(sentences, order + first, o->batch, vocab, &random);
-            const double share = ++step < o->warmup * steps ? step / (o->warmup * steps)
-                                                            : (steps - step + 1) / (steps * (1 - o->warmup) + 1);
+            const double share = schedule(o, ++step, count / o->batch);
             loss += loss_and_gradient(bert, (Tensor){0}, &r, NULL);
             seen++;
             if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller --lr may help", step);
-            const double norm = gradient_norm(bert->weights);
             adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step,
-                      o->clip > 0 && norm > o->clip ? o->clip / norm : 1);
+                      clip_factor(o, bert->weights));
             release(before);
             if (step % 500 == 0) {
                 printf("step %d of %.0f, loss %.4f, %.0f s\n", step, steps, loss / seen, seconds() - start);
@@ -1060,7 +1072,7 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
 /* ==== What the commands share ===================================================================================== */
 
 _Noreturn static void usage(const char *wrong, const char *what) {
-    if (wrong) fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
+    fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
     fputs("usage: ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
           "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, asked with a learned prompt\n"
           "       ptune tokenize --model DIR FILE.jsonl             the ids of each row's \"text\"\n"
@@ -1089,7 +1101,10 @@ static Texts split(Text text, char separator) {
 }
 /* The name of a file without its folder and what follows its last dot. */
 static const char *stem(const char *path) {
-    const char *slash = strrchr(path, '/'), *name = slash && slash[1] ? slash + 1 : path, *dot = strrchr(name, '.');
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/') size--;
+    path = text_string((Text){path, size});
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
     return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
 }
 /* One of the three files, under a template. */
@@ -1115,7 +1130,7 @@ static Spread spread_of(const double *x, int n) {
     return s;
 }
 
-/* ==== 8. The paper's table: methods on relations ================================================================== */
+/* ==== 10. The paper's table: methods on relations ================================================================= */
 
 /* A method is a way to an answer, the template that it asks with, and what is trained. */
 typedef enum { MAJORITY, ASK, SEARCH, TRAIN } Way;
@@ -1261,6 +1276,7 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template, .rows = 0};
     Mark before = mark();
     const Template t = template_parse(o.template);
+    if (t.pseudo && !m->encoder) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t, answers);
     if (o.recipe && data[0].count < o.batch)
         die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o.batch);
@@ -1419,7 +1435,7 @@ static void print_folder(const char *folder) {
     }
 }
 
-/* ==== The demo: the same on the small world ======================================================================= */
+/* ==== 11. The demo: the same on the small world =================================================================== */
 
 /* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
 static void demo_instability(Model *model, const Relation *relation, const Options *o) {
@@ -1450,7 +1466,7 @@ static void command_demo(void) {
     printf("\n%.0f seconds in all\n", seconds() - start);
 }
 
-/* ==== 9. The commands ============================================================================================= */
+/* ==== 12. The commands ============================================================================================ */
 
 /* Which commands know an option: see commands[] in main for the letters. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
@@ -1513,7 +1529,7 @@ static Options options_read(char command, int count, char **words) {
     Options o = default_options(command);
     for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
         if (!strcmp(words[i], "--recipe") && i + 1 < count)
-            o.lr = 1e-5, o.epochs = 100, o.init_scale = 0, o.template = "(3,3,3)";
+            o.lr = 1e-5, o.epochs = 100, o.init_scale = 0;
     const size_t known = sizeof option_table / sizeof *option_table;
     for (int i = 0; i < count; i++) {
         size_t k = 0;
@@ -1547,19 +1563,17 @@ static Options options_read(char command, int count, char **words) {
 }
 
 /* Five best words for each [MASK] of a text: word, probability, logit. */
-static void print_best(const Model *model, const real *logits) {
+static void print_best(const Model *model, real *logits) {
     const double all = log_sum_exp(logits, model->bert.vocab);
-    int best[5];
+    if (!isfinite(all)) die("the logits are not finite");
     for (int k = 0; k < 5 && k < model->vocab.size; k++) {
-        best[k] = -1;
-        for (int w = 0; w < model->vocab.size; w++) {
-            bool taken = false;
-            for (int j = 0; j < k; j++) taken |= best[j] == w;
-            if (!taken && (best[k] < 0 || logits[w] > logits[best[k]])) best[k] = w;
-        }
-        const Text piece = model->vocab.piece[best[k]];
-        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logits[best[k]] - all),
-               (double)logits[best[k]]);
+        int best = 0;
+        for (int w = 1; w < model->vocab.size; w++)
+            if (logits[w] > logits[best]) best = w;
+        const Text piece = model->vocab.piece[best];
+        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logits[best] - all),
+               (double)logits[best]);
+        logits[best] = -INFINITY;
     }
 }
 static void command_fill(Options *o) {
@@ -1621,6 +1635,7 @@ static void command_tokenize(Options *o) {
 
 static void check_choices(const Options *o) {
     if (o->vocab && o->labels) usage("--vocab and --labels exclude each other", NULL);
+    if (o->labels && !*o->labels) usage("--labels is empty", NULL);
     if (strcmp(o->encoder, "lstm") && strcmp(o->encoder, "mlp") && strcmp(o->encoder, "embedding"))
         usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && strcmp(o->optimizer, "adamw"))
@@ -1635,7 +1650,7 @@ static void print_score(const Options *o, int hits, int rows, double f1) {
 /* What train, table and search have in common. */
 static void check_template(Options *o) {
     check_choices(o);
-    if (!o->template) o->template = DEFAULT_TEMPLATE;
+    if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
     if (!template_parse(o->template).pseudo && !o->tune_lm)
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
     if (o->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
@@ -1687,7 +1702,7 @@ static void command_eval(Options *o) {
     const Answers answers = answers_from(&model, o->vocab, o->labels);
     o->test = o->data;
     const Dataset data = read_split(o, &model, TEST_ROWS, &t, &answers);
-    Answer *answer = allocate(sizeof(Answer[data.count]));
+    Prediction *answer = allocate(sizeof(Prediction[data.count]));
     const Score score = evaluate(&model.bert, prompt, &data, &answers, answer);
     if (o->predictions) {
         Output out = output_open(o->predictions);
@@ -1769,7 +1784,6 @@ static void command_pretrain(Options *o) {
     if (model.vocab.size <= 5) die("%s/vocab.txt: no words beside the markers", o->model);
     model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
                         .positions = 64, .types = 2, .eps = (real)1e-12};
-    model.bert.layer = allocate_zeroed(sizeof(BertLayer[model.bert.layers]));
     bert_list_weights(&model.bert);
     Random random = {(uint64_t)o->seed};
     bert_random(&model.bert, &random);

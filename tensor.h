@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <float.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +43,6 @@ typedef struct {
 } Tensor;
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
-static inline int max_int(int a, int b) { return a > b ? a : b; }
 static inline size_t size_of(Tensor t) { return (size_t)t.rows * (size_t)t.cols; }
 static inline real *row(Tensor t, int i) { return t.data + (size_t)i * (size_t)t.cols; }
 static inline real *grad_row(Tensor t, int i) { return t.grad + (size_t)i * (size_t)t.cols; }
@@ -439,8 +437,7 @@ static inline real normal_cdf(real x, real bell) { return bell >= 0 ? erfc(-x / 
  * Below -87 it gives 1e-38 instead of 0, above 88 it gives exp(88); NaN stays NaN. */
 static inline real exp_fast(real x) {
     const float limited = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    const float shifted = limited * 1.44269504f +
-                          12582912.0f; /* 1.5 * 2^23: rounds to an integer, kept in the low bits */
+    const float shifted = limited * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
     const float n = shifted - 12582912.0f;
     const float r = (limited - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact */
     const float p = 1.0f +
@@ -477,7 +474,6 @@ static inline Tensor gelu_forward(Tensor x) {
 }
 /* dx += dy (P(N < x) + x p(x)),   p(x) = exp(-x^2 / 2) / sqrt(2 pi) */
 static inline void gelu_backward(Tensor x, Tensor y) {
-    if (!x.grad) return;
 #pragma omp parallel for if (size_of(x) > 80000)
     for (int i = 0; i < x.rows; i++) {
         const real *xi = row(x, i), *dy = grad_row(y, i);
@@ -508,8 +504,7 @@ static inline real largest_of(const real *x, int count) {
 
 /* ---- softmax: p_j = exp(scale x_j) / sum_k exp(scale x_k), in place ------------------------------------------- */
 static inline void softmax_forward(real *x, int cols, real scale) {
-    const real largest = largest_of(x,
-                                    cols); /* shifting all x alike changes nothing, and keeps exp from overflowing */
+    const real largest = largest_of(x, cols); /* shifting all x alike changes nothing, and exp cannot overflow */
     real sum = 0;
     for (int j = 0; j < cols; j++) x[j] = exp_fast(scale * (x[j] - largest));
 #pragma omp simd reduction(+ : sum)
@@ -537,7 +532,7 @@ static inline double cross_entropy_forward(Tensor x, const int *target) {
     for (int i = 0; i < x.rows; i++) loss += log_sum_exp(row(x, i), x.cols) - (double)row(x, i)[target[i]];
     return loss / x.rows;
 }
-/* dx = (softmax(x) - [1 at the target]) / rows */
+/* dx = (softmax(x) - [1 at the target]) / rows: set, not added, because the loss alone reads the logits */
 static inline void cross_entropy_backward(Tensor x, const int *target) {
 #pragma omp parallel for if (size_of(x) > 80000)
     for (int i = 0; i < x.rows; i++) {
@@ -626,8 +621,8 @@ static inline char *text_line(Text text) { /* the same for a table: a tab or lin
         if ((unsigned char)s[i] < ' ') s[i] = ' ';
     return s;
 }
-__attribute__((format(printf, 1, 2))) static inline const char *format(const char *form,
-                                                                       ...) { /* sprintf into new memory */
+/* sprintf into new memory */
+__attribute__((format(printf, 1, 2))) static inline const char *format(const char *form, ...) {
     va_list arguments, again;
     va_start(arguments, form);
     va_copy(again, arguments);
@@ -842,7 +837,9 @@ static inline double json_number(Text value) {
     if (!value.size || value.size >= sizeof digits || !strchr("-0123456789", value.data[0])) return NAN;
     memcpy(digits, value.data, value.size);
     digits[value.size] = 0;
-    return strtod(digits, NULL);
+    char *end;
+    const double number = strtod(digits, &end);
+    return *end ? NAN : number;
 }
 static inline int json_int(Text value) { /* -1 unless it is a whole number from 0 to 2^31 - 1 */
     const double number = json_number(value);
@@ -916,8 +913,8 @@ static inline bool safetensors_find(const Safetensors *st, const char *name, Ten
     }
     return true;
 }
-static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows,
-                                     int cols) { /* this shape, or the end */
+/* The same with this shape, or the end. */
+static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows, int cols) {
     Tensor t;
     if (!safetensors_find(st, name, &t)) die("%s: no tensor %s", st->path, name);
     if (t.rows != rows || t.cols != cols)
@@ -961,11 +958,10 @@ static inline void safetensors_write(const char *path, Parameters list, const ch
         offset = end;
     }
     fputc('}', text);
-    fflush(text);
-    while (length % 8) fputc(' ', text), fflush(text);
-    fclose(text);
-    for (int i = 0; i < 8; i++) fputc((int)((uint64_t)length >> 8 * i & 0xFF), out.stream);
-    fwrite(header, 1, length, out.stream);
+    if (ferror(text) || fclose(text)) die("out of memory");
+    const size_t padded = (length + 7) / 8 * 8; /* so that the numbers are aligned */
+    for (int i = 0; i < 8; i++) fputc((int)((uint64_t)padded >> 8 * i & 0xFF), out.stream);
+    fprintf(out.stream, "%s%*s", header, (int)(padded - length), "");
     free(header);
     for (int i = 0; i < list.count; i++)
         for (size_t j = 0; j < size_of(*list.at[i].tensor); j++) {

@@ -13,12 +13,14 @@
 #define main ptune_main
 #include "ptune.c"
 #undef main
+#include <float.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
+static int max_int(int a, int b) { return a > b ? a : b; }
 static int passed, failed;
 static const char *self; /* how this program was called: the command-line tests call it again */
 
@@ -388,7 +390,6 @@ static void small_bert(Check *c) {
     c->rows.batch = ragged();
     c->bert = (Bert){.hidden = 8, .layers = 2, .heads = 2, .intermediate = 12, .vocab = 9, .positions = 10, .types = 2,
                      .eps = (real)1e-12};
-    c->bert.layer = allocate_zeroed(sizeof(BertLayer[2]));
     bert_list_weights(&c->bert);
     for (int i = 0; i < c->bert.weights.count; i++) {
         const Parameter *p = &c->bert.weights.at[i];
@@ -599,7 +600,7 @@ static Text read_json(const char *path) {
 static void check_macro_f1(void) {
     const Answers answers = {.labels = 4, .word = {11, 12, 13, 14}};
     Example rows[] = {{.answer = 11}, {.answer = 11}, {.answer = 11}, {.answer = 12}, {.answer = 12}, {.answer = 13}};
-    const Answer said[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
+    const Prediction said[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
     const double f1 = macro_f1(&answers, &(Dataset){.at = rows, .count = 6}, said);
     check(fabs(f1 - 100 * (4.0 / 7 + 0.5) / 3) < 1e-9, "macro-F1 %.4f, by hand 35.7143", f1);
 }
@@ -1101,18 +1102,23 @@ static void check_template_parse(void) {
     check(!t.part[3].text.size && text_is(t.part[4].text, " is near ") && text_is(t.part[5].text, "place"),
           "%-22s the texts of [X], of the words after it, of {place}", "template_parse");
 }
-static void check_template_fill(const Vocab *cased) {
+static void check_template_ids(const Vocab *cased) {
     static const int want[] = {101, -1, -2, 3206, 1110, 1485, 18959, 2145, 10775, -3, 103, 119, 102, 1105, 102};
     const Template t = template_parse(PLACES);
-    Text field[MAX_PARTS] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
+    const Text field[MAX_PARTS] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
     Example e = {0};
-    template_fill(&t, cased, field, 15, &e, "PLACES", 1);
+    template_ids(&t, cased, field, &e);
     check(e.length == 15 && !memcmp(e.id, want, sizeof want) && e.mask == 10,
-          "%-22s %d ids, expected 15; [MASK] at %d, expected 10", "template_fill", e.length, e.mask);
-    field[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin");
+          "%-22s %d ids, expected 15; [MASK] at %d, expected 10", "template_ids", e.length, e.mask);
+}
+static void check_template_fill(const Vocab *cased) {
+    const Template t = template_parse(PLACES);
+    Text field[MAX_PARTS] = {[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin"), [5] = text_of("Potsdam")};
+    Example all, e = {0};
+    template_ids(&t, cased, field, &all);
     template_fill(&t, cased, field, 17, &e, "PLACES", 1);
     check(e.length <= 17 && e.id[3] == 3206 && e.id[e.mask] == 103 &&
-              !memcmp(e.id + e.length - 11, want + 4, sizeof(int[11])),
+              !memcmp(e.id + e.length - 11, all.id + all.length - 11, sizeof(int[11])),
           "%-22s a subject that is too long loses its end: %d ids, at most 17", "template_fill", e.length);
 }
 /* One epoch. At rate 0 its loss is the mean over the rows, in whatever batches; one batch is one step of Adam. */
@@ -1227,6 +1233,7 @@ static void section_values(const char *oracles, const char *only) {
         check_texts(format("%s/tokenizer.jsonl", oracles), &cased, &uncased);
     }
     if (wanted(only, "template_parse")) check_template_parse();
+    if (wanted(only, "template_ids")) check_template_ids(&cased);
     if (wanted(only, "template_fill")) check_template_fill(&cased);
     if (wanted(only, "encoder_forward")) {
         encoder_load(&encoder, ENCODER_LSTM, &trained);
@@ -2041,7 +2048,6 @@ static void bench_bert(int cores, bool brief) {
     Random random = {1};
     bert = (Bert){.hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072, .vocab = 28996, .positions = 512,
                   .types = 2, .eps = (real)1e-12};
-    bert.layer = allocate_zeroed(sizeof(BertLayer[12]));
     bert_list_weights(&bert);
     bert_random(&bert, &random);
     encoder_init(&encoder, ENCODER_LSTM, 9, 768);

@@ -252,13 +252,18 @@ static inline void tokenize_marked(const Vocab *vocab, Text text, Ids *out) {
     if (plain < text.size) tokenize(vocab, (Text){text.data + plain, text.size - plain}, out);
 }
 
-/* ---- A WordPiece vocabulary: the markers, every object, every character, then the most frequent pairs joined ----- */
+/* ---- Learning a vocabulary: the markers, every object, every character, then the most frequent pair of pieces joined,
+ * again and again: byte-pair encoding (Sennrich et al. 2016). Its pieces are used as WordPiece's. */
 typedef struct {
     int *piece, pieces, count;
 } CountedWord; /* a word as it is cut now, and how often it stands in the text */
+typedef struct { CountedWord *at; int count; } CountedWords;
 
 static inline int vocab_add(Vocab *vocab, Text piece) {
+    enum { MOST_PIECES = 1 << 18 };
     int *bucket = vocab_bucket(vocab, piece);
+    if (!vocab->piece) vocab->piece = allocate(sizeof(Text[MOST_PIECES]));
+    if (!*bucket && vocab->size == MOST_PIECES) die("more than %d pieces", MOST_PIECES);
     if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
     return *bucket - 1;
 }
@@ -291,44 +296,48 @@ static inline void join_pair(CountedWord *word, int left, int right, int joined)
     }
     word->pieces = kept;
 }
-static inline Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
-    static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+/* The different words of the sentences, cut into characters, which are added to the vocabulary. */
+static inline CountedWords count_words(const Texts *sentences, Vocab *vocab) {
     const Texts all = words_of(sentences);
-    Vocab vocab = {.buckets = 1 << 20,
-                   .table = allocate_zeroed(sizeof(int) << 20),
-                   .piece = allocate(sizeof(Text) << 18),
-                   .cased = true};
-    for (int i = 0; i < 5; i++) vocab_add(&vocab, text_of(markers[i]));
-    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
-    CountedWord *words = allocate(sizeof(CountedWord) * (size_t)all.count);
-    int count = 0;
+    CountedWords words = {allocate(sizeof(CountedWord) * (size_t)all.count), 0};
     for (int i = 0, next; i < all.count; i = next) {
         for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
-        CountedWord *word = &words[count++];
+        CountedWord *word = &words.at[words.count++];
         *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
         uint32_t code;
         for (size_t at = 0, length; at < all.at[i].size; at += length) {
             length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
             const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
-            word->piece[word->pieces++] = vocab_add(&vocab, text_of(form));
+            word->piece[word->pieces++] = vocab_add(vocab, text_of(form));
         }
-        if (vocab.size > size) die("--size %d is too small: markers, objects and characters alone are more", size);
     }
-    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size); /* how often left is followed by right */
-    while (vocab.size < size) {
-        int left = 0, right = 0, most = 1;
-        memset(pairs, 0, sizeof(int) * (size_t)size * (size_t)size);
-        for (int w = 0; w < count; w++)
-            for (int i = 0; i + 1 < words[w].pieces; i++) {
-                int *pair = &pairs[(size_t)words[w].piece[i] * (size_t)size + (size_t)words[w].piece[i + 1]];
-                *pair += words[w].count;
-                if (*pair > most) most = *pair, left = words[w].piece[i], right = words[w].piece[i + 1];
-            }
-        if (most < 2) break;
-        const Text a = vocab.piece[left], b = vocab.piece[right];
+    return words;
+}
+/* The pair that stands most often in the words; false if none does twice. pairs (size, size): to count in. */
+static inline bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
+    int most = 1;
+    memset(pairs, 0, sizeof(int) * (size_t)size * (size_t)size);
+    for (const CountedWord *word = words->at; word < words->at + words->count; word++)
+        for (int i = 0; i + 1 < word->pieces; i++) {
+            int *pair = &pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]];
+            *pair += word->count;
+            if (*pair > most) most = *pair, *left = word->piece[i], *right = word->piece[i + 1];
+        }
+    return most > 1;
+}
+static inline Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
+    static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+    Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .cased = true};
+    for (int i = 0; i < 5; i++) vocab_add(&vocab, text_of(markers[i]));
+    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
+    const CountedWords words = count_words(sentences, &vocab);
+    if (vocab.size > size) die("--size %d is too small: markers, objects and characters alone are more", size);
+    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size), left = 0, right = 0;
+    while (vocab.size < size && most_frequent_pair(&words, pairs, size, &left, &right)) {
+        const Text a = vocab.piece[left], b = vocab.piece[right]; /* the right one has ## before it */
         const int joined = vocab_add(&vocab,
                                      text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
-        for (int w = 0; w < count; w++) join_pair(&words[w], left, right, joined);
+        for (int w = 0; w < words.count; w++) join_pair(&words.at[w], left, right, joined);
     }
     return vocab;
 }
