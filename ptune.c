@@ -1084,7 +1084,7 @@ _Noreturn static void usage(const char *wrong, const char *what) {
           "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
           "       ptune table    RESULTS                            the table of all results there\n"
           "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
-          "       ptune vocab    --model DIR --data DIR             a vocabulary for a world of facts\n"
+          "       ptune vocab    --model DIR --data DIR [--size N]  a vocabulary for a world of facts\n"
           "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n", stderr);
     exit(2);
 }

@@ -1498,6 +1498,9 @@ static void check_uses(void) {
          "test \"$(cut -f 1,2,6,7,12 task/result.tsv)\" = \"$(printf 'toy\tp-lstm\t2\t2\t100.00')\" && "
          "ptune eval --model model --data toy.jsonl --task toy --prompt task/prompt.safetensors | "
          "grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'"},
+        {"train --task --recipe paper: the task's template, whatever the recipe's is",
+         "ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --task toy --recipe paper "
+         "--batch 2 --epochs 1 --out recipe && grep -qF '{premise}' recipe/result.tsv"},
         {"{name-}: without the punctuation at its end",
          "printf '{\"sub\": \"w70 w71 .?\", \"obj\": \"w72\"}\n' >dots.jsonl && "
          "printf '{\"sub\": \"w70 w71\", \"obj\": \"w72\"}\n' >bare.jsonl && "
@@ -1524,6 +1527,7 @@ static void check_wrong_lines(void) {
         {EVAL, "ptune: either --template T or --prompt FILE"},
         {EVAL "--template '[P] [X] [MASK]'", "ptune: a template with [P] needs what was learned for it"},
         {MANUAL "--vocab v --labels a=b", "ptune: --vocab and --labels exclude each other"},
+        {MANUAL "--labels ''", "ptune: --labels is empty"},
         {"ptune eval --model model --template '[X] [MASK]'", "ptune: --data FILE.jsonl is missing"},
         {"ptune train --model model", "ptune: --data DIR is missing"},
         {"ptune table", "ptune: --model DIR is missing"},
@@ -1580,6 +1584,7 @@ static void check_impossible(void) {
         {MANUAL "--labels yes=w70", "data/test.jsonl:1: no field 'label'"},
         {MANUAL "--labels 'yes=w70 w71'", "'w70 w71' is not one token"},
         {MANUAL "--labels yes", "expected name=Word"},
+        {MANUAL "--labels yes=w70,no=w70", "two labels have the word 'w70'"},
         {MANUAL "--vocab data/test.jsonl", "none of its words is in the model's vocabulary"},
         {MANUAL "--predictions missing/x.tsv", "missing/x.tsv.part: No such file"},
         {MANUAL "--predictions data", "data: "},
@@ -1603,6 +1608,7 @@ static void check_impossible(void) {
         {TRAIN "--out data/test.jsonl", "data/test.jsonl: not a folder"},
         {TRAIN "--out data/test.jsonl/bad", "data/test.jsonl/bad: "},
         {TRAIN "--out bad/below", "bad/below: No such file"},
+        {"mkdir full && ln -s /dev/full full/log.tsv && " TRAIN "--out full", "full/log.tsv: cannot be written"},
         {TRAIN "--data missing", "missing/train.jsonl: No such file"},
         {TRAIN "--out run --resume --lr 1", "run/checkpoint.safetensors: this run had other settings"},
         {TRAIN "--out run --resume --train data/dev.jsonl", "run/checkpoint.safetensors: this run had other settings"},
@@ -1754,11 +1760,13 @@ static void check_broken_files(void) {
         {RESULT, "\t1\t2\t", "\t-1\t2\t", "ptune table made", "a.34.result.tsv: not a result"},
         {RESULT, "\t1\t2\t", "\t1\t9999999999\t", "ptune table made", "a.34.result.tsv: not a result"},
         {RESULT, "1.5", "nan", "ptune table made", "a.34.result.tsv: not a result"},
+        {RESULT, "1.5", "1.5x", "ptune table made", "a.34.result.tsv: not a result"},
         {RESULT, "manual", "\xFF", "ptune table made", "a.34.result.tsv: not valid UTF-8"},
         {"prompts/toy1.jsonl", "template", "form", ASK_BEST, "prompts/toy1.jsonl:1: no field 'template'"},
         {"prompts/toy1.jsonl", "}", "", ASK_BEST, "prompts/toy1.jsonl:1: not valid JSON"},
         {"prompts/toy1.jsonl", "w70", "[P]", ASK_BEST, "toy1: [P] where nothing is trained"},
         {"world/relations.jsonl", "toy1", "../toy1", TABLE, "not a name for a folder"},
+        {"world/relations.jsonl", "[Y]", "[P] [Y]", TABLE "--methods manual", "toy1: [P] where nothing is trained"},
         {"world/relations.jsonl", NULL, "", LEARN, "relations.jsonl: no relation"},
         {"world/relations.jsonl", "template", "form", LEARN, "relations.jsonl:1: no relation or template"},
         {"world/relations.jsonl", "toy1", "toy3", LEARN, "world/toy3/pretrain.txt: No such file"},
@@ -1787,6 +1795,7 @@ static void check_broken_bytes(void) { /* what the table cannot say */
     check_file(WEIGHTS, "cut in the numbers", (Text){weights.data, weights.size - 4}, ASK, "data_offsets do not fit");
     check_file(WEIGHTS, "with NaN, train", nan, BAD_TRAIN, "the loss is");
     check_file(WEIGHTS, "with NaN, eval", nan, ASK, "not finite");
+    check_file(WEIGHTS, "with NaN, fill", nan, "ptune fill --model model 'w70 [MASK]'", "not finite");
     check_file(WEIGHTS, "with zeros for [PAD]", with_zero_pad(weights),
                "ptune words --model model --prompt " PROMPT " >zero.txt && ! grep nan zero.txt", NULL);
     check_file(PROMPT, "with NaN", with_nan(prompt), ASK_PROMPT, "holds a number that is not finite");
