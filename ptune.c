@@ -442,7 +442,7 @@ static Prediction prediction_of(const real *logits, int words, int truth) {
     }
     return a;
 }
-enum { EVALUATION_TOKENS = 448 }; /* a batch: enough to keep the products busy, few enough to stay in the cache */
+enum { EVALUATION_TOKENS = 960 }; /* a batch: with more the products are hardly faster */
 
 /* The mean over the labels of F1 = 2 hits / (times said + times true), in per cent; of those said or true at all. */
 static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *answer) {
