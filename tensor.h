@@ -673,7 +673,7 @@ static inline void output_close(Output out) {
 }
 
 /* Reads the code point that starts at s, of which n bytes are left. Returns its length in bytes; 0 if it is not valid:
-   cut short, longer than needed, half of a surrogate pair, or beyond the last code point. */
+ * cut short, longer than needed, half of a surrogate pair, or beyond the last code point. */
 static inline size_t utf8_decode(const char *s, size_t n, uint32_t *code) {
     static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};   /* that needs so many bytes */
     if (n == 0) return 0;

@@ -1,11 +1,11 @@
-/* tokenizer.h -- BERT's tokenizer: text to token ids.
-
-   Two steps (Devlin et al., 2018, section 3 and the code published with it):
-     1. the basic tokenizer cleans the text and cuts it into words at white space and punctuation; an uncased model
-        also lower-cases it and strips its accents;
-     2. WordPiece (Wu et al., 2016) cuts each word into the longest pieces that the vocabulary holds.
-   The reference is version 0.23.3 of the Hugging Face library `tokenizers`. It follows different versions of Unicode
-   for different questions, so the Unicode tables, at the end of this file, record its answer for every code point. */
+/* tokenizer.h - BERT's tokenizer: text to token ids.
+ *
+ * Two steps (Devlin et al., 2018, section 3 and the code published with it):
+ *   1. the basic tokenizer cleans the text and cuts it into words at white space and punctuation; an uncased model
+ *      also lower-cases it and strips its accents;
+ *   2. WordPiece (Wu et al., 2016) cuts each word into the longest pieces that the vocabulary holds.
+ * The reference is version 0.23.3 of the Hugging Face library `tokenizers`. It follows different versions of Unicode
+ * for different questions, so the Unicode tables, at the end of this file, record its answer for every code point. */
 
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
@@ -14,7 +14,7 @@
 
 #include <ctype.h>
 
-/* ---- A growing list of token ids ----------------------------------------------------------------------------------*/
+/* ---- A growing list of token ids --------------------------------------------------------------------------------- */
 
 typedef struct { int *id; int count, capacity; } Ids;
 
@@ -48,7 +48,7 @@ static inline Texts read_lines(const char *path) { /* the lines that are not emp
     return lines;
 }
 
-/* ---- The vocabulary -----------------------------------------------------------------------------------------------*/
+/* ---- The vocabulary ---------------------------------------------------------------------------------------------- */
 
 typedef struct {
     int size;
@@ -134,11 +134,11 @@ static inline Vocab vocab_load(const char *folder) {
     return vocab;
 }
 
-/* ---- WordPiece ----------------------------------------------------------------------------------------------------*/
+/* ---- WordPiece --------------------------------------------------------------------------------------------------- */
 
 /* Appends the pieces of a word of n bytes: greedily the longest piece first, "##" before those that continue the word.
-   A word that cannot be cut up to its end is [UNK]. word[-2] and word[-1] must be writable: the "##" is written over
-   the two bytes before the rest of the word, which are not needed any more. */
+ * A word that cannot be cut up to its end is [UNK]. word[-2] and word[-1] must be writable: the "##" is written over
+ * the two bytes before the rest of the word, which are not needed any more. */
 static inline void wordpiece(const Vocab *vocab, char *word, size_t n, Ids *out) {
     int before = out->count;
     for (size_t start = 0, end; start < n; start = end) {
@@ -158,7 +158,7 @@ static inline void wordpiece(const Vocab *vocab, char *word, size_t n, Ids *out)
     }
 }
 
-/* ---- The basic tokenizer ------------------------------------------------------------------------------------------*/
+/* ---- The basic tokenizer ----------------------------------------------------------------------------------------- */
 
 /* What the tables at the end of this file know of a code point. */
 static inline bool is_removed(uint32_t code);           /* a control or format character, or private use */
@@ -179,7 +179,7 @@ typedef struct {
 } Word;
 
 /* Appends a code point. Marks that follow the same letter are put in the order of their combining classes, an insertion
-   sort: this is the canonical ordering of Unicode (section 3.11). */
+ * sort: this is the canonical ordering of Unicode (section 3.11). */
 static inline void word_push(Word *word, uint32_t code, uint32_t class) {
     if (word->count > LONGEST_WORD) return;
     int at = word->count++;
@@ -213,7 +213,7 @@ static inline void word_continue(Word *word, const Vocab *vocab, uint32_t code, 
 }
 
 /* Appends the ids of a text in which markers such as "[MASK]" have no meaning. A byte that is not valid UTF-8 is taken
-   for U+FFFD, which is removed. */
+ * for U+FFFD, which is removed. */
 static inline void tokenize(const Vocab *vocab, Text text, Ids *out) {
     Word word = {0};
     for (size_t i = 0, length; i < text.size; i += length ? length : 1) {
@@ -239,7 +239,7 @@ static inline int marker_at(const Vocab *vocab, Text text, size_t *length) {
 }
 
 /* Appends the ids of a text in which markers stand for themselves: they are looked for first, in the text as it is, and
-   what lies between them is tokenized piece by piece. */
+ * what lies between them is tokenized piece by piece. */
 static inline void tokenize_marked(const Vocab *vocab, Text text, Ids *out) {
     size_t plain = 0;    /* start of the stretch without markers */
     for (size_t i = 0, length = 0; i < text.size;) {
@@ -342,10 +342,10 @@ static inline Vocab vocab_learn(const Texts *sentences, const Texts *objects, in
     return vocab;
 }
 
-/* ---- Unicode tables -----------------------------------------------------------------------------------------------*/
+/* ---- Unicode tables ---------------------------------------------------------------------------------------------- */
 
 /* Made by asking the normalizers and the pre-tokenizer of `tokenizers` 0.23.3 about every code point. A row begins with
-   the first and the last code point that it is about; rows are in ascending order. */
+ * the first and the last code point that it is about; rows are in ascending order. */
 
 static const uint32_t removed_rows[] = {
     0,8, 0xB,0xC, 0xE,0x1F, 0x7F,0x9F, 0xAD,0xAD, 0x600,0x605, 0x61C,0x61C, 0x6DD,0x6DD, 0x70F,0x70F, 0x180E,0x180E,
@@ -445,9 +445,9 @@ static const uint32_t mark_rows[] = {
 };
 
 /* first, last, target, step: what a letter becomes.
-   Step 0: all of the row become the target (the accented forms of a letter).
-   Step 1: the first becomes the target, the second the one after it, and so on (an alphabet of capitals).
-   Step 2: the first two become the target, the next two the second one after it (capital, small, capital, small). */
+ * Step 0: all of the row become the target (the accented forms of a letter).
+ * Step 1: the first becomes the target, the second the one after it, and so on (an alphabet of capitals).
+ * Step 2: the first two become the target, the next two the second one after it (capital, small, capital, small). */
 static const uint32_t fold_rows[] = {
     0x41,0x5A,0x61,1, 0xC0,0xC5,0x61,0, 0xC6,0xC6,0xE6,0, 0xC7,0xC7,0x63,0, 0xC8,0xCB,0x65,0, 0xCC,0xCF,0x69,0,
     0xD0,0xD0,0xF0,0, 0xD1,0xD2,0x6E,1, 0xD3,0xD6,0x6F,0, 0xD8,0xD8,0xF8,0, 0xD9,0xDC,0x75,0, 0xDD,0xDD,0x79,0,
