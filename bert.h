@@ -3,7 +3,7 @@
  * It takes embedding rows rather than word ids, so that a caller may put anything in the place of a word, and it
  * is told which rows are read. A batch is one tall matrix of all its tokens, without padding:
  *     sequence s has the rows start[s] .. start[s + 1] - 1, and of these the rows read[read_start[s]] .. are read.
- * H hidden size, A heads, V words, N tokens of the batch, R rows read.
+ * H hidden size, I intermediate size, A heads, V words, N tokens of the batch, R rows read.
  */
 #ifndef BERT_H
 #define BERT_H
@@ -13,7 +13,7 @@
 typedef struct {
     Linear query, key, value, attention_output; /* (H, H) each */
     LayerNorm attention_norm;
-    Linear intermediate, output; /* (4H, H), (H, 4H) */
+    Linear intermediate, output; /* (I, H), (H, I) */
     LayerNorm output_norm;
 } BertLayer;
 
@@ -30,7 +30,11 @@ typedef struct {
     Text file;           /* the mapped file they lie in */
 } Bert;
 
-typedef struct { int sequences, tokens, reads, *start, *read_start, *read; } Batch;
+typedef struct {
+    int sequences, tokens, reads;
+    int *start, *read_start; /* (sequences + 1) each: its first row, its first entry in read */
+    int *read;               /* (reads): rows of the batch */
+} Batch;
 
 /* ---- rows: y = the listed rows of x --------------------------------------------------------------------------- */
 static inline Tensor rows_forward(Tensor x, const int *index, int count) {
@@ -45,60 +49,58 @@ static inline void rows_backward(Tensor x, const int *index, Tensor y) {
 
 /* ---- attention (Vaswani et al. 2017), for each sequence and each head with its columns of q, k, v:
  *     P = softmax(Q K' / sqrt(H / A)),   context = P V
- * q (R or N, H): the rows that ask; k, v (N, H): the rows that are asked. All P are kept, one after the other. */
-typedef struct { Tensor context; real *p; size_t *p_start; } Attention;
+ * q (R or N, H), k, v (N, H). */
+typedef struct { Tensor context, *p; } Attention; /* p[s] (A queries, keys): the P of a sequence, head under head */
 
-/* Head h of sequence s among all P, or among their gradients: (queries, keys) of that sequence. */
-static inline Matrix attention_tile(real *all, const size_t *p_start, const int *q_start, const int *k_start, int s,
-                                    int h) {
-    const int queries = q_start[s + 1] - q_start[s], keys = k_start[s + 1] - k_start[s];
-    return (Matrix){all + p_start[s] + (size_t)h * (size_t)queries * (size_t)keys, queries, keys, keys, 1};
-}
 /* The rows of sequence s and the columns of head h. */
 static inline Matrix attention_head(Matrix all, const int *start, int heads, int s, int h) {
     const int width = all.cols / heads;
     return part(all, start[s], start[s + 1] - start[s], h * width, width);
 }
+/* The P of head h. */
+static inline Matrix attention_p(Matrix p, int heads, int h) {
+    return part(p, h * (p.rows / heads), p.rows / heads, 0, p.cols);
+}
 static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
                                           const int *q_start) {
-    Attention a = {tensor_zeros(q.rows, q.cols), NULL, allocate(sizeof(size_t[batch->sequences + 1]))};
-    a.p_start[0] = 0;
-    for (int s = 0; s < batch->sequences; s++)
-        a.p_start[s + 1] = a.p_start[s] + (size_t)heads * (size_t)(q_start[s + 1] - q_start[s]) *
-                                              (size_t)(batch->start[s + 1] - batch->start[s]);
-    a.p = allocate_zeroed(a.p_start[batch->sequences] * sizeof(real));
+    const int *start = batch->start;
     const real scale = 1 / sqrt((real)(q.cols / heads));
+    Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[batch->sequences]))};
+    for (int s = 0; s < batch->sequences; s++)
+        a.p[s] = tensor_zeros(heads * (q_start[s + 1] - q_start[s]), start[s + 1] - start[s]);
 #pragma omp parallel for collapse(2) schedule(dynamic) if (size_of(q) > 20000)
     for (int s = 0; s < batch->sequences; s++)
         for (int h = 0; h < heads; h++) {
-            Matrix p = attention_tile(a.p, a.p_start, q_start, batch->start, s, h);
-            matmul(p, attention_head(values(q), q_start, heads, s, h),
-                   transposed(attention_head(values(k), batch->start, heads, s, h)));
-            for (int i = 0; i < p.rows; i++) softmax_forward(p.data + i * p.row_stride, p.cols, scale);
-            matmul(attention_head(values(a.context), q_start, heads, s, h), p,
-                   attention_head(values(v), batch->start, heads, s, h));
+            const Matrix Q = attention_head(values(q), q_start, heads, s, h);
+            const Matrix K = attention_head(values(k), start, heads, s, h);
+            const Matrix V = attention_head(values(v), start, heads, s, h);
+            const Matrix P = attention_p(values(a.p[s]), heads, h);
+            matmul(P, Q, transposed(K));
+            for (int i = 0; i < P.rows; i++) softmax_forward(P.data + i * P.row_stride, P.cols, scale);
+            matmul(attention_head(values(a.context), q_start, heads, s, h), P, V);
         }
     return a;
 }
 /* dV += P' dcontext;   dP = dcontext V';   dS = P (dP - rowsum(dP P)) / sqrt(H / A);   dQ += dS K;   dK += dS' Q */
 static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
                                       const int *q_start) {
-    real *all_ds = allocate_zeroed(a->p_start[batch->sequences] * sizeof(real));
+    const int *start = batch->start;
     const real scale = 1 / sqrt((real)(q.cols / heads));
+    for (int s = 0; s < batch->sequences; s++) needs_grad(&a->p[s]);
 #pragma omp parallel for collapse(2) schedule(dynamic) if (size_of(q) > 20000)
     for (int s = 0; s < batch->sequences; s++)
         for (int h = 0; h < heads; h++) {
-            const Matrix p = attention_tile(a->p, a->p_start, q_start, batch->start, s, h);
-            const Matrix ds = attention_tile(all_ds, a->p_start, q_start, batch->start, s, h);
+            const Matrix Q = attention_head(values(q), q_start, heads, s, h);
+            const Matrix K = attention_head(values(k), start, heads, s, h);
+            const Matrix V = attention_head(values(v), start, heads, s, h);
+            const Matrix P = attention_p(values(a->p[s]), heads, h), dS = attention_p(gradient(a->p[s]), heads, h);
             const Matrix dcontext = attention_head(gradient(a->context), q_start, heads, s, h);
-            matmul(attention_head(gradient(v), batch->start, heads, s, h), transposed(p), dcontext);
-            matmul(ds, dcontext, transposed(attention_head(values(v), batch->start, heads, s, h)));
-            for (int i = 0; i < p.rows; i++)
-                softmax_backward(p.data + i * p.row_stride, ds.data + i * ds.row_stride, p.cols, scale);
-            matmul(attention_head(gradient(q), q_start, heads, s, h), ds,
-                   attention_head(values(k), batch->start, heads, s, h));
-            matmul(attention_head(gradient(k), batch->start, heads, s, h), transposed(ds),
-                   attention_head(values(q), q_start, heads, s, h));
+            matmul(attention_head(gradient(v), start, heads, s, h), transposed(P), dcontext);
+            matmul(dS, dcontext, transposed(V));
+            for (int i = 0; i < P.rows; i++)
+                softmax_backward(P.data + i * P.row_stride, dS.data + i * dS.row_stride, P.cols, scale);
+            matmul(attention_head(gradient(q), q_start, heads, s, h), dS, K);
+            matmul(attention_head(gradient(k), start, heads, s, h), transposed(dS), Q);
         }
 }
 
@@ -124,24 +126,24 @@ static inline void embeddings_backward(const Bert *bert, Tensor e, Tensor sum, c
 }
 
 /* ---- one layer: attention and feed-forward, each with a residual and a layernorm after it -----------------------
- * x (N, H). In the last layer only the rows that are read ask and go on; keys and values need all of them. */
+ * x (N, H). In the last layer only the rows that are read have queries and go on; keys and values need all of x. */
 typedef struct {
-    Tensor x, asking; /* asking: x itself, or its rows that are read */
+    Tensor query_input; /* x itself, or its rows that are read */
     Tensor q, k, v;
     Attention attention;
-    Tensor attended, normed; /* dense(context) + asking; its layernorm */
-    Tensor inner, active;    /* (., 4H): before and after gelu */
+    Tensor attended, normed; /* dense(context) + query_input; its layernorm */
+    Tensor inner, active;    /* (., I): before and after gelu */
     Tensor sum, y;           /* dense(active) + normed; its layernorm: the layer's output */
 } LayerActivations;
 
 static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int heads, const Batch *batch, bool last) {
-    LayerActivations a = {.x = x, .asking = last ? rows_forward(x, batch->read, batch->reads) : x};
-    a.q = linear_forward(&l->query, a.asking);
+    LayerActivations a = {.query_input = last ? rows_forward(x, batch->read, batch->reads) : x};
+    a.q = linear_forward(&l->query, a.query_input);
     a.k = linear_forward(&l->key, x);
     a.v = linear_forward(&l->value, x);
     a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->read_start : batch->start);
     a.attended = linear_forward(&l->attention_output, a.attention.context);
-    residual_forward(a.attended, a.asking);
+    residual_forward(a.attended, a.query_input);
     a.normed = layernorm_forward(&l->attention_norm, a.attended);
     a.inner = linear_forward(&l->intermediate, a.normed);
     a.active = gelu_forward(a.inner);
@@ -151,8 +153,10 @@ static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int h
     return a;
 }
 /* From y.grad to x.grad. The gradients in between live until the layer is done. */
-static inline void layer_backward(const BertLayer *l, LayerActivations *a, int heads, const Batch *batch, bool last) {
+static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations *a, int heads, const Batch *batch,
+                                  bool last) {
     Mark before = mark();
+    Tensor query_input = last ? a->query_input : x;
     needs_grad(&a->sum);
     layernorm_backward(&l->output_norm, a->sum, a->y);
     needs_grad(&a->normed);
@@ -164,33 +168,32 @@ static inline void layer_backward(const BertLayer *l, LayerActivations *a, int h
     linear_backward(&l->intermediate, a->normed, a->inner);
     needs_grad(&a->attended);
     layernorm_backward(&l->attention_norm, a->attended, a->normed);
-    if (last) needs_grad(&a->asking);
-    else a->asking = a->x;
-    residual_backward(a->attended, a->asking);
+    if (last) needs_grad(&query_input);
+    residual_backward(a->attended, query_input);
     needs_grad(&a->attention.context);
     linear_backward(&l->attention_output, a->attention.context, a->attended);
     needs_grad(&a->q), needs_grad(&a->k), needs_grad(&a->v);
     attention_backward(&a->attention, a->q, a->k, a->v, heads, batch, last ? batch->read_start : batch->start);
-    linear_backward(&l->value, a->x, a->v);
-    linear_backward(&l->key, a->x, a->k);
-    linear_backward(&l->query, a->asking, a->q);
-    if (last) rows_backward(a->x, batch->read, a->asking);
+    linear_backward(&l->value, x, a->v);
+    linear_backward(&l->key, x, a->k);
+    linear_backward(&l->query, query_input, a->q);
+    if (last) rows_backward(x, batch->read, query_input);
     release(before);
 }
 
 /* ---- the masked-LM head: logits = layernorm(gelu(dense(x))) word' + bias ---------------------------------------- */
-typedef struct { Tensor x, inner, active, normed, logits; } HeadActivations;
+typedef struct { Tensor inner, active, normed, logits; } HeadActivations;
 
 static inline HeadActivations head_forward(const Bert *bert, Tensor x) {
     const Linear decoder = {bert->word, bert->decoder_bias}; /* tied: the word table serves both ends */
-    HeadActivations a = {.x = x};
+    HeadActivations a;
     a.inner = linear_forward(&bert->transform, x);
     a.active = gelu_forward(a.inner);
     a.normed = layernorm_forward(&bert->transform_norm, a.active);
     a.logits = linear_forward(&decoder, a.normed);
     return a;
 }
-static inline void head_backward(const Bert *bert, HeadActivations *a) {
+static inline void head_backward(const Bert *bert, Tensor x, HeadActivations *a) {
     const Linear decoder = {bert->word, bert->decoder_bias};
     needs_grad(&a->normed);
     linear_backward(&decoder, a->normed, a->logits);
@@ -198,7 +201,7 @@ static inline void head_backward(const Bert *bert, HeadActivations *a) {
     layernorm_backward(&bert->transform_norm, a->active, a->normed);
     needs_grad(&a->inner);
     gelu_backward(a->inner, a->active);
-    linear_backward(&bert->transform, a->x, a->inner);
+    linear_backward(&bert->transform, x, a->inner);
 }
 
 /* ---- the whole: e (N, H) -> logits (R, V) of the rows that are read ---------------------------------------------- */
@@ -228,45 +231,27 @@ static inline Tensor bert_logits(const Bert *bert, Tensor e, const Batch *batch)
 }
 /* From the gradient of the logits to that of e and of every weight that has one. */
 static inline void bert_backward(const Bert *bert, BertActivations *a, const Batch *batch) {
-    LayerActivations *top = &a->layer[bert->layers - 1];
-    needs_grad(&top->y);
-    a->head.x = top->y;
-    head_backward(bert, &a->head);
+    Tensor *top = &a->layer[bert->layers - 1].y;
+    needs_grad(top);
+    head_backward(bert, *top, &a->head);
     for (int l = bert->layers - 1; l >= 0; l--) {
         Tensor *below = l ? &a->layer[l - 1].y : &a->x;
         needs_grad(below);
-        a->layer[l].x = *below;
-        layer_backward(&bert->layer[l], &a->layer[l], bert->heads, batch, l == bert->layers - 1);
+        layer_backward(&bert->layer[l], *below, &a->layer[l], bert->heads, batch, l == bert->layers - 1);
     }
     needs_grad(&a->sum);
     layernorm_backward(&bert->embedding_norm, a->sum, a->x);
     embeddings_backward(bert, a->e, a->sum, batch);
 }
 
-/* ---- weights ----------------------------------------------------------------------------------------------------- */
-/* Every weight with its published name and its shape, in the order of the forward pass. */
-static inline Parameter *add_parameter(Parameters *list, Tensor *t, int rows, int cols) {
-    Parameter *p = &list->at[list->count++];
-    t->rows = rows, t->cols = cols;
-    *p = (Parameter){.tensor = t};
-    return p;
-}
-static inline void add_linear(Parameters *list, Linear *l, int out, int in, const char *name) {
-    snprintf(add_parameter(list, &l->w, out, in)->name, MAX_NAME, "%s.weight", name);
-    snprintf(add_parameter(list, &l->b, 1, out)->name, MAX_NAME, "%s.bias", name);
-}
-static inline void add_layernorm(Parameters *list, LayerNorm *l, int cols, real eps, const char *name) {
-    l->eps = eps;
-    snprintf(add_parameter(list, &l->w, 1, cols)->name, MAX_NAME, "%s.LayerNorm.weight", name);
-    snprintf(add_parameter(list, &l->b, 1, cols)->name, MAX_NAME, "%s.LayerNorm.bias", name);
-}
+/* ---- weights: each with its published name and its shape, in the order of the forward pass ----------------------- */
 static inline void bert_list_weights(Bert *b) {
     Parameters list = {allocate(sizeof(Parameter[10 + 16 * b->layers])), 0};
     b->layer = allocate_zeroed(sizeof(BertLayer[b->layers]));
     const int H = b->hidden;
-    strcpy(add_parameter(&list, &b->word, b->vocab, H)->name, "bert.embeddings.word_embeddings.weight");
-    strcpy(add_parameter(&list, &b->position, b->positions, H)->name, "bert.embeddings.position_embeddings.weight");
-    strcpy(add_parameter(&list, &b->type, b->types, H)->name, "bert.embeddings.token_type_embeddings.weight");
+    add_parameter(&list, &b->word, b->vocab, H, "bert.embeddings.word_embeddings.weight");
+    add_parameter(&list, &b->position, b->positions, H, "bert.embeddings.position_embeddings.weight");
+    add_parameter(&list, &b->type, b->types, H, "bert.embeddings.token_type_embeddings.weight");
     add_layernorm(&list, &b->embedding_norm, H, b->eps, "bert.embeddings");
     for (int i = 0; i < b->layers; i++) {
         BertLayer *l = &b->layer[i];
@@ -282,15 +267,15 @@ static inline void bert_list_weights(Bert *b) {
     }
     add_linear(&list, &b->transform, H, H, "cls.predictions.transform.dense");
     add_layernorm(&list, &b->transform_norm, H, b->eps, "cls.predictions.transform");
-    strcpy(add_parameter(&list, &b->decoder_bias, 1, b->vocab)->name, "cls.predictions.bias");
+    add_parameter(&list, &b->decoder_bias, 1, b->vocab, "cls.predictions.bias");
     b->weights = list;
 }
 
 /* N(0, 0.02^2), biases 0, layernorms 1. */
 static inline void bert_random(Bert *bert, Random *random) {
+    parameters_allocate(bert->weights);
     for (int i = 0; i < bert->weights.count; i++) {
         const Parameter *p = &bert->weights.at[i];
-        *p->tensor = tensor(p->tensor->rows, p->tensor->cols);
         if (strstr(p->name, "LayerNorm.weight")) fill_constant(*p->tensor, 1);
         else if (strstr(p->name, "bias")) fill_constant(*p->tensor, 0);
         else fill_normal(*p->tensor, 0.02, random);
@@ -307,24 +292,23 @@ static inline int config_int(Text config, const char *path, const char *name) {
 static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the tensors are empty yet */
     Text config = read_file(path), value;
     json_check(config, path, 0);
-    Bert b = {.hidden = config_int(config, path, "hidden_size"),
-              .layers = config_int(config, path, "num_hidden_layers"),
-              .heads = config_int(config, path, "num_attention_heads"),
-              .intermediate = config_int(config, path, "intermediate_size"),
-              .vocab = config_int(config, path, "vocab_size"),
-              .positions = config_int(config, path, "max_position_embeddings"),
-              .types = config_int(config, path, "type_vocab_size"),
-              .eps = (real)1e-12};
-    if (json_member(config, "layer_norm_eps", &value)) b.eps = (real)json_number(value);
-    if (!(b.eps >= 0)) die("%s: no sensible layer_norm_eps", path);
-    if (b.hidden % b.heads)
-        die("%s: hidden_size %d is not a multiple of num_attention_heads %d", path, b.hidden, b.heads);
-    if (b.layers > 1000) die("%s: %d layers", path, b.layers);
+    *bert = (Bert){.hidden = config_int(config, path, "hidden_size"),
+                   .layers = config_int(config, path, "num_hidden_layers"),
+                   .heads = config_int(config, path, "num_attention_heads"),
+                   .intermediate = config_int(config, path, "intermediate_size"),
+                   .vocab = config_int(config, path, "vocab_size"),
+                   .positions = config_int(config, path, "max_position_embeddings"),
+                   .types = config_int(config, path, "type_vocab_size"),
+                   .eps = (real)1e-12};
+    if (json_member(config, "layer_norm_eps", &value)) bert->eps = (real)json_number(value);
+    if (!(bert->eps >= 0)) die("%s: no sensible layer_norm_eps", path);
+    if (bert->hidden % bert->heads)
+        die("%s: hidden_size %d is not a multiple of num_attention_heads %d", path, bert->hidden, bert->heads);
+    if (bert->layers > 1000) die("%s: %d layers", path, bert->layers);
     if (json_member(config, "hidden_act", &value) && !text_is(value, "\"gelu\""))
         die("%s: hidden_act is not gelu", path);
     if (json_member(config, "position_embedding_type", &value) && !text_is(value, "\"absolute\""))
         die("%s: position_embedding_type is not absolute", path);
-    *bert = b;
     bert_list_weights(bert);
 }
 /* The weights of a folder. Two spellings of the layernorms and of the last bias are published. */
@@ -339,11 +323,11 @@ static inline void bert_load(Bert *bert, const char *folder) {
         const Parameter *p = &bert->weights.at[i];
         const char *name = p->name;
         Text entry;
-        for (int s = 0; s < 3 && !json_member(file.header, p->name, &entry); s++) {
+        for (int s = 0; s < 3; s++) {
             const char *at = strstr(p->name, spellings[s][0]);
-            if (at) name = format("%.*s%s", (int)(at - p->name), p->name, spellings[s][1]);
+            const char *other = at ? format("%.*s%s", (int)(at - p->name), p->name, spellings[s][1]) : name;
+            if (!json_member(file.header, name, &entry) && json_member(file.header, other, &entry)) name = other;
         }
-        if (!json_member(file.header, name, &entry)) name = p->name; /* for the message */
         *p->tensor = safetensors_get(&file, name, p->tensor->rows, p->tensor->cols);
     }
 }
@@ -355,15 +339,22 @@ static inline void bert_close(Bert *bert) {
 /* config.json and model.safetensors as transformers reads them. */
 static inline void bert_save(const Bert *b, const char *folder) {
     Output out = output_open(format("%s/config.json", folder));
-    fprintf(
-        out.stream,
-        "{\n  \"architectures\": [\"BertForMaskedLM\"],\n  \"model_type\": \"bert\",\n  \"hidden_act\": \"gelu\",\n"
-        "  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n  "
-        "\"intermediate_size\": %d,\n"
-        "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n  \"type_vocab_size\": %d,\n  "
-        "\"layer_norm_eps\": %g,\n"
-        "  \"pad_token_id\": 0\n}\n",
-        b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions, b->types, (double)b->eps);
+    fprintf(out.stream,
+            "{\n"
+            "  \"architectures\": [\"BertForMaskedLM\"],\n"
+            "  \"model_type\": \"bert\",\n"
+            "  \"hidden_act\": \"gelu\",\n"
+            "  \"hidden_size\": %d,\n"
+            "  \"num_hidden_layers\": %d,\n"
+            "  \"num_attention_heads\": %d,\n"
+            "  \"intermediate_size\": %d,\n"
+            "  \"vocab_size\": %d,\n"
+            "  \"max_position_embeddings\": %d,\n"
+            "  \"type_vocab_size\": %d,\n"
+            "  \"layer_norm_eps\": %g,\n"
+            "  \"pad_token_id\": 0\n"
+            "}\n",
+            b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions, b->types, (double)b->eps);
     output_close(out);
     safetensors_write(format("%s/model.safetensors", folder), b->weights, "{\"format\":\"pt\"}");
 }

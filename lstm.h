@@ -25,10 +25,6 @@ static inline LstmTrace lstm_trace(int steps, int hidden) {
 }
 static inline real sigmoid(real x) { return 1 / (1 + exp(-x)); }
 
-/* The rows of one direction in the order of time; the row before the first is -1: h_0 = c_0 = 0. */
-static inline int time_row(int t, int steps, bool reverse) { return reverse ? steps - 1 - t : t; }
-static inline int previous_row(int t, int steps, bool reverse) { return t ? time_row(t - 1, steps, reverse) : -1; }
-
 /* x (T, in); h: a view (T, H) of the layer's output, filled here as the trace is. */
 static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, LstmTrace trace, bool reverse) {
     const int steps = x.rows, H = cell->w_hh.cols;
@@ -37,13 +33,13 @@ static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, L
         for (int j = 0; j < 4 * H; j++) row(trace.gates, t)[j] = cell->b_ih.data[j] + cell->b_hh.data[j];
     matmul(gates, values(x), transposed(values(cell->w_ih))); /* the input's half, all steps at once */
     for (int t = 0; t < steps; t++) {
-        const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
+        const int now = reverse ? steps - 1 - t : t, before = reverse ? now + 1 : now - 1; /* at t = 0 nothing is before */
         real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H, *c = row(trace.c, now);
-        if (before >= 0)
+        if (t > 0)
             matmul(part(gates, now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
         for (int j = 0; j < H; j++) {
             i[j] = sigmoid(i[j]), f[j] = sigmoid(f[j]), g[j] = tanh(g[j]), o[j] = sigmoid(o[j]);
-            c[j] = f[j] * (before >= 0 ? row(trace.c, before)[j] : 0) + i[j] * g[j];
+            c[j] = f[j] * (t > 0 ? row(trace.c, before)[j] : 0) + i[j] * g[j];
             h.data[now * h.row_stride + j] = o[j] * tanh(c[j]);
         }
     }
@@ -58,11 +54,11 @@ static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, 
     const int steps = x.rows, H = cell->w_hh.cols;
     const Matrix dgates = values(trace.gates);
     for (int t = steps - 1; t >= 0; t--) {
-        const int now = time_row(t, steps, reverse), before = previous_row(t, steps, reverse);
+        const int now = reverse ? steps - 1 - t : t, before = reverse ? now + 1 : now - 1;
         real *gate = row(trace.gates, now), *dc = trace.dc.data;
         for (int j = 0; j < H; j++) {
             const real i = gate[j], f = gate[H + j], g = gate[2 * H + j], o = gate[3 * H + j];
-            const real tanh_c = tanh(row(trace.c, now)[j]), c_before = before >= 0 ? row(trace.c, before)[j] : 0;
+            const real tanh_c = tanh(row(trace.c, now)[j]), c_before = t > 0 ? row(trace.c, before)[j] : 0;
             const real dh_j = dh.data[now * dh.row_stride + j];
             dc[j] += dh_j * o * (1 - tanh_c * tanh_c);
             gate[j] = dc[j] * g * i * (1 - i);
@@ -71,7 +67,7 @@ static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, 
             gate[3 * H + j] = dh_j * tanh_c * o * (1 - o);
             dc[j] *= f;
         }
-        if (before >= 0) matmul(part(dh, before, 1, 0, H), part(dgates, now, 1, 0, 4 * H), values(cell->w_hh));
+        if (t > 0) matmul(part(dh, before, 1, 0, H), part(dgates, now, 1, 0, 4 * H), values(cell->w_hh));
     }
     const int later = reverse ? 0 : 1, earlier = 1 - later; /* rows of the steps after the first, and before them */
     if (cell->w_hh.grad)
@@ -117,27 +113,18 @@ static inline void lstm_backward(const Lstm *lstm, Tensor x, LstmActivations a) 
     }
 }
 
-/* The names of the weights, after PyTorch: PREFIXweight_ih_l0, PREFIXweight_ih_l0_reverse, ... */
-static inline int lstm_parameters(const Lstm *lstm, const char *prefix, Parameter *list) {
-    int n = 0;
-    for (int l = 0; l < lstm->layers; l++)
-        for (int d = 0; d < 2; d++) {
-            LstmCell *cell = &lstm->cell[l][d];
-            Tensor *tensors[] = {&cell->w_ih, &cell->w_hh, &cell->b_ih, &cell->b_hh};
-            static const char *const names[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
-            for (int k = 0; k < 4; k++, n++) {
-                snprintf(list[n].name, MAX_NAME, "%s%s_l%d%s", prefix, names[k], l, d ? "_reverse" : "");
-                list[n].tensor = tensors[k];
-            }
-        }
-    return n;
-}
-static inline Lstm lstm_new(int layers, int inputs, int hidden) { /* values not set */
+/* The weights are added to the list with PyTorch's names: PREFIXweight_ih_l0, PREFIXweight_ih_l0_reverse, ... */
+static inline Lstm lstm_new(int layers, int inputs, int hidden, const char *prefix, Parameters *list) {
     Lstm lstm = {layers, hidden, allocate(sizeof(LstmCell[layers][2]))};
     for (int l = 0; l < layers; l++)
-        for (int d = 0; d < 2; d++)
-            lstm.cell[l][d] = (LstmCell){tensor(4 * hidden, l ? 2 * hidden : inputs), tensor(4 * hidden, hidden),
-                                         tensor(1, 4 * hidden), tensor(1, 4 * hidden)};
+        for (int d = 0; d < 2; d++) {
+            LstmCell *cell = &lstm.cell[l][d];
+            const char *end = format("l%d%s", l, d ? "_reverse" : "");
+            add_parameter(list, &cell->w_ih, 4 * hidden, l ? 2 * hidden : inputs, format("%sweight_ih_%s", prefix, end));
+            add_parameter(list, &cell->w_hh, 4 * hidden, hidden, format("%sweight_hh_%s", prefix, end));
+            add_parameter(list, &cell->b_ih, 1, 4 * hidden, format("%sbias_ih_%s", prefix, end));
+            add_parameter(list, &cell->b_hh, 1, 4 * hidden, format("%sbias_hh_%s", prefix, end));
+        }
     return lstm;
 }
 

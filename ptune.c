@@ -1,17 +1,18 @@
-/* ptune.c - P-tuning ("GPT Understands, Too", Liu et al. 2021) in one pass, in the order of the paper:
+/* ptune.c - P-tuning ("GPT Understands, Too", Liu et al. 2021, arXiv 2103.10385) in one pass, in the order of the
+ * calls. In brackets the section of the paper's first version:
  *
- *   1  rows and templates      a row of data becomes token ids with pseudo-tokens [P] and one [MASK]   (section 2)
- *   2  the prompt encoder      bi-LSTM and MLP make the rows h that stand in for the pseudo-tokens     (section 2.2)
- *   3  one batch               embed, BERT, loss at [MASK]; the gradient all the way back to h          (section 2.1)
- *   4  evaluation              the best allowed word at [MASK]: P@1
- *   5  a training epoch        Adam on whatever is trainable                                            (section 3)
- *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away         (section 2.2)
- *   7  the loop over epochs    the epoch that is best on dev is kept, and scored on test
- *   8  discrete search         AutoPrompt, a baseline                                                   (section 4)
+ *   1  rows and templates      a row of data becomes token ids with pseudo-tokens [P] and one [MASK]          (3.1)
+ *   2  the prompt encoder      bi-LSTM and MLP make the rows h that stand in for the pseudo-tokens             (3.2)
+ *   3  one batch               embed, BERT, loss at [MASK]; the gradient all the way back to h                (3.1)
+ *   4  evaluation              the best allowed word at [MASK]: P@1                                           (4.1)
+ *   5  a training epoch        Adam on whatever is trainable                                                  (4.1)
+ *   6  what is kept            prompt.safetensors: the rows h alone, the encoder is thrown away               (3.2)
+ *   7  the loop over epochs    the epoch that is best on dev is kept, and scored on test                      (4.1)
+ *   8  discrete search         AutoPrompt, a baseline                                                         (4.1)
  *   9  the small world         its vocabulary and its pretraining
- *  10  the paper's table       methods on relations                                                     (section 4)
- *  11  the demo                the same on the small world
- *  12  the commands
+ *  10  the paper's table       methods on relations                                                           (4.1)
+ *  11  the command line
+ *  12  the commands            the demo first
  */
 #include "tensor.h"
 #include "bert.h"
@@ -44,18 +45,28 @@ static void model_reload(Model *model) { /* the weights of the file again, after
     bert_load(&model->bert, model->folder);
 }
 
+/* What the command line says; README.md has the list, option_table the names. */
+typedef struct {
+    const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
+    const char *optimizer, *recipe, *task, *methods, *relations, *prompts, *text;
+    double init_scale, lr, lr_lm, decay, clip, warmup;
+    int epochs, batch, patience, seed, seeds, max_length, size;
+    bool tune_lm, resume, quiet;
+} Options;
+static const char *said(const char *option) { return option ? option : "-"; }
+
 /* A template is text with markers: [P] a pseudo-token, [MASK] (LAMA's [Y]) the answer, [SEP], [X] the subject and
  * {name} any field of the row, {name-} the same without the punctuation at its end. It is cut into parts once. */
 typedef enum { WORDS, FIELD, PSEUDO, MASK, SEPARATOR } PartKind;
 typedef struct { PartKind kind; Text text; } Part;
 enum { MAX_PARTS = 128 };
-typedef struct { const char *text; Part part[MAX_PARTS]; int parts, pseudo; } Template;
+typedef struct { const char *text; Part part[MAX_PARTS]; int parts, pseudo, masks; } Template;
 
 static void template_add(Template *t, PartKind kind, const char *from, const char *to) {
     if (from == to && kind == WORDS) return;
     if (t->parts == MAX_PARTS) die("template '%s': more than %d parts", t->text, MAX_PARTS);
     t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
-    t->pseudo += kind == PSEUDO;
+    t->pseudo += kind == PSEUDO, t->masks += kind == MASK;
 }
 /* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
  * of 0 puts a full stop there. */
@@ -72,18 +83,17 @@ static const char *template_from_counts(const char *form) {
     return text;
 }
 static Template template_parse(const char *form) {
-    static const struct { const char *name; PartKind kind; } markers[] = {
+    static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
     Template t = {.text = form};
-    int masks = 0;
     if (!utf8_valid(text_of(form))) die("template '%s': not valid UTF-8", form);
     const char *at = template_from_counts(form), *words = at;
     while (*at) {
         const char *close = *at == '{' ? strchr(at, '}') : NULL;
         size_t length = close ? (size_t)(close - at) + 1 : 0, m = 0;
         for (; !length && m < 5; m++)
-            if (!strncmp(at, markers[m].name, strlen(markers[m].name))) {
-                length = strlen(markers[m].name);
+            if (!strncmp(at, kinds[m].name, strlen(kinds[m].name))) {
+                length = strlen(kinds[m].name);
                 break;
             }
         if (!length) {
@@ -92,30 +102,29 @@ static Template template_parse(const char *form) {
         }
         template_add(&t, WORDS, words, at);
         if (close) template_add(&t, FIELD, at + 1, close);
-        else template_add(&t, markers[m].kind, at, at + (markers[m].kind == FIELD ? 0 : length));
-        masks += !close && markers[m].kind == MASK;
+        else template_add(&t, kinds[m].kind, at, at + (kinds[m].kind == FIELD ? 0 : length));
         words = at += length;
     }
     template_add(&t, WORDS, words, at);
-    if (masks != 1) die("template '%s': %s [MASK], it needs exactly one", form, masks ? "more than one" : "no");
+    if (t.masks != 1) die("template '%s': %s [MASK], it needs exactly one", form, t.masks ? "more than one" : "no");
     return t;
 }
 
 /* One row of data after the template: token ids, where id < 0 stands for row -1 - id of the prompt. */
-typedef struct { int *id, length, mask, answer; const char *subject, *word; } Example;
+typedef struct { int *id, length, mask, answer; const char *subject; } Example; /* subject: NULL if none is named */
 typedef struct { Example *at; int count, left_out; const char *path; } Dataset;
 
-/* A field of a row as text: [X] (empty name) is LAMA's subject; numbers and booleans by their JSON text. */
+static bool row_subject(Text json, Text *value) { /* LAMA's two names for it */
+    return json_member(json, "sub_label", value) || json_member(json, "sub", value);
+}
+/* A field of a row as text: [X] (empty name) is the subject; numbers and booleans by their JSON text. */
 static Text row_field(Text json, Text name, const char *file, int line) {
-    static const char *const subjects[] = {"sub_label", "sub"};
     const bool bare = name.size && name.data[name.size - 1] == '-';
     Text value;
     name.size -= bare;
-    for (int i = 0; !name.size && i < 2; i++)
-        if (json_member(json, subjects[i], &value)) name = text_of(subjects[i]);
-    if (!name.size) die("%s:%d: no sub_label", file, line);
-    const char *key = text_string(name);
-    if (!json_member(json, key, &value)) die("%s:%d: no field '%s'", file, line, key);
+    const char *key = name.size ? text_string(name) : "sub_label";
+    if (!(name.size ? json_member(json, key, &value) : row_subject(json, &value)))
+        die("%s:%d: no field '%s'", file, line, key);
     if (!json_is_string(value) && strchr("{[n", value.data[0]))
         die("%s:%d: field '%s' is not a string", file, line, key);
     if (json_is_string(value)) value = json_string(value);
@@ -169,10 +178,21 @@ static void template_fill(const Template *t, const Vocab *vocab, Text *field, in
     }
 }
 
+/* The parts of a text between separators. */
+static Texts split(Text text, char separator) {
+    Texts parts = {0};
+    for (size_t at = 0, i = 0; i <= text.size; i++)
+        if (i == text.size || text.data[i] == separator) {
+            texts_push(&parts, (Text){text.data + at, i - at});
+            at = i + 1;
+        }
+    return parts;
+}
 /* The answers that are allowed, and how a row names its answer. */
 typedef struct {
-    bool *allowed;  /* (V): words that may be predicted; NULL: all */
-    int labels;     /* with --labels: how many, their names in the data and their words */
+    bool *allowed;       /* (V): words that may be predicted */
+    const bool *in_loss; /* (V): words whose probabilities the loss is of, the label words; NULL: all */
+    int labels;          /* with --labels: how many, their names in the data and their words */
     Text name[64];
     int word[64];
 } Answers;
@@ -183,87 +203,102 @@ static int single_token(const Vocab *vocab, Text word) {
     tokenize(vocab, word, &ids);
     return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
 }
+/* The words of a file, or those of labels (name=Word,name=Word), or all: those that vocab.txt names, for the word table
+ * may have more rows. */
 static Answers answers_from(const Model *model, const char *vocab_file, const char *labels) {
-    Answers answers = {0};
-    const bool all = !vocab_file && !labels;
-    if (!all || model->vocab.size < model->bert.vocab)
-        answers.allowed = allocate_zeroed((size_t)model->bert.vocab * sizeof(bool));
-    for (int w = 0; all && answers.allowed && w < model->vocab.size; w++)
-        answers.allowed[w] = true; /* not the rows of the word table that vocab.txt does not name */
+    const Vocab *vocab = &model->vocab;
+    Answers answers = {.allowed = allocate_zeroed(sizeof(bool[model->bert.vocab]))};
+    for (int w = 0; w < vocab->size; w++) answers.allowed[w] = !vocab_file && !labels;
     if (vocab_file) {
-        Text rest = read_file(vocab_file);
+        const Texts words = read_lines(vocab_file);
         int known = 0;
-        for (Text line; next_line(&rest, &line);) {
-            const int id = vocab_find(&model->vocab, line);
+        for (int i = 0; i < words.count; i++) {
+            const int id = vocab_find(vocab, words.at[i]);
             if (id >= 0) known++, answers.allowed[id] = true;
         }
         if (!known) die("%s: none of its words is in the model's vocabulary", vocab_file);
     }
-    for (const char *at = labels; at && *at;) { /* name=Word,name=Word */
-        const char *equal = strchr(at, '='), *end = at + strcspn(at, ",");
-        if (!equal || equal > end || answers.labels == 64) die("--labels '%s': expected name=Word,name=Word", labels);
-        Text word = {equal + 1, (size_t)(end - equal) - 1};
-        const int id = single_token(&model->vocab, word);
+    const Texts pairs = labels ? split(text_of(labels), ',') : (Texts){0};
+    for (int k = 0; k < pairs.count; k++) {
+        const Texts pair = split(pairs.at[k], '=');
+        if (pair.count != 2 || k == 64) die("--labels '%s': expected name=Word,name=Word", labels);
+        const Text word = pair.at[1];
+        const int id = single_token(vocab, word);
         if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
         if (answers.allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
-        answers.name[answers.labels] = (Text){at, (size_t)(equal - at)};
-        answers.word[answers.labels++] = id;
+        answers.name[k] = pair.at[0], answers.word[k] = id;
         answers.allowed[id] = true;
-        at = *end ? end + 1 : end;
     }
+    answers.labels = pairs.count;
+    if (labels) answers.in_loss = answers.allowed;
     return answers;
 }
 /* The answer of a row as a token, or -1: not one token, or not allowed. */
-static int row_answer(const Model *model, const Answers *answers, Text json, const char *file, int line,
-                      const char **word) {
+static int row_answer(const Model *model, const Answers *answers, Text json, const char *file, int line) {
     Text value;
     if (answers->labels) {
-        Text label = row_field(json, text_of("label"), file, line);
+        const Text label = row_field(json, text_of("label"), file, line);
         for (int i = 0; i < answers->labels; i++)
-            if (text_equal(label, answers->name[i])) {
-                *word = text_string(label);
-                return answers->word[i];
-            }
+            if (text_equal(label, answers->name[i])) return answers->word[i];
         die("%s:%d: label '%.*s' is not among --labels", file, line, (int)min_int((int)label.size, 40), label.data);
     }
     if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
         die("%s:%d: no obj_label", file, line);
     if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
-    Text text = json_string(value);
-    const int id = single_token(&model->vocab, text);
-    *word = text_line(text);
-    return id >= 0 && answers->allowed && !answers->allowed[id] ? -1 : id;
+    const int id = single_token(&model->vocab, json_string(value));
+    return id >= 0 && answers->allowed[id] ? id : -1;
+}
+/* The next row of a JSONL file that is not blank; `line` counts on. */
+static bool next_row(Text *rest, Text *json, const char *path, int *line) {
+    while (next_line(rest, json)) {
+        ++*line;
+        if (!json->size) continue;
+        json_check(*json, path, *line);
+        if (*json_space(json->data, json->data + json->size) != '{') die("%s:%d: not a JSON object", path, *line);
+        return true;
+    }
+    return false;
 }
 /* All rows of a JSONL file under a template. Rows without an allowed answer are left out and counted. */
 static Dataset dataset_read(const Model *model, const char *path, const Template *t, const Answers *answers,
                             int max_length) {
-    Text rest = read_file(path);
+    const Text file = read_file(path);
     size_t lines = 1;
-    for (size_t i = 0; i < rest.size; i++) lines += rest.data[i] == '\n';
+    for (size_t i = 0; i < file.size; i++) lines += file.data[i] == '\n';
     Dataset data = {.at = allocate(lines * sizeof(Example)), .path = path};
+    Text rest = file, subject;
     int line = 0;
-    for (Text json; next_line(&rest, &json);) {
-        line++;
-        if (!json.size) continue;
-        json_check(json, path, line);
-        if (*json_space(json.data, json.data + json.size) != '{') die("%s:%d: not a JSON object", path, line);
+    for (Text json; next_row(&rest, &json, path, &line);) {
         Example *example = &data.at[data.count];
         Text field[MAX_PARTS];
         for (int i = 0; i < t->parts; i++)
             if (t->part[i].kind == FIELD) field[i] = row_field(json, t->part[i].text, path, line);
-        example->answer = row_answer(model, answers, json, path, line, &example->word);
+        example->answer = row_answer(model, answers, json, path, line);
         if (example->answer < 0) {
             data.left_out++;
             continue;
         }
-        Text subject;
-        const bool named = json_member(json, "sub_label", &subject) || json_member(json, "sub", &subject);
-        example->subject = named && json_is_string(subject) ? text_line(json_string(subject))
-                                                            : format("row %d", line);
+        const bool named = row_subject(json, &subject) && json_is_string(subject);
+        example->subject = named ? text_line(json_string(subject)) : NULL;
         template_fill(t, &model->vocab, field, max_length, example, path, line);
         data.count++;
     }
+    unmap_file(file);
     if (!data.count) die("%s: no row is left (%d without an allowed answer of one token)", path, data.left_out);
+    return data;
+}
+
+/* One of the three files, under a template. */
+typedef enum { TRAIN_ROWS, DEV_ROWS, TEST_ROWS } Split;
+static const char *const split_name[] = {"train", "dev", "test"};
+static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t,
+                          const Answers *answers) {
+    const char *const given[] = {o->train, o->dev, o->test};
+    const int most = model->bert.positions, length = o->max_length ? min_int(o->max_length, most) : most;
+    const char *path = given[which] ? given[which] : format("%s/%s.jsonl", said(o->data), split_name[which]);
+    const Dataset data = dataset_read(model, path, t, answers, length);
+    if (!o->quiet)
+        printf("%s: %d rows%s\n", path, data.count, data.left_out ? format(" (%d left out)", data.left_out) : "");
     return data;
 }
 
@@ -310,20 +345,16 @@ static void encoder_backward(const PromptEncoder *e, EncoderActivations *a) {
 /* The encoder's tensors with their names in the published checkpoints; values not set. */
 static void encoder_init(PromptEncoder *e, EncoderKind kind, int pseudo, int H) {
     *e = (PromptEncoder){.kind = kind, .weights = {allocate(sizeof(Parameter[24])), 0}};
-    strcpy(add_parameter(&e->weights, &e->embedding, pseudo, H)->name, "embedding.weight");
+    add_parameter(&e->weights, &e->embedding, pseudo, H, "embedding.weight");
     if (kind == ENCODER_LSTM) {
         if (H % 2) die("the LSTM encoder needs an even hidden size, not %d", H);
-        e->lstm = lstm_new(2, H, H / 2);
-        e->weights.count += lstm_parameters(&e->lstm, "lstm_head.", e->weights.at + e->weights.count);
+        e->lstm = lstm_new(2, H, H / 2, "lstm_head.", &e->weights);
     }
     if (kind != ENCODER_EMBEDDING) {
         add_linear(&e->weights, &e->first, H, H, "mlp_head.0");
         add_linear(&e->weights, &e->second, H, H, "mlp_head.2");
     }
-    for (int i = 0; i < e->weights.count; i++) {
-        Tensor *t = e->weights.at[i].tensor;
-        *t = tensor(t->rows, t->cols);
-    }
+    parameters_allocate(e->weights);
 }
 static double standard_deviation(Tensor t) {
     double sum = 0, squares = 0;
@@ -399,11 +430,15 @@ static void forbid(Tensor logits, const bool *allowed) {
             if (!allowed[w]) row(logits, i)[w] = -INFINITY;
 }
 
-static double batch_loss(const Bert *bert, Tensor prompt, const Rows *r, const bool *loss_words) {
+/* Without a backward: the logits (R, V) at the [MASK] rows, and the loss. */
+static Tensor batch_logits(const Bert *bert, Tensor prompt, const Rows *r, const bool *allowed) {
     const Tensor e = embed_forward(bert->word, prompt, r->id, r->batch.tokens);
     const Tensor logits = bert_logits(bert, e, &r->batch);
-    forbid(logits, loss_words);
-    return cross_entropy_forward(logits, r->target);
+    forbid(logits, allowed);
+    return logits;
+}
+static double batch_loss(const Bert *bert, Tensor prompt, const Rows *r, const bool *loss_words) {
+    return cross_entropy_forward(batch_logits(bert, prompt, r, loss_words), r->target);
 }
 /* Loss of the rows and all gradients: those of the prompt (if it has one) and of BERT's weights (if they have). */
 static double loss_and_gradient(const Bert *bert, Tensor prompt, const Rows *r, const bool *loss_words) {
@@ -472,9 +507,7 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
         for (count = 0; first + count < data->count; count++)
             if ((tokens += data->at[first + count].length) > EVALUATION_TOKENS && count) break;
         Rows r = rows_of(data->at, order + first, count);
-        Tensor e = embed_forward(bert->word, prompt, r.id, r.batch.tokens);
-        Tensor logits = bert_logits(bert, e, &r.batch);
-        forbid(logits, answers->allowed);
+        const Tensor logits = batch_logits(bert, prompt, &r, answers->allowed);
         for (int i = 0; i < count; i++) {
             const Prediction p = prediction_of(row(logits, i), logits.cols, r.target[i]);
             if (!isfinite(p.log_probability)) die("the logits are not finite"); /* else NaN would rank first */
@@ -492,31 +525,6 @@ static double p_at_1(Score score) { return 100.0 * score.hits / score.rows; }
 
 /* ==== 5. A training epoch ========================================================================================= */
 
-static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
-
-typedef struct {
-    const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
-    const char *optimizer, *recipe, *task, *methods, *relations, *prompts, *text;
-    double init_scale, lr, lr_lm, decay, clip, warmup;
-    int epochs, batch, patience, seed, seeds, max_length, size;
-    bool tune_lm, resume, quiet;
-} Options;
-
-/* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
-static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
-    o.init_scale = -1; /* h starts at the scale of the word table */
-    o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
-    if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
-    o.methods = "majority,manual,ft,mp+ft,p-lstm";
-    if (command == 'd') { /* the rates: each method's own; the epochs: by the minute */
-        o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE, o.lr = -1, o.epochs = 8;
-        o.quiet = true;
-        o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
-    }
-    return o;
-}
-
 static volatile sig_atomic_t interrupted;
 static void on_interrupt(int signal_number) { (void)signal_number; interrupted = 1; }
 
@@ -530,11 +538,15 @@ static double seconds(void) {
 typedef struct {
     Model *model;
     PromptEncoder *encoder; /* NULL: a template without [P] */
-    Parameters trained;     /* the encoder's weights and, with --tune-lm, BERT's: for the checkpoint */
+    Parameters trained;     /* the encoder's weights and, with --tune-lm, BERT's */
     Tensor prompt;          /* (m, H) of the best epoch */
     real **best_lm;         /* BERT's weights of the best epoch; NULL: BERT is frozen */
     int step, epoch, best_epoch;
     double best;            /* dev P@1 */
+    double loss;            /* of this epoch: the mean over its rows */
+    int tokens;             /* of this epoch */
+    double start;           /* when this process began to train, in seconds, and at which step */
+    int first_step;
 } Run;
 
 /* The share of the rate at a step: it rises from 0 over the warm-up and falls to 0 at the end, both linearly; the
@@ -551,45 +563,40 @@ static double clip_factor(const Options *o, Parameters trained) {
     return norm > o->clip ? o->clip / norm : 1;
 }
 
-static void progress_bar(const Options *o, int epoch, int done, int steps, double start, double loss) {
-    const double share = ((epoch - 1) * (double)steps + done) / ((double)o->epochs * steps),
-                 left = (seconds() - start) * (1 - share) / share;
+static void progress_bar(const Options *o, const Run *run, int steps_an_epoch, double loss) {
+    const double steps = (double)o->epochs * steps_an_epoch, share = run->step / steps,
+                 left = (seconds() - run->start) * (steps - run->step) / (run->step - run->first_step);
     char bar[31] = "..............................";
     memset(bar, '#', (size_t)(30 * share));
-    fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", epoch, o->epochs, bar, 100 * share, loss,
-            (int)left / 60, (int)left % 60);
-    if (done == steps) fprintf(stderr, "\r%79s\r", "");
+    fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", run->epoch, o->epochs, bar, 100 * share,
+            loss, (int)left / 60, (int)left % 60);
+    if (run->step % steps_an_epoch == 0) fprintf(stderr, "\r%79s\r", "");
 }
 
-static void train_epoch(const Options *o, Run *run, const Dataset *train, const bool *loss_words, double start,
-                        double *loss, int *tokens) {
+static void train_epoch(const Options *o, Run *run, const Dataset *train, const bool *loss_words) {
     const Bert *bert = &run->model->bert;
     int *order = allocate(sizeof(int[train->count]));
     for (int i = 0; i < train->count; i++) order[i] = i;
     Random random = {(uint64_t)o->seed << 32 | (uint64_t)run->epoch}; /* the order is a function of seed and epoch */
     shuffle(order, train->count, &random);
     const int left_over = train->count % o->batch; /* the published recipe drops the last short batch */
-    const int count = train->count - (o->recipe ? left_over : 0);
-    const int steps = (count - 1) / o->batch + 1;
-    *loss = 0, *tokens = 0;
+    const int count = train->count - (o->recipe ? left_over : 0), steps = (count - 1) / o->batch + 1;
+    const bool adamw = !strcmp(o->optimizer, "adamw");
+    run->loss = 0, run->tokens = 0;
     for (int first = 0; first < count && !interrupted; first += o->batch) {
         Mark before = mark();
-        Rows r = rows_of(train->at, order + first, min_int(o->batch, count - first));
-        const double loss_here = train_batch(bert, run->encoder, &r, loss_words);
-        if (!isfinite(loss_here))
-            die("the loss is %g in epoch %d, step %d: a smaller --lr may help", loss_here, run->epoch,
-                run->step + 1);
-        const double share = schedule(o, ++run->step, steps);
-        const bool adamw = !strcmp(o->optimizer, "adamw");
-        const double scale = clip_factor(o, run->trained);
+        const Rows r = rows_of(train->at, order + first, min_int(o->batch, count - first));
+        const double loss = train_batch(bert, run->encoder, &r, loss_words);
+        if (!isfinite(loss))
+            die("the loss is %g in epoch %d, step %d: a smaller --lr may help", loss, run->epoch, run->step + 1);
+        const double share = schedule(o, ++run->step, steps), scale = clip_factor(o, run->trained);
         if (run->encoder)
             adam_step(run->encoder->weights, (Optimizer){o->lr * share, o->decay, adamw}, run->step, scale);
-        if (o->tune_lm)
-            adam_step(run->model->bert.weights, (Optimizer){o->lr_lm * share, o->decay, adamw}, run->step, scale);
-        *loss += loss_here * r.batch.sequences / count;
-        *tokens += r.batch.tokens;
+        if (o->tune_lm) adam_step(bert->weights, (Optimizer){o->lr_lm * share, o->decay, adamw}, run->step, scale);
+        run->loss += loss * r.batch.sequences / count;
+        run->tokens += r.batch.tokens;
         release(before);
-        if (!o->quiet && isatty(2)) progress_bar(o, run->epoch, first / o->batch + 1, steps, start, loss_here);
+        if (!o->quiet && isatty(2)) progress_bar(o, run, steps, loss);
     }
 }
 
@@ -627,9 +634,7 @@ static Tensor prompt_read(const char *path, const Model *model, const char **tem
     return prompt;
 }
 static void make_folder(const char *path) {
-    if (mkdir(path, 0777) && errno != EEXIST) die("%s: %s", path, strerror(errno));
-    struct stat status;
-    if (stat(path, &status) || !S_ISDIR(status.st_mode)) die("%s: not a folder", path);
+    if (mkdir(path, 0777) && !file_exists(format("%s/.", path))) die("%s: %s", path, strerror(errno));
 }
 static void copy_file(const char *from, const char *to) {
     Text file = read_file(from);
@@ -679,21 +684,19 @@ static Parameters checkpoint_list(Run *run) {
         for (int k = 0; k < 2; k++) {
             Tensor *moment = &moments[2 * i + k];
             *moment = (Tensor){p->tensor->rows, p->tensor->cols, k ? p->v : p->m, NULL};
-            Parameter *q = &list.at[list.count++];
-            *q = (Parameter){.tensor = moment};
-            snprintf(q->name, MAX_NAME, "adam.%c.%.*s", k ? 'v' : 'm', MAX_NAME - 8, p->name);
+            const char *name = format("adam.%c.%s", k ? 'v' : 'm', p->name);
+            list.at[list.count++] = (Parameter){.name = name, .tensor = moment};
         }
     }
     if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
     return list;
 }
-static const char *said(const char *option) { return option ? option : "-"; }
 static const char *settings(const Options *o) { /* what must be the same when a run goes on */
     return format("%s %s %s %s %s vocab %s labels %s length %d template %s %s %s lr %g %g decay %g clip %g warmup %g "
                   "scale %g epochs %d batch %d seed %d tune-lm %d recipe %s",
                   o->model, said(o->data), said(o->train), said(o->dev), said(o->test), said(o->vocab), said(o->labels),
-                  o->max_length, o->template, o->encoder, o->optimizer, o->lr, o->lr_lm, o->decay, o->clip, o->warmup,
-                  o->init_scale, o->epochs, o->batch, o->seed, o->tune_lm, said(o->recipe));
+                  o->max_length, o->template, said(o->encoder), o->optimizer, o->lr, o->lr_lm, o->decay, o->clip,
+                  o->warmup, o->init_scale, o->epochs, o->batch, o->seed, o->tune_lm, said(o->recipe));
 }
 static void checkpoint_write(const Options *o, Run *run) {
     Mark before = mark();
@@ -738,43 +741,40 @@ static void checkpoint_read(const Options *o, Run *run) {
 /* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from
  * the seed alone, so the same seed gives the same numbers. */
 static Score train(const Options *o, Run *run, const Dataset *train_rows, const Dataset *dev, const Dataset *test,
-                   const Answers *answers, FILE *log) {
-    const bool *loss_words = answers->labels ? answers->allowed : NULL;
+                   const Answers *answers, FILE *log_file) {
     const Bert *bert = &run->model->bert;
-    const double start = seconds();
-    for (int idle = run->epoch - run->best_epoch; run->epoch < o->epochs && idle < o->patience && !interrupted;) {
+    run->start = seconds(), run->first_step = run->step;
+    for (int idle = run->epoch - run->best_epoch; run->epoch < o->epochs && idle < o->patience;) {
         Mark before = mark();
-        double loss;
-        int tokens;
-        run->epoch++;
         const double epoch_start = seconds();
-        train_epoch(o, run, train_rows, loss_words, start, &loss, &tokens);
-        if (interrupted) break;
-        const double rate = tokens / (seconds() - epoch_start);
+        run->epoch++;
+        train_epoch(o, run, train_rows, answers->in_loss);
+        if (interrupted) {
+            if (run->best_epoch && o->out)
+                fprintf(stderr, "ptune: interrupted; the best prompt so far, of epoch %d, is in %s\n", run->best_epoch,
+                        o->out);
+            else fprintf(stderr, "ptune: interrupted\n");
+            exit(130);
+        }
+        const double speed = run->tokens / (seconds() - epoch_start);
         const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
-        const Score score = evaluate(bert, prompt, dev, answers, NULL);
-        const bool better = p_at_1(score) >= run->best; /* ties take the later epoch, as published */
+        const double dev_score = p_at_1(evaluate(bert, prompt, dev, answers, NULL));
+        const bool better = dev_score >= run->best; /* ties take the later epoch, as published */
         if (better) {
-            run->best = p_at_1(score), run->best_epoch = run->epoch;
+            run->best = dev_score, run->best_epoch = run->epoch;
             keep_best(o, run, prompt);
         }
         idle = run->epoch - run->best_epoch;
         if (!o->quiet)
-            printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, loss,
-                   o->labels ? "accuracy" : "P@1", p_at_1(score), better ? " *" : "", rate),
-                fflush(stdout);
-        if (log)
-            fprintf(log, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, loss, p_at_1(score), seconds() - start),
-                fflush(log);
+            printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, run->loss,
+                   o->labels ? "accuracy" : "P@1", dev_score, better ? " *" : "", speed);
         if (o->out) checkpoint_write(o, run);
+        if (log_file) {
+            fprintf(log_file, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, run->loss, dev_score,
+                    seconds() - run->start);
+            fflush(log_file);
+        }
         release(before);
-    }
-    if (interrupted) {
-        if (run->best_epoch && o->out)
-            fprintf(stderr, "ptune: interrupted; the best prompt so far, of epoch %d, is in %s\n", run->best_epoch,
-                    o->out);
-        else fprintf(stderr, "ptune: interrupted\n");
-        exit(130);
     }
     restore_best(run);
     return evaluate(bert, run->prompt, test, answers, NULL);
@@ -810,46 +810,25 @@ static Score run_seed(const Options *o, Model *model, const Template *t, const D
     }
     if (o->resume) checkpoint_read(o, &run);
     *trained = parameters_size(run.trained);
-    FILE *log = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
-    if (o->out && !log) die("%s/log.tsv: %s", o->out, strerror(errno));
-    const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log);
-    if (log && (ferror(log) || fclose(log))) die("%s/log.tsv: cannot be written", o->out);
+    FILE *log_file = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
+    if (o->out && !log_file) die("%s/log.tsv: %s", o->out, strerror(errno));
+    const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log_file);
+    if (log_file && (ferror(log_file) || fclose(log_file))) die("%s/log.tsv: cannot be written", o->out);
     if (prompt && run.encoder) memcpy(prompt->data, run.prompt.data, size_of(run.prompt) * sizeof(real));
     release(before);
     return score;
 }
 
-static double row_norm(const real *x, int cols) {
-    double squares = 0;
-    for (int j = 0; j < cols; j++) squares += (double)x[j] * (double)x[j];
-    return sqrt(squares);
-}
-/* The words whose embeddings have the largest cosine with each row of the prompt. */
-static void print_nearest(const Model *model, Tensor prompt) {
-    const Tensor word = model->bert.word;
-    Tensor cosine = tensor_zeros(prompt.rows, word.rows);
-    matmul(values(cosine), values(prompt), transposed(values(word)));
-    for (int w = 0; w < word.rows; w++) {
-        const double norm = row_norm(row(word, w), word.cols);
-        for (int i = 0; i < prompt.rows; i++)
-            row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -(real)INFINITY;
-    }
-    for (int i = 0; i < prompt.rows; i++) {
-        printf("[P]%d", i + 1);
-        for (int k = 0; k < 5; k++) {
-            int best = 0;
-            for (int w = 0; w < model->vocab.size; w++)
-                if (row(cosine, i)[w] > row(cosine, i)[best]) best = w;
-            const Text piece = model->vocab.piece[best];
-            printf("  %.*s %.2f", (int)piece.size, piece.data,
-                   (double)row(cosine, i)[best] / row_norm(row(prompt, i), prompt.cols));
-            row(cosine, i)[best] = -INFINITY;
-        }
-        printf("\n");
-    }
-}
-
 /* ==== 8. Discrete prompt search: AutoPrompt (Shin et al. 2020), one of the paper's baselines ====================== */
+
+/* The word with the largest score, which is then out of the running. */
+static int take_best(real *score, int words, real *value) {
+    int best = 0;
+    for (int w = 1; w < words; w++)
+        if (score[w] > score[best]) best = w;
+    *value = score[best], score[best] = -INFINITY;
+    return best;
+}
 
 /* A word may stand in a template if it tokenises back to itself, is no marker and no answer of the training rows. */
 static bool *search_words(const Model *model, const Dataset *train) {
@@ -893,7 +872,7 @@ enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 2 };
 static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train,
                           const Answers *answers) {
     const Tensor table = model->bert.word;
-    const bool *loss_words = answers->labels ? answers->allowed : NULL, *usable = search_words(model, train);
+    const bool *loss_words = answers->in_loss, *usable = search_words(model, train);
     const int the = single_token(&model->vocab, text_of("the")), start_word = the >= 0 ? the : model->vocab.unk;
     int *order = allocate(sizeof(int[train->count])), *word = allocate(sizeof(int[t->pseudo])),
         rows_each = min_int(SEARCH_ROWS, train->count / 2);
@@ -914,16 +893,14 @@ static const char *search(const Options *o, const Model *model, const Template *
         double best_loss = loss_and_gradient(&model->bert, prompt, &rows, loss_words);
         fill_constant(gain, 0);
         const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
-        matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de: the smallest promise most */
+        matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de */
+        for (int w = 0; w < table.rows; w++)
+            gain.data[w] = usable[w] && w != word[slot] ? -gain.data[w] : -(real)INFINITY;
         int best = word[slot];
         for (int c = 0; c < SEARCH_CANDIDATES; c++) {
-            int next = -1;
-            for (int w = 0; w < model->vocab.size; w++)
-                if (usable[w] && w != word[slot] && isfinite(gain.data[w]) &&
-                    (next < 0 || gain.data[w] < gain.data[next]))
-                    next = w;
-            if (next < 0) break;
-            gain.data[next] = INFINITY;
+            real promise;
+            const int next = take_best(gain.data, table.rows, &promise);
+            if (!isfinite(promise)) break;
             const double loss = loss_with_word(model, prompt, slot, next, &rows, loss_words);
             if (loss < best_loss) best_loss = loss, best = next;
         }
@@ -950,16 +927,15 @@ static World world_read(const char *data) {
     World world = {.count = 0};
     Text rest = read_file(path), name, template;
     int line = 0;
-    for (Text json; next_line(&rest, &json);) {
-        line++;
-        if (!json.size) continue;
-        json_check(json, path, line);
+    for (Text json; next_row(&rest, &json, path, &line);) {
         if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
             !json_is_string(name) || !json_is_string(template))
             die("%s:%d: no relation or template", path, line);
         if (world.count == 64) die("%s:%d: more than 64 relations", path, line);
         const char *word = text_line(json_string(name)), *folder = format("%s/relations/%s", data, word);
         if (!*word || strchr(word, '/')) die("%s:%d: not a name for a folder: '%s'", path, line, word);
+        for (int k = 0; k < world.count; k++)
+            if (!strcmp(word, world.at[k].name)) die("%s:%d: relation '%s' again", path, line, word);
         if (!file_exists(folder)) folder = format("%s/%s", data, word);
         world.at[world.count++] = (Relation){word, folder, json_string(template)};
     }
@@ -967,11 +943,6 @@ static World world_read(const char *data) {
     return world;
 }
 
-static const Relation *relation_named(const World *world, Text name) {
-    for (int r = 0; r < world->count; r++)
-        if (text_is(name, world->at[r].name)) return &world->at[r];
-    die("--relations: no relation '%s' in relations.jsonl", text_string(name));
-}
 static bool among(const Texts *list, Text text) {
     for (int i = 0; i < list->count; i++)
         if (text_equal(list->at[i], text)) return true;
@@ -980,7 +951,7 @@ static bool among(const Texts *list, Text text) {
 
 /* A wording with subject and object in the places of [X] and [Y]. */
 static Text sentence(Text wording, Text subject, Text object) {
-    char *out = allocate(wording.size + subject.size + object.size);
+    char *out = allocate(wording.size + wording.size / 3 * (subject.size + object.size)); /* a marker is 3 bytes */
     size_t size = 0;
     for (size_t i = 0; i < wording.size;) {
         const Text rest = {wording.data + i, wording.size - i};
@@ -994,17 +965,16 @@ static Text sentence(Text wording, Text subject, Text object) {
 }
 /* Every fact of every split in every wording; objects, if asked for, one an entry. */
 static Texts world_sentences(const World *world, Texts *objects) {
-    static const char *const splits[] = {"train", "dev", "test"};
     Texts sentences = {0};
     for (int r = 0; r < world->count; r++) {
         const Texts wordings = read_lines(format("%s/pretrain.txt", world->at[r].folder));
         for (int s = 0; s < 3; s++) {
-            const char *path = format("%s/%s.jsonl", world->at[r].folder, splits[s]);
-            const Texts rows = read_lines(path);
-            for (int i = 0; i < rows.count; i++) {
-                json_check(rows.at[i], path, i + 1);
-                const Text subject = row_field(rows.at[i], text_of(""), path, i + 1),
-                           object = row_field(rows.at[i], text_of("obj_label"), path, i + 1);
+            const char *path = format("%s/%s.jsonl", world->at[r].folder, split_name[s]);
+            Text rest = read_file(path);
+            int line = 0;
+            for (Text json; next_row(&rest, &json, path, &line);) {
+                const Text subject = row_field(json, text_of(""), path, line),
+                           object = text_of(text_line(row_field(json, text_of("obj_label"), path, line)));
                 if (objects) texts_push(objects, object);
                 for (int w = 0; w < wordings.count; w++)
                     texts_push(&sentences, sentence(wordings.at[w], subject, object));
@@ -1069,67 +1039,6 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
     }
 }
 
-/* ==== What the commands share ===================================================================================== */
-
-_Noreturn static void usage(const char *wrong, const char *what) {
-    fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
-    fputs("usage: ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
-          "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, asked with a learned prompt\n"
-          "       ptune tokenize --model DIR FILE.jsonl             the ids of each row's \"text\"\n"
-          "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
-          "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
-          "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
-          "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
-          "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
-          "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
-          "       ptune table    RESULTS                            the table of all results there\n"
-          "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
-          "       ptune vocab    --model DIR --data DIR [--size N]  a vocabulary for a world of facts\n"
-          "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n", stderr);
-    exit(2);
-}
-
-/* The parts of a text between separators. */
-static Texts split(Text text, char separator) {
-    Texts parts = {0};
-    for (size_t at = 0, i = 0; i <= text.size; i++)
-        if (i == text.size || text.data[i] == separator) {
-            texts_push(&parts, (Text){text.data + at, i - at});
-            at = i + 1;
-        }
-    return parts;
-}
-/* The name of a file without its folder and what follows its last dot. */
-static const char *stem(const char *path) {
-    size_t size = strlen(path);
-    while (size > 1 && path[size - 1] == '/') size--;
-    path = text_string((Text){path, size});
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-    return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
-}
-/* One of the three files, under a template. */
-typedef enum { TRAIN_ROWS, DEV_ROWS, TEST_ROWS } Split;
-static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t,
-                          const Answers *answers) {
-    static const char *const names[] = {"train", "dev", "test"};
-    const char *const given[] = {o->train, o->dev, o->test};
-    const int most = model->bert.positions, length = o->max_length ? min_int(o->max_length, most) : most;
-    const char *path = given[which] ? given[which] : format("%s/%s.jsonl", said(o->data), names[which]);
-    const Dataset data = dataset_read(model, path, t, answers, length);
-    if (!o->quiet)
-        printf("%s: %d rows%s\n", path, data.count, data.left_out ? format(" (%d left out)", data.left_out) : "");
-    return data;
-}
-/* The mean of n numbers, and their standard deviation (0 if there is one). */
-typedef struct { double mean, deviation; } Spread;
-static Spread spread_of(const double *x, int n) {
-    Spread s = {0, 0};
-    for (int i = 0; i < n; i++) s.mean += x[i] / n;
-    for (int i = 0; i < n; i++) s.deviation += (x[i] - s.mean) * (x[i] - s.mean);
-    s.deviation = n > 1 ? sqrt(s.deviation / (n - 1)) : 0;
-    return s;
-}
-
 /* ==== 10. The paper's table: methods on relations ================================================================= */
 
 /* A method is a way to an answer, the template that it asks with, and what is trained. */
@@ -1159,6 +1068,8 @@ static const Method methods[] = {
     {"p-swapped", TRAIN, "(3,3,3)", "lstm", false, 5e-3, "P-tuning, mask before subject"},
     {"p-hybrid", TRAIN, "hybrid", "lstm", false, 5e-3, "P-tuning, [P] between the words of LAMA's prompt"}};
 enum { METHODS = sizeof methods / sizeof *methods };
+
+_Noreturn static void usage(const char *wrong, const char *what);
 
 static const Method *method_named(Text name) {
     for (int m = 0; m < METHODS; m++)
@@ -1200,7 +1111,7 @@ static Result result_read(const char *path) {
  * line may be a JSON object with a template and, if the file has prompts of several relations, a relation. */
 static Texts relation_prompts(const Options *o, const Relation *relation) {
     const char *path = o->prompts ? o->prompts : format("%s/prompts.txt", relation->folder);
-    if (file_exists(format("%s/.", path))) {
+    if (o->prompts && file_exists(format("%s/.", path))) {
         path = format("%s/%s.jsonl", o->prompts, relation->name);
         if (!file_exists(path)) path = format("%s/%s.txt", o->prompts, relation->name);
     }
@@ -1254,14 +1165,25 @@ static Score majority_score(const Dataset *train, const Dataset *test, int words
     for (int i = 0; i < test->count; i++) score.hits += test->at[i].answer == best;
     return score;
 }
+/* Rows of test whose subject also stands in train. */
 static int seen_subjects(const Dataset *train, const Dataset *test) {
     int seen = 0;
     for (int i = 0; i < test->count; i++) {
+        const char *subject = test->at[i].subject;
         bool known = false;
-        for (int j = 0; j < train->count; j++) known |= !strcmp(test->at[i].subject, train->at[j].subject);
+        for (int j = 0; subject && j < train->count; j++)
+            known |= train->at[j].subject && !strcmp(subject, train->at[j].subject);
         seen += known;
     }
     return seen;
+}
+/* The name of a file without its folder and what follows its last dot. */
+static const char *stem(const char *path) {
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/') size--;
+    path = text_string((Text){path, size});
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
 }
 /* Everything from the files to the score on test; the rows h that were learned go to `prompt`, if it is not NULL. */
 static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation,
@@ -1278,7 +1200,7 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     const Template t = template_parse(o.template);
     if (t.pseudo && !m->encoder) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t, answers);
-    if (o.recipe && data[0].count < o.batch)
+    if (m->way == TRAIN && o.recipe && data[0].count < o.batch)
         die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o.batch);
     const Score score = m->way == MAJORITY ? majority_score(&data[0], &data[2], model->bert.vocab)
                         : m->way == TRAIN  ? run_seed(&o, model, &t, data, answers, prompt, &trained)
@@ -1314,6 +1236,15 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
 
 /* ---- The table of many results ----------------------------------------------------------------------------------- */
 
+/* The mean of n numbers, and their standard deviation (0 if there is one). */
+typedef struct { double mean, deviation; } Spread;
+static Spread spread_of(const double *x, int n) {
+    Spread s = {0, 0};
+    for (int i = 0; i < n; i++) s.mean += x[i] / n;
+    for (int i = 0; i < n; i++) s.deviation += (x[i] - s.mean) * (x[i] - s.mean);
+    s.deviation = n > 1 ? sqrt(s.deviation / (n - 1)) : 0;
+    return s;
+}
 typedef struct { Result *at; int count; Texts relations, methods, vocabs, seeds; } Table;
 
 static void add_name(Texts *names, const char *name) {
@@ -1388,7 +1319,11 @@ static void run_table(const Options *o, Model *model, const World *world) {
     const Texts names = split(text_of(o->methods), ','), wanted = split(text_of(o->relations ? o->relations : ""), ',');
     Table t = {.at = allocate(sizeof(Result) * (size_t)(names.count * world->count) * (size_t)o->seeds)};
     for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
-    for (int k = 0; o->relations && k < wanted.count; k++) relation_named(world, wanted.at[k]);
+    Texts known = {0};
+    for (int r = 0; r < world->count; r++) add_name(&known, world->at[r].name);
+    for (int k = 0; o->relations && k < wanted.count; k++)
+        if (!among(&known, wanted.at[k]))
+            die("--relations: no relation '%s' in relations.jsonl", text_string(wanted.at[k]));
     print_relation(&t, text_of(""), NULL);
     for (int r = 0; r < world->count; r++) {
         const Relation *relation = &world->at[r];
@@ -1435,38 +1370,42 @@ static void print_folder(const char *folder) {
     }
 }
 
-/* ==== 11. The demo: the same on the small world =================================================================== */
+/* ==== 11. The command line ======================================================================================== */
 
-/* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
-static void demo_instability(Model *model, const Relation *relation, const Options *o) {
-    const Texts prompts = relation_prompts(o, relation);
-    const Answers all = {0};
-    const Method *p_tuning = method_named(text_of("p-lstm"));
-    Tensor prompt = tensor(template_parse(o->template).pseudo, model->bert.hidden);
-    printf("\n%s: the same question in other words\n", relation->name);
-    for (int p = 0; p <= prompts.count; p++) {
-        const Method ask = {"", ASK, p < prompts.count ? text_string(prompts.at[p]) : NULL, NULL, false, 0, NULL};
-        const Result r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all, &prompt);
-        printf("%8.1f  %s\n", 100.0 * r.hits / r.rows, r.template);
+_Noreturn static void usage(const char *wrong, const char *what) {
+    fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
+    fputs("usage: ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
+          "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, asked with a learned prompt\n"
+          "       ptune tokenize --model DIR FILE.jsonl             the ids of each row's \"text\"\n"
+          "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
+          "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
+          "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
+          "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
+          "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
+          "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
+          "       ptune table    RESULTS                            the table of all results there\n"
+          "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
+          "       ptune vocab    --model DIR --data DIR [--size N]  a vocabulary for a world of facts\n"
+          "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n", stderr);
+    exit(2);
+}
+
+static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
+
+/* Found on dev (NOTES.md): for LAMA on BERT-base, and for pretraining ('p'). */
+static Options default_options(char command) {
+    Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
+    o.init_scale = -1; /* h starts at the scale of the word table */
+    o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
+    if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
+    o.methods = "majority,manual,ft,mp+ft,p-lstm";
+    if (command == 'd') { /* the rates: each method's own; the epochs: by the minute */
+        o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE, o.lr = -1, o.epochs = 8;
+        o.quiet = true;
+        o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
     }
-    printf("\nThe words nearest to what was learned there (cosine):\n");
-    print_nearest(model, prompt);
+    return o;
 }
-static void command_demo(void) {
-    static Model model;
-    const Options o = default_options('d');
-    const double start = seconds();
-    const World world = world_read(o.data);
-    model_load(&model, o.model);
-    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
-           "no method\nwas trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n",
-           parameters_size(model.bert.weights), world.count, o.seed);
-    run_table(&o, &model, &world);
-    demo_instability(&model, &world.at[0], &o);
-    printf("\n%.0f seconds in all\n", seconds() - start);
-}
-
-/* ==== 12. The commands ============================================================================================ */
 
 /* Which commands know an option: see commands[] in main for the letters. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
@@ -1536,7 +1475,7 @@ static Options options_read(char command, int count, char **words) {
         while (k < known && strcmp(words[i], option_table[k].name)) k++;
         if (k == known) {
             if (words[i][0] == '-' && words[i][1]) usage("unknown option ", words[i]);
-            if (o.text) usage("one argument too many: ", words[i]);
+            if (o.text || !strchr("fkb", command)) usage("one argument too many: ", words[i]);
             o.text = words[i];
             continue;
         }
@@ -1559,21 +1498,81 @@ static Options options_read(char command, int count, char **words) {
     }
     if (!o.model && !(command == 'b' && o.text)) usage("--model DIR is missing", NULL);
     if (o.task) task_read(&o);
+    if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
+    if (o.labels && !*o.labels) usage("--labels is empty", NULL);
     return o;
 }
+
+/* ==== 12. The commands ============================================================================================ */
+
+/* ---- The demo: the table on the small world, and one relation in many wordings ----------------------------------- */
+
+static double row_norm(const real *x, int cols) {
+    double squares = 0;
+    for (int j = 0; j < cols; j++) squares += (double)x[j] * (double)x[j];
+    return sqrt(squares);
+}
+/* The words whose embeddings have the largest cosine with each row of the prompt. */
+static void print_nearest(const Model *model, Tensor prompt) {
+    const Tensor word = model->bert.word;
+    Tensor cosine = tensor_zeros(prompt.rows, word.rows); /* times the norm of the prompt's row */
+    matmul(values(cosine), values(prompt), transposed(values(word)));
+    for (int w = 0; w < word.rows; w++) {
+        const double norm = row_norm(row(word, w), word.cols);
+        for (int i = 0; i < prompt.rows; i++)
+            row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -(real)INFINITY;
+    }
+    for (int i = 0; i < prompt.rows; i++) {
+        const double norm = row_norm(row(prompt, i), prompt.cols);
+        printf("[P]%d", i + 1);
+        for (int k = 0; k < 5; k++) {
+            real largest;
+            const Text piece = model->vocab.piece[take_best(row(cosine, i), model->vocab.size, &largest)];
+            if (isfinite(largest))
+                printf("  %.*s %.2f", (int)piece.size, piece.data, norm > 0 ? (double)largest / norm : 0);
+        }
+        printf("\n");
+    }
+}
+/* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
+static void demo_instability(Model *model, const Relation *relation, const Options *o) {
+    const Texts prompts = relation_prompts(o, relation);
+    const Answers all = answers_from(model, NULL, NULL);
+    const Method *p_tuning = method_named(text_of("p-lstm"));
+    Tensor prompt = tensor(template_parse(o->template).pseudo, model->bert.hidden);
+    printf("\n%s: the same question in other words\n", relation->name);
+    for (int p = 0; p <= prompts.count; p++) {
+        const Method ask = {.way = ASK, .template = p < prompts.count ? text_string(prompts.at[p]) : NULL};
+        const Result r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all, &prompt);
+        printf("%8.1f  %s\n", 100.0 * r.hits / r.rows, r.template);
+    }
+    printf("\nThe words nearest to what was learned there (cosine):\n");
+    print_nearest(model, prompt);
+}
+static void command_demo(void) {
+    static Model model;
+    const Options o = default_options('d');
+    const double start = seconds();
+    const World world = world_read(o.data);
+    model_load(&model, o.model);
+    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
+           "no method\nwas trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n",
+           parameters_size(model.bert.weights), world.count, o.seed);
+    run_table(&o, &model, &world);
+    demo_instability(&model, &world.at[0], &o);
+    printf("\n%.0f seconds in all\n", seconds() - start);
+}
+
+/* ---- fill, tokenize, train, eval, words, search, table, vocab, pretrain ------------------------------------------ */
 
 /* Five best words for each [MASK] of a text: word, probability, logit. */
 static void print_best(const Model *model, real *logits) {
     const double all = log_sum_exp(logits, model->bert.vocab);
     if (!isfinite(all)) die("the logits are not finite");
     for (int k = 0; k < 5 && k < model->vocab.size; k++) {
-        int best = 0;
-        for (int w = 1; w < model->vocab.size; w++)
-            if (logits[w] > logits[best]) best = w;
-        const Text piece = model->vocab.piece[best];
-        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logits[best] - all),
-               (double)logits[best]);
-        logits[best] = -INFINITY;
+        real logit;
+        const Text piece = model->vocab.piece[take_best(logits, model->vocab.size, &logit)];
+        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logit - all), (double)logit);
     }
 }
 static void command_fill(Options *o) {
@@ -1595,7 +1594,7 @@ static void command_fill(Options *o) {
         }
         Example example;
         template_fill(&t, &model.vocab, field, model.bert.positions, &example, "SUBJECT", 1);
-        ids = (Ids){example.id, example.length, example.length};
+        ids = (Ids){example.id, example.length};
     } else {
         ids_push(&ids, model.vocab.cls);
         tokenize_marked(&model.vocab, text_of(o->text), &ids);
@@ -1620,10 +1619,9 @@ static void command_tokenize(Options *o) {
     const Vocab vocab = vocab_load(o->model);
     Text rest = read_file(o->text), value;
     int line = 0;
-    for (Text json; next_line(&rest, &json);) {
+    for (Text json; next_row(&rest, &json, o->text, &line);) {
         Mark before = mark();
         Ids ids = {0};
-        json_check(json, o->text, ++line);
         if (!json_member(json, "text", &value) || !json_is_string(value))
             die("%s:%d: no field 'text'", o->text, line);
         tokenize_marked(&vocab, json_string(value), &ids);
@@ -1633,39 +1631,35 @@ static void command_tokenize(Options *o) {
     }
 }
 
-static void check_choices(const Options *o) {
-    if (o->vocab && o->labels) usage("--vocab and --labels exclude each other", NULL);
-    if (o->labels && !*o->labels) usage("--labels is empty", NULL);
+static void print_score(const Options *o, int hits, int rows, double f1) {
+    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", 100.0 * hits / rows, hits, rows,
+           o->labels ? format(", macro-F1 %.2f", f1) : "");
+}
+/* What train, table and search have in common. */
+static void check_training(Options *o) {
     if (strcmp(o->encoder, "lstm") && strcmp(o->encoder, "mlp") && strcmp(o->encoder, "embedding"))
         usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && strcmp(o->optimizer, "adamw"))
         usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
     if (o->warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
-}
-static void print_score(const Options *o, int hits, int rows, double f1) {
-    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", 100.0 * hits / rows, hits, rows,
-           o->labels ? format(", macro-F1 %.2f", f1) : "");
-}
-/* What train, table and search have in common. */
-static void check_template(Options *o) {
-    check_choices(o);
+    if (o->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
     if (!template_parse(o->template).pseudo && !o->tune_lm)
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
-    if (o->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
 }
 static void command_train(Options *o) {
     static Model model;
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
-    check_template(o);
+    check_training(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
     model_load(&model, o->model);
     const Answers answers = answers_from(&model, o->vocab, o->labels);
     const bool pseudo = template_parse(o->template).pseudo > 0;
     const char *name = pseudo ? format(o->tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
-    const Method method = {name, TRAIN, o->template, o->encoder, o->tune_lm, 0, NULL};
+    const Method method = {
+        .name = name, .way = TRAIN, .template = o->template, .encoder = o->encoder, .tune_lm = o->tune_lm};
     const Relation relation = {o->task ? o->task : stem(o->data ? o->data : o->test), o->data, {0}};
     if (o->out) make_folder(o->out);
     signal(SIGINT, on_interrupt);
@@ -1693,7 +1687,6 @@ static void command_eval(Options *o) {
     const char *form = o->template;
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
-    check_choices(o);
     if (form && template_parse(form).pseudo)
         usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
     model_load(&model, o->model);
@@ -1702,15 +1695,16 @@ static void command_eval(Options *o) {
     const Answers answers = answers_from(&model, o->vocab, o->labels);
     o->test = o->data;
     const Dataset data = read_split(o, &model, TEST_ROWS, &t, &answers);
-    Prediction *answer = allocate(sizeof(Prediction[data.count]));
-    const Score score = evaluate(&model.bert, prompt, &data, &answers, answer);
+    Prediction *predictions = allocate(sizeof(Prediction[data.count]));
+    const Score score = evaluate(&model.bert, prompt, &data, &answers, predictions);
     if (o->predictions) {
         Output out = output_open(o->predictions);
         fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
         for (int i = 0; i < data.count; i++) {
-            const Text piece = model.vocab.piece[answer[i].predicted];
-            fprintf(out.stream, "%s\t%s\t%.*s\t%d\t%.6f\n", data.at[i].subject, data.at[i].word, (int)piece.size,
-                    piece.data, answer[i].rank, answer[i].log_probability);
+            const Text gold = model.vocab.piece[data.at[i].answer], said = model.vocab.piece[predictions[i].predicted];
+            fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", data.at[i].subject ? data.at[i].subject : "-",
+                    (int)gold.size, gold.data, (int)said.size, said.data, predictions[i].rank,
+                    predictions[i].log_probability);
         }
         output_close(out);
     }
@@ -1732,7 +1726,7 @@ static void command_words(Options *o) {
 static void command_search(Options *o) {
     static Model model;
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
-    check_template(o);
+    check_training(o);
     o->quiet = true;
     const Template t = template_parse(o->template);
     model_load(&model, o->model);
@@ -1749,7 +1743,7 @@ static void command_table(Options *o) {
         return;
     }
     if (!o->data) usage("--data DIR is missing", NULL);
-    check_template(o);
+    check_training(o);
     const World world = world_read(o->data);
     o->quiet = true;
     model_load(&model, o->model);
@@ -1801,13 +1795,13 @@ static void command_pretrain(Options *o) {
     printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
     pretrain(&model.bert, &model.vocab, examples, sentences.count, o);
     bert_save(&model.bert, o->model);
-    const Answers answers = {0};
+    const Answers answers = answers_from(&model, NULL, NULL);
     int hits = 0, rows = 0;
     for (int r = 0; r < world.count; r++) { /* does it know its world? test facts in the wordings it has read */
         const Texts wordings = read_lines(format("%s/pretrain.txt", world.at[r].folder));
         int hits_here = 0, rows_here = 0;
         for (int w = 0; w < wordings.count; w++) {
-            const Method ask = {"", ASK, text_string(wordings.at[w]), NULL, false, 0, NULL};
+            const Method ask = {.way = ASK, .template = text_string(wordings.at[w])};
             const Result score = run_method(&ask, o, &model, &world.at[r], &answers, NULL);
             hits_here += score.hits, rows_here += score.rows;
         }

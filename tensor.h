@@ -7,9 +7,9 @@
  *   Adam       over the tensors that have a gradient
  *   files      UTF-8, JSON, safetensors in and out
  *
- * Matrices are row-major; a batch is one tall matrix with a row a token. A tensor without a gradient is frozen:
- * every backward ADDS into a gradient, and only where there is one. That rule is the whole difference between
- * P-tuning, fine-tuning and pretraining.
+ * Matrices are row-major; a batch is one tall matrix with a row a token. A backward ADDS into gradients. A weight
+ * without a gradient is frozen: its backward skips it. That rule is the whole difference between P-tuning, fine-tuning
+ * and pretraining.
  */
 #ifndef TENSOR_H
 #define TENSOR_H
@@ -48,8 +48,7 @@ static inline real *row(Tensor t, int i) { return t.data + (size_t)i * (size_t)t
 static inline real *grad_row(Tensor t, int i) { return t.grad + (size_t)i * (size_t)t.cols; }
 
 /* One line on stderr, and the end. Every error of input, file or memory comes here. */
-_Noreturn static inline void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
-_Noreturn static inline void die(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) _Noreturn static inline void die(const char *format, ...) {
     char line[4096];
     va_list arguments;
     va_start(arguments, format);
@@ -102,6 +101,19 @@ static inline Tensor tensor_zeros(int rows, int cols) {
 /* From here on the backward passes compute d loss / d t. */
 static inline void needs_grad(Tensor *t) { t->grad = allocate_zeroed(size_of(*t) * sizeof(real)); }
 
+/* sprintf into new memory */
+__attribute__((format(printf, 1, 2))) static inline const char *format(const char *form, ...) {
+    va_list arguments, again;
+    va_start(arguments, form);
+    va_copy(again, arguments);
+    const int length = vsnprintf(NULL, 0, form, arguments);
+    char *s = allocate((size_t)length + 1);
+    vsnprintf(s, (size_t)length + 1, form, again);
+    va_end(arguments);
+    va_end(again);
+    return s;
+}
+
 /* ---- random numbers: splitmix64 (Steele, Lea, Flood 2014) ---------------------------------------------------- */
 typedef struct { uint64_t state; } Random;
 
@@ -135,7 +147,7 @@ static inline void shuffle(int *order, int count, Random *random) { /* Fisher an
 
 /* ---- matmul --------------------------------------------------------------------------------------------------
  * A Matrix is a view: element (i, j) stands at data[i * row_stride + j * col_stride]. Transposing swaps the
- * strides, a head of an attention is a view of some columns; neither moves a number.
+ * strides, a head of an attention is a view of some columns; neither moves a number. One of the two strides is 1.
  */
 typedef struct { real *data; int rows, cols; ptrdiff_t row_stride, col_stride; } Matrix;
 
@@ -166,51 +178,44 @@ enum { VECTOR_BYTES = 32, TILE_ROWS = 6 };
 #else
 enum { VECTOR_BYTES = 16, TILE_ROWS = 6 };
 #endif
-enum {
+enum { /* in BLIS's names: TILE_ROWS is MR, 2 LANES are NR, then KC, NC and MC */
     LANES = VECTOR_BYTES / (int)sizeof(real),
     BLOCK_K = 768,     /* of the inner dimension: TILE_ROWS rows of A (TILE_ROWS, BLOCK_K) stay in the L1 cache */
     BLOCK_PANELS = 8,  /* panels of B, (BLOCK_K, 2 LANES) each: as many as stay in the L2 cache */
     BLOCK_ROWS = 48    /* rows of A that a thread takes at a time */
 };
+_Static_assert(BLOCK_ROWS % TILE_ROWS == 0, "a tile must not reach into the next block");
 typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* at any address */
 
 /* The micro-kernel: tile (rows, vectors * LANES) = A (rows, k) B (k, vectors * LANES), all sums in registers. a[i] is
- * where row i of A begins; rows of B lie b_step apart. `next` is a row that another call will read: it is fetched into
- * the cache meanwhile. `rows` and `vectors` are constants where it is called, so the compiler unrolls those loops. */
+ * where row i of A begins; rows of B lie b_step apart. The bounds of the inner loops are constants where it is called:
+ * they must be, for the compiler to unroll them and to keep the sums in registers. */
 static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, const real *b,
-                                                               ptrdiff_t b_step, const real *next, real *tile,
-                                                               const int rows, const int vectors) {
+                                                               ptrdiff_t b_step, real *tile, const int vectors) {
     Vector sum[2 * TILE_ROWS];
-    const real *from[2 * TILE_ROWS];
+    const real *from[TILE_ROWS];
 #pragma GCC unroll 24
-    for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
+    for (int i = 0; i < TILE_ROWS * vectors; i++) sum[i] = (Vector){0};
 #pragma GCC unroll 24
-    for (int i = 0; i < rows; i++) from[i] = a[i];
+    for (int i = 0; i < TILE_ROWS; i++) from[i] = a[i];
     for (ptrdiff_t p = 0; p < k; p++, b += b_step) {
-        if (p % 16 == 0) __builtin_prefetch(next + p);
         __builtin_prefetch(b + vectors * LANES);
         const Vector b0 = *(const Loaded *)b, b1 = *(const Loaded *)(b + (vectors - 1) * LANES);
 #pragma GCC unroll 24
-        for (int i = 0; i < rows; i++) {
+        for (int i = 0; i < TILE_ROWS; i++) {
             sum[i * vectors] += from[i][p] * b0;
             if (vectors == 2) sum[i * vectors + 1] += from[i][p] * b1;
         }
     }
 #pragma GCC unroll 24
-    for (int i = 0; i < rows * vectors; i++) *(Loaded *)(tile + i * LANES) = sum[i];
+    for (int i = 0; i < TILE_ROWS * vectors; i++) *(Loaded *)(tile + i * LANES) = sum[i];
 }
-static __attribute__((noinline)) void kernel_wide(int k, const real *const *a, const real *b, ptrdiff_t b_step,
-                                                  const real *next, real *tile) {
-    micro_kernel(k, a, b, b_step, next, tile, TILE_ROWS, 2);
-}
-static __attribute__((noinline)) void kernel_narrow(int k, const real *const *a, const real *b, ptrdiff_t b_step,
-                                                    const real *next, real *tile) {
-    micro_kernel(k, a, b, b_step, next, tile, TILE_ROWS, 1);
-}
-static __attribute__((noinline)) void kernel_tall(int k, const real *const *a, const real *b, ptrdiff_t b_step,
-                                                  const real *next, real *tile) {
-    micro_kernel(k, a, b, b_step, next, tile, 2 * TILE_ROWS, 1);
+/* Not inlined into matmul, so that its registers are the kernel's alone. */
+static __attribute__((noinline)) void kernel(int k, const real *const *a, const real *b, ptrdiff_t b_step,
+                                             real *tile, int vectors) {
+    if (vectors == 2) micro_kernel(k, a, b, b_step, tile, 2);
+    else micro_kernel(k, a, b, b_step, tile, 1);
 }
 
 /* Copy what the kernel reads next so that it stands next in memory: B (k, n) into panels of 2 LANES columns, (k, 2
@@ -230,7 +235,7 @@ static inline void pack_b(real *packed, Matrix b) {
 }
 static inline void pack_a(real *packed, Matrix a, int first, int last) {
     for (int i = 0; i < a.rows; i++)
-        for (int p = first; p < last; p++) packed[i * a.cols + p] = a.data[i * a.row_stride + p * a.col_stride];
+        for (int p = first; p < last; p++) packed[(ptrdiff_t)i * a.cols + p] = a.data[i * a.row_stride + p * a.col_stride];
 }
 
 /* Buffers for packed operands, one pair a calling thread, grown as needed. */
@@ -247,44 +252,30 @@ static inline real *packing_buffer(int which, size_t count) {
 }
 
 /* y (m, 1) += A (m, k) x (k, 1): every weight is used once, so there is nothing to block. Where the rows of A are
- * contiguous, a dot product a row; where its columns are, they are added up, a chunk of y at a time. */
+ * contiguous, a dot product a row; else its columns are, and are added up, a chunk of y at a time. */
 static inline void matvec(Matrix y, Matrix a, Matrix x) {
-    enum { CHUNK = 64 };
+    enum { CHUNK = 256 };
     real *contiguous = packing_buffer(0, (size_t)a.cols);
     for (int p = 0; p < a.cols; p++) contiguous[p] = x.data[p * x.row_stride];
 #pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
     for (int i0 = 0; i0 < a.rows; i0 += CHUNK) {
         const int count = min_int(CHUNK, a.rows - i0);
         real sum[CHUNK] = {0};
-        for (int i = 0; a.row_stride != 1 && i < count; i++) {
-            const real *ai = a.data + (i0 + i) * a.row_stride;
-            real dot = 0;
-            if (a.col_stride == 1) {
+        if (a.col_stride == 1)
+            for (int i = 0; i < count; i++) {
+                const real *ai = a.data + (i0 + i) * a.row_stride;
+                real dot = 0;
 #pragma omp simd reduction(+ : dot)
                 for (int p = 0; p < a.cols; p++) dot += ai[p] * contiguous[p];
-            } else
-                for (int p = 0; p < a.cols; p++) dot += ai[p * a.col_stride] * contiguous[p];
-            sum[i] = dot;
-        }
-        for (int p = 0; a.row_stride == 1 && p < a.cols; p++) {
-            const real *ap = a.data + i0 + p * a.col_stride;
-            if (count == CHUNK)
-                for (int i = 0; i < CHUNK; i++) sum[i] += ap[i] * contiguous[p];
-            else
+                sum[i] = dot;
+            }
+        else
+            for (int p = 0; p < a.cols; p++) {
+                const real *ap = a.data + i0 + p * a.col_stride;
                 for (int i = 0; i < count; i++) sum[i] += ap[i] * contiguous[p];
-        }
+            }
         for (int i = 0; i < count; i++) y.data[(i0 + i) * y.row_stride] += sum[i];
     }
-}
-
-/* A tile of C, whose rows of the kernel's result lie `step` apart. */
-static inline void add_tile(Matrix c, const real *tile, int step) {
-    if (c.col_stride == 1)
-        for (int i = 0; i < c.rows; i++)
-            for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tile[i * step + j];
-    else
-        for (int j = 0; j < c.cols; j++)
-            for (int i = 0; i < c.rows; i++) c.data[i * c.row_stride + j * c.col_stride] += tile[i * step + j];
 }
 
 /* C (m, n) += A (m, k) B (k, n), cache-blocked. A is read in place if its rows are contiguous; B is packed, unless too
@@ -294,6 +285,7 @@ static inline void add_tile(Matrix c, const real *tile, int step) {
  * No sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
     enum { WIDTH = 2 * LANES };
+    if (!c.rows || !c.cols) return;
     if (c.cols == 1) { matvec(c, a, b); return; }
     if (c.rows == 1) { matvec(transposed(c), transposed(b), transposed(a)); return; }
     if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) {
@@ -301,12 +293,13 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
         a = transposed(b), b = transposed(keep), c = transposed(c);
     }
     const int m = c.rows, n = c.cols, panels = (n + WIDTH - 1) / WIDTH;
-    const int groups = (panels + BLOCK_PANELS - 1) / BLOCK_PANELS, group = (panels + groups - 1) / groups;
+    const int groups = (panels + BLOCK_PANELS - 1) / BLOCK_PANELS;
+    const int group = (panels + groups - 1) / groups; /* all alike: behind a short last group its thread would wait */
     const bool a_in_place = a.col_stride == 1, b_in_place = b.col_stride == 1 && m <= 2 * TILE_ROWS && n % WIDTH == 0;
-    const int tile_rows = n > LANES ? TILE_ROWS : 2 * TILE_ROWS, block_k = min_int(BLOCK_K, a.cols);
+    const int block_k = min_int(BLOCK_K, a.cols);
     real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)m * (size_t)block_k);
 
-#pragma omp parallel if ((double)m * n * a.cols > 8e6)
+#pragma omp parallel if ((double)m * n * a.cols > 8e6) /* multiply-adds: fewer are done before a thread wakes */
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
         real *packed_b = b_in_place ? NULL : packing_buffer(1, (size_t)group * WIDTH * (size_t)block_k);
@@ -323,25 +316,28 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
                 const int column = j0 * WIDTH, columns = min_int(group * WIDTH, n - column);
                 const Matrix block_b = part(b, p0, k, column, columns);
                 if (!b_in_place && packed != j0) pack_b(packed_b, block_b), packed = j0;
-                for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += tile_rows) { /* 2nd: rows of a tile, in L1 */
-                    const real *rows[2 * TILE_ROWS]; /* below the lower edge the last row again */
-                    for (int r = 0; r < tile_rows; r++)
+                for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += TILE_ROWS) { /* 2nd: rows of a tile, in L1 */
+                    const real *rows[TILE_ROWS]; /* below the lower edge the last row again */
+                    for (int r = 0; r < TILE_ROWS; r++)
                         rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
                     for (int j = 0; j < columns; j += WIDTH) { /* 1st: panels, in L2 */
                         real tile[TILE_ROWS * WIDTH];
-                        const int height = min_int(tile_rows, m - i), width = min_int(WIDTH, columns - j);
+                        const int height = min_int(TILE_ROWS, m - i), width = min_int(WIDTH, columns - j);
+                        const int vectors = width > LANES ? 2 : 1;
                         const Matrix to = part(c, i, height, column + j, width);
                         const real *panel = b_in_place ? block_b.data + j : packed_b + (size_t)j * (size_t)k;
-                        const int later = min_int(i + tile_rows + j / WIDTH, m - 1);
-                        const real *next = block_a.data + later * block_a.row_stride;
-                        (n <= LANES ? kernel_tall : width <= LANES ? kernel_narrow : kernel_wide)(
-                            k, rows, panel, b_in_place ? b.row_stride : WIDTH, next, tile);
-                        add_tile(to, tile, width <= LANES ? LANES : WIDTH);
+                        kernel(k, rows, panel, b_in_place ? b.row_stride : WIDTH, tile, vectors);
+                        for (int r = 0; r < height; r++)
+                            for (int s = 0; s < width; s++)
+                                to.data[r * to.row_stride + s * to.col_stride] += tile[r * vectors * LANES + s];
                     }
                 }
             }
     }
 }
+
+/* Numbers in an elementwise loop from which on it pays to wake the other threads. */
+enum { WORTH_THREADS = 80000 };
 
 /* ---- linear: y (n, out) = x (n, in) w' + b; w (out, in) as PyTorch keeps it, b (1, out) ---------------------- */
 typedef struct { Tensor w, b; } Linear;
@@ -388,7 +384,7 @@ static inline void row_moments(const real *x, int cols, real eps, real *mean, re
 }
 static inline Tensor layernorm_forward(const LayerNorm *l, Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
-#pragma omp parallel for if (size_of(x) > 80000)
+#pragma omp parallel for if (size_of(x) > WORTH_THREADS)
     for (int i = 0; i < x.rows; i++) {
         const real *xi = row(x, i), *w = l->w.data, *b = l->b.data;
         real *yi = row(y, i), mean, scale;
@@ -400,7 +396,7 @@ static inline Tensor layernorm_forward(const LayerNorm *l, Tensor x) {
 /* with n = (x - mean) * scale and g = w dy:   dx += scale (g - mean(g) - n mean(g n));   dw += dy n;   db += dy */
 static inline void layernorm_backward(const LayerNorm *l, Tensor x, Tensor y) {
     if (x.grad) {
-#pragma omp parallel for if (size_of(x) > 80000)
+#pragma omp parallel for if (size_of(x) > WORTH_THREADS)
         for (int i = 0; i < x.rows; i++) {
             const real *xi = row(x, i), *dy = grad_row(y, i), *w = l->w.data;
             real *dx = grad_row(x, i), mean, scale, sum_g = 0, sum_gn = 0;
@@ -431,7 +427,7 @@ static inline void layernorm_backward(const LayerNorm *l, Tensor x, Tensor y) {
 /* ---- exp, and the normal distribution, so that the compiler can vectorise them ------------------------------- */
 #ifdef DOUBLE
 static inline real exp_fast(real x) { return exp(x); }
-static inline real normal_cdf(real x, real bell) { return bell >= 0 ? erfc(-x / sqrt((real)2)) / 2 : 0; }
+static inline real normal_cdf(real x, real bell) { (void)bell; return erfc(-x / sqrt((real)2)) / 2; }
 #else
 /* exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]; a fitted polynomial, relative error 1e-7.
  * Below -87 it gives 1e-38 instead of 0, above 88 it gives exp(88); NaN stays NaN. */
@@ -443,13 +439,12 @@ static inline real exp_fast(real x) {
     const float p = 1.0f +
                     r * (1.0f + r * (0.49999993f + r * (0.16666521f + r * (0.041668386f + r * (0.0083687137f +
                                                                                                r * 0.0013814541f)))));
-    uint32_t bits, power;
-    memcpy(&bits, &p, sizeof bits);
-    memcpy(&power, &shifted, sizeof power);
-    bits += power << 23; /* times 2^n */
-    float result;
-    memcpy(&result, &bits, sizeof result);
-    return result;
+    uint32_t bits;
+    float power;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << 23) + 0x3F800000u; /* 2^n: n in the exponent of 1.0 */
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
 }
 /* P(N < x) of a standard normal, given bell = exp(-x^2 / 2): the tail is bell times a polynomial in
  * t = 1 / (1 + 0.275 |x|) (the form of Hastings 1955, fitted anew: relative error of the tail 6e-8). */
@@ -464,31 +459,24 @@ static inline real normal_cdf(real x, real bell) {
 /* ---- gelu (Hendrycks, Gimpel 2016): y = x P(N < x) ----------------------------------------------------------- */
 static inline Tensor gelu_forward(Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
-#pragma omp parallel for if (size_of(x) > 80000)
-    for (int i = 0; i < x.rows; i++) {
-        const real *xi = row(x, i);
-        real *yi = row(y, i);
-        for (int j = 0; j < x.cols; j++) yi[j] = xi[j] * normal_cdf(xi[j], exp_fast(-xi[j] * xi[j] / 2));
-    }
+#pragma omp parallel for simd if (parallel : size_of(x) > WORTH_THREADS)
+    for (size_t i = 0; i < size_of(x); i++)
+        y.data[i] = x.data[i] * normal_cdf(x.data[i], exp_fast(-x.data[i] * x.data[i] / 2));
     return y;
 }
 /* dx += dy (P(N < x) + x p(x)),   p(x) = exp(-x^2 / 2) / sqrt(2 pi) */
 static inline void gelu_backward(Tensor x, Tensor y) {
-#pragma omp parallel for if (size_of(x) > 80000)
-    for (int i = 0; i < x.rows; i++) {
-        const real *xi = row(x, i), *dy = grad_row(y, i);
-        real *dx = grad_row(x, i);
-        for (int j = 0; j < x.cols; j++) {
-            const real bell = exp_fast(-xi[j] * xi[j] / 2);
-            dx[j] += dy[j] * (normal_cdf(xi[j], bell) + xi[j] * bell * (real)0.3989422804014327);
-        }
+#pragma omp parallel for simd if (parallel : size_of(x) > WORTH_THREADS)
+    for (size_t i = 0; i < size_of(x); i++) {
+        const real xi = x.data[i], bell = exp_fast(-xi * xi / 2);
+        x.grad[i] += y.grad[i] * (normal_cdf(xi, bell) + xi * bell * (real)0.3989422804014327);
     }
 }
 
 /* ---- relu: y = max(x, 0) ------------------------------------------------------------------------------------- */
 static inline Tensor relu_forward(Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
-    for (size_t i = 0; i < size_of(x); i++) y.data[i] = x.data[i] > 0 ? x.data[i] : 0;
+    for (size_t i = 0; i < size_of(x); i++) y.data[i] = x.data[i] < 0 ? 0 : x.data[i]; /* NaN stays */
     return y;
 }
 /* dx += dy where x > 0 */
@@ -534,7 +522,7 @@ static inline double cross_entropy_forward(Tensor x, const int *target) {
 }
 /* dx = (softmax(x) - [1 at the target]) / rows: set, not added, because the loss alone reads the logits */
 static inline void cross_entropy_backward(Tensor x, const int *target) {
-#pragma omp parallel for if (size_of(x) > 80000)
+#pragma omp parallel for if (size_of(x) > WORTH_THREADS)
     for (int i = 0; i < x.rows; i++) {
         real *dx = grad_row(x, i);
         memcpy(dx, row(x, i), (size_t)x.cols * sizeof(real));
@@ -547,10 +535,26 @@ static inline void cross_entropy_backward(Tensor x, const int *target) {
 /* ---- parameters and Adam (Kingma, Ba 2015) --------------------------------------------------------------------
  * A parameter is a tensor with its published name. Those that are trained have a gradient and Adam's two moments.
  */
-enum { MAX_NAME = 96 };
-typedef struct { char name[MAX_NAME]; Tensor *tensor; real *m, *v; } Parameter;
-typedef struct { Parameter *at; int count; } Parameters;
+typedef struct { const char *name; Tensor *tensor; real *m, *v; } Parameter;
+typedef struct { Parameter *at; int count; } Parameters; /* as many as its maker has made room for */
 
+static inline void add_parameter(Parameters *list, Tensor *t, int rows, int cols, const char *name) {
+    t->rows = rows, t->cols = cols; /* the numbers come later */
+    list->at[list->count++] = (Parameter){.name = name, .tensor = t};
+}
+static inline void add_linear(Parameters *list, Linear *l, int out, int in, const char *name) {
+    add_parameter(list, &l->w, out, in, format("%s.weight", name));
+    add_parameter(list, &l->b, 1, out, format("%s.bias", name));
+}
+static inline void add_layernorm(Parameters *list, LayerNorm *l, int cols, real eps, const char *name) {
+    l->eps = eps;
+    add_parameter(list, &l->w, 1, cols, format("%s.LayerNorm.weight", name));
+    add_parameter(list, &l->b, 1, cols, format("%s.LayerNorm.bias", name));
+}
+
+static inline void parameters_allocate(Parameters list) { /* values not set */
+    for (int i = 0; i < list.count; i++) *list.at[i].tensor = tensor(list.at[i].tensor->rows, list.at[i].tensor->cols);
+}
 static inline void parameters_train(Parameters list) { /* give each a gradient and moments, all zero */
     for (int i = 0; i < list.count; i++) {
         Parameter *p = &list.at[i];
@@ -579,7 +583,7 @@ static inline void adam_step(Parameters list, Optimizer o, int step, double scal
     for (int i = 0; i < list.count; i++) {
         real *w = list.at[i].tensor->data, *dw = list.at[i].tensor->grad, *m = list.at[i].m, *v = list.at[i].v;
         const size_t size = size_of(*list.at[i].tensor);
-#pragma omp parallel for simd if (size > 200000)
+#pragma omp parallel for simd if (parallel : size > WORTH_THREADS)
         for (size_t j = 0; j < size; j++) {
             const real g = scale * dw[j] + l2 * w[j];
             m[j] = (real)0.9 * m[j] + (real)0.1 * g;
@@ -621,18 +625,6 @@ static inline char *text_line(Text text) { /* the same for a table: a tab or lin
         if ((unsigned char)s[i] < ' ') s[i] = ' ';
     return s;
 }
-/* sprintf into new memory */
-__attribute__((format(printf, 1, 2))) static inline const char *format(const char *form, ...) {
-    va_list arguments, again;
-    va_start(arguments, form);
-    va_copy(again, arguments);
-    const int length = vsnprintf(NULL, 0, form, arguments);
-    char *s = allocate((size_t)length + 1);
-    vsnprintf(s, (size_t)length + 1, form, again);
-    va_end(arguments);
-    va_end(again);
-    return s;
-}
 static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 
 /* The whole file mapped, private and writable: pages that nobody writes to are shared with the page cache, a
@@ -650,8 +642,7 @@ static inline Text read_file(const char *path) {
 }
 
 static inline void unmap_file(Text text) {
-    union { const char *read; void *write; } mapped = {text.data};
-    if (text.size) munmap(mapped.write, text.size);
+    if (text.size) munmap((void *)text.data, text.size);
 }
 
 /* A file is written beside its place and renamed into it when it is whole. */
@@ -718,7 +709,6 @@ static inline const char *json_digits(const char *s, const char *end) { /* one o
     return s > start ? s : NULL;
 }
 static inline const char *json_value(const char *s, const char *end, int depth) {
-    static const char *const words[] = {"true", "false", "null"};
     s = json_space(s, end);
     if (s >= end || depth > 64) return NULL;
     if (*s == '"') {
@@ -751,9 +741,9 @@ static inline const char *json_value(const char *s, const char *end, int depth) 
         }
         return NULL;
     }
+    static const char *const words[] = {"true", "false", "null"};
     for (int i = 0; i < 3; i++)
-        if ((size_t)(end - s) >= strlen(words[i]) && !memcmp(s, words[i], strlen(words[i])))
-            return s + strlen(words[i]);
+        if (text_starts((Text){s, (size_t)(end - s)}, words[i])) return s + strlen(words[i]);
     if (*s == '-') s++;
     if (s < end && *s == '0') s++;
     else if (!(s = json_digits(s, end))) return NULL;
@@ -767,9 +757,9 @@ static inline const char *json_value(const char *s, const char *end, int depth) 
 }
 static inline void json_check(Text json, const char *file, int line) { /* line 0: the whole file is one text */
     const char *end = json.data + json.size, *s = json_value(json.data, end, 0);
-    const char *where = line ? format("%s:%d", file, line) : file;
-    if (!utf8_valid(json)) die("%s: not valid UTF-8", where);
-    if (!s || json_space(s, end) != end) die("%s: not valid JSON", where);
+    const char *wrong = !utf8_valid(json) ? "UTF-8" : !s || json_space(s, end) != end ? "JSON" : NULL;
+    if (wrong && line) die("%s:%d: not valid %s", file, line, wrong);
+    if (wrong) die("%s: not valid %s", file, wrong);
 }
 
 /* The next member of an object or element of an array, for a text that json_check has accepted: *position is 0 at
@@ -799,29 +789,21 @@ static inline bool json_member(Text object, const char *name, Text *value) {
     return false;
 }
 static inline bool json_is_string(Text value) { return value.size && value.data[0] == '"'; }
-static inline uint32_t json_hex(const char *s) {
-    uint32_t code = 0;
-    for (int i = 0; i < 4; i++) code = code << 4 | (uint32_t)(s[i] <= '9' ? s[i] - '0' : (s[i] | 32) - 'a' + 10);
-    return code;
+static inline uint32_t json_hex(const char *s) { /* four digits */
+    return (uint32_t)strtoul((char[]){s[0], s[1], s[2], s[3], 0}, NULL, 16);
 }
 static inline Text json_string(Text value) { /* without quotes and escapes; a lone surrogate becomes U+FFFD */
     char *out = allocate(value.size);
     size_t size = 0;
-    const char *s = value.data + 1, *end = value.data + value.size - 1;
-    while (s < end) {
-        if (*s != '\\') {
-            out[size++] = *s++;
+    static const char names[] = "bfnrt", codes[] = "\b\f\n\r\t";
+    for (const char *s = value.data + 1, *end = value.data + value.size - 1; s < end;) {
+        const char c = *s++, escape = c == '\\' ? *s++ : 0, *simple = strchr(names, escape);
+        if (escape != 'u') {
+            out[size++] = !escape ? c : simple ? codes[simple - names] : escape;
             continue;
         }
-        static const char names[] = "bfnrt", codes[] = "\b\f\n\r\t";
-        const char *simple = strchr(names, s[1]);
-        if (s[1] != 'u') {
-            out[size++] = simple ? codes[simple - names] : s[1];
-            s += 2;
-            continue;
-        }
-        uint32_t code = json_hex(s + 2), low;
-        s += 6;
+        uint32_t code = json_hex(s), low;
+        s += 4;
         if (code >= 0xD800 && code < 0xDC00 && end - s >= 6 && s[0] == '\\' && s[1] == 'u' &&
             (low = json_hex(s + 2)) >= 0xDC00 && low < 0xE000) {
             code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
@@ -831,6 +813,16 @@ static inline Text json_string(Text value) { /* without quotes and escapes; a lo
     }
     return (Text){out, size};
 }
+static inline const char *json_quote(const char *s) { /* a JSON string of s */
+    char *out = allocate(6 * strlen(s) + 3), *to = out;
+    *to++ = '"';
+    for (; *s; s++)
+        if (*s == '"' || *s == '\\') *to++ = '\\', *to++ = *s;
+        else if ((unsigned char)*s < 0x20) to += sprintf(to, "\\u%04x", (unsigned)*s);
+        else *to++ = *s;
+    memcpy(to, "\"", 2);
+    return out;
+}
 /* A number, copied out first because the text has no NUL at its end; NaN if it is none. */
 static inline double json_number(Text value) {
     char digits[64];
@@ -839,7 +831,7 @@ static inline double json_number(Text value) {
     digits[value.size] = 0;
     char *end;
     const double number = strtod(digits, &end);
-    return *end ? NAN : number;
+    return end == digits + value.size && isfinite(number) && !strpbrk(digits, "xX") ? number : NAN;
 }
 static inline int json_int(Text value) { /* -1 unless it is a whole number from 0 to 2^31 - 1 */
     const double number = json_number(value);
@@ -884,7 +876,7 @@ static inline bool safetensors_find(const Safetensors *st, const char *name, Ten
         !json_member(entry, "data_offsets", &offsets))
         die("%s: %s: no dtype, shape or data_offsets", st->path, name);
     if (!text_is(dtype, "\"F32\""))
-        die("%s: %s: its type is %.*s, not F32", st->path, name, (int)min_int((int)dtype.size, 20), dtype.data);
+        die("%s: %s: its type is %s, not F32", st->path, name, text_string(dtype));
     int sizes[2] = {1, 1}, dimensions = 0;
     for (size_t position = 0; json_next(shape, &position, &key, &value); dimensions++) {
         if (dimensions == 2 || (sizes[dimensions] = json_int(value)) < 1)
@@ -901,8 +893,7 @@ static inline bool safetensors_find(const Safetensors *st, const char *name, Ten
     const char *from = st->data.data + (size_t)range[0];
     *t = (Tensor){rows, cols, NULL, NULL};
     if (sizeof(real) == 4 && (uintptr_t)from % 4 == 0) {
-        union { const char *read; real *write; } mapped = {from}; /* private mapping: writing is ours */
-        t->data = mapped.write;
+        t->data = (void *)from; /* a private mapping: writing is ours */
         return true;
     }
     t->data = allocate(numbers * sizeof(real));
@@ -928,46 +919,32 @@ static inline Text safetensors_metadata(const Safetensors *st, const char *name)
         return (Text){"", 0};
     return json_string(value);
 }
-static inline const char *json_quote(const char *s) { /* a JSON string of s */
-    char *out = allocate(6 * strlen(s) + 3), *to = out;
-    *to++ = '"';
-    for (; *s; s++)
-        if (*s == '"' || *s == '\\') *to++ = '\\', *to++ = *s;
-        else if ((unsigned char)*s < 0x20) to += sprintf(to, "\\u%04x", (unsigned)*s);
-        else *to++ = *s;
-    memcpy(to, "\"", 2);
-    return out;
-}
 /* Write tensors, and metadata (the text of a JSON object of strings). Biases and layernorms have one dimension. */
 static inline void safetensors_write(const char *path, Parameters list, const char *metadata) {
     Mark before = mark();
     Output out = output_open(path);
-    char *header = NULL;
-    size_t length = 0, offset = 0;
-    FILE *text = open_memstream(&header, &length);
-    if (!text) die("out of memory");
-    fprintf(text, "{\"__metadata__\":%s", metadata);
+    size_t offset = 0;
+    fprintf(out.stream, "%8s{\"__metadata__\":%s", "", metadata); /* the first 8 bytes follow at the end */
     for (int i = 0; i < list.count; i++) {
         const Tensor *t = list.at[i].tensor;
         const size_t end = offset + 4 * size_of(*t);
-        fprintf(text, ",%s:{\"dtype\":\"F32\",\"shape\":", json_quote(list.at[i].name));
+        fprintf(out.stream, ",%s:{\"dtype\":\"F32\",\"shape\":", json_quote(list.at[i].name));
         const bool vector = strstr(list.at[i].name, "bias") || strstr(list.at[i].name, "LayerNorm");
-        if (vector) fprintf(text, "[%d]", t->cols);
-        else fprintf(text, "[%d,%d]", t->rows, t->cols);
-        fprintf(text, ",\"data_offsets\":[%zu,%zu]}", offset, end);
+        if (vector) fprintf(out.stream, "[%d]", t->cols);
+        else fprintf(out.stream, "[%d,%d]", t->rows, t->cols);
+        fprintf(out.stream, ",\"data_offsets\":[%zu,%zu]}", offset, end);
         offset = end;
     }
-    fputc('}', text);
-    if (ferror(text) || fclose(text)) die("out of memory");
-    const size_t padded = (length + 7) / 8 * 8; /* so that the numbers are aligned */
-    for (int i = 0; i < 8; i++) fputc((int)((uint64_t)padded >> 8 * i & 0xFF), out.stream);
-    fprintf(out.stream, "%s%*s", header, (int)(padded - length), "");
-    free(header);
+    fputc('}', out.stream);
+    while (ftell(out.stream) % 8 > 0) fputc(' ', out.stream); /* so that the numbers are aligned */
+    const long length = ftell(out.stream) - 8;
     for (int i = 0; i < list.count; i++)
         for (size_t j = 0; j < size_of(*list.at[i].tensor); j++) {
             const float number = (float)list.at[i].tensor->data[j];
             fwrite(&number, sizeof number, 1, out.stream);
         }
+    fseek(out.stream, 0, SEEK_SET); /* not rewind: it forgets that a write failed */
+    for (int i = 0; i < 8; i++) fputc((int)(length >> 8 * i & 0xFF), out.stream);
     output_close(out);
     release(before);
 }

@@ -14,29 +14,24 @@
 
 #include <ctype.h>
 
-/* ---- A growing list of token ids --------------------------------------------------------------------------------- */
+/* ---- Growing lists, of token ids and of texts -------------------------------------------------------------------- */
 
-typedef struct { int *id; int count, capacity; } Ids;
-
-static inline void ids_push(Ids *ids, int id) {
-    if (ids->count == ids->capacity) {
-        if (ids->capacity > INT32_MAX / 2) die("too many tokens");
-        ids->capacity = ids->capacity ? 2 * ids->capacity : 64;
-        int *longer = allocate((size_t)ids->capacity * sizeof *longer);
-        if (ids->count) memcpy(longer, ids->id, (size_t)ids->count * sizeof *longer);
-        ids->id = longer;
-    }
-    ids->id[ids->count++] = id;
+/* A list of `count` items with room for one more: it doubles where its count is a power of two. */
+static inline void *room(void *items, int count, size_t size) {
+    if (count & (count - 1)) return items;
+    if (count > INT32_MAX / 2) die("too many items");
+    void *larger = allocate(size * (count ? 2 * (size_t)count : 1));
+    return count ? memcpy(larger, items, size * (size_t)count) : larger;
 }
 
-/* Lists of texts that grow. */
-typedef struct { Text *at; int count, capacity; } Texts;
+typedef struct { int *id; int count; } Ids;
+static inline void ids_push(Ids *ids, int id) {
+    ids->id = room(ids->id, ids->count, sizeof id);
+    ids->id[ids->count++] = id;
+}
+typedef struct { Text *at; int count; } Texts;
 static inline void texts_push(Texts *list, Text text) {
-    if (list->count == list->capacity) {
-        Text *longer = allocate(sizeof(Text) * (size_t)(list->capacity = list->capacity ? 2 * list->capacity : 256));
-        if (list->count) memcpy(longer, list->at, sizeof(Text) * (size_t)list->count);
-        list->at = longer;
-    }
+    list->at = room(list->at, list->count, sizeof text);
     list->at[list->count++] = text;
 }
 static inline Texts read_lines(const char *path) { /* the lines that are not empty */
@@ -56,8 +51,11 @@ typedef struct {
     int *table;                      /* text -> id: open addressing, holds id + 1, 0 if empty */
     int buckets;                     /* of the table: a power of two, more than half of them empty */
     bool cased;                      /* the model tells "A" from "a" */
-    int pad, unk, cls, sep, mask;    /* ids of the markers; pad is -1 if there is none */
+    int unk, cls, sep, mask;         /* ids of the markers */
 } Vocab;
+
+static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+enum { MARKERS = sizeof markers / sizeof *markers };
 
 /* The bucket that holds the piece, or the empty one where it belongs. */
 static inline int *vocab_bucket(const Vocab *vocab, Text piece) {
@@ -65,10 +63,8 @@ static inline int *vocab_bucket(const Vocab *vocab, Text piece) {
     for (size_t i = 0; i < piece.size; i++) hash = (hash ^ (unsigned char)piece.data[i]) * 16777619u;
     uint32_t last = (uint32_t)vocab->buckets - 1;
     for (uint32_t at = hash & last;; at = (at + 1) & last) {
-        int entry = vocab->table[at];
-        if (entry == 0) return &vocab->table[at];
-        Text held = vocab->piece[entry - 1];
-        if (text_equal(held, piece)) return &vocab->table[at];
+        int *entry = &vocab->table[at];
+        if (*entry == 0 || text_equal(vocab->piece[*entry - 1], piece)) return entry;
     }
 }
 
@@ -125,7 +121,6 @@ static inline Vocab vocab_load(const char *folder) {
     const char *path = format("%s/vocab.txt", folder);
     Vocab vocab = {0};
     vocab_read(&vocab, read_file(path), path);
-    vocab.pad = vocab_find(&vocab, text_of("[PAD]"));
     vocab.unk = vocab_marker(&vocab, "[UNK]", path);
     vocab.cls = vocab_marker(&vocab, "[CLS]", path);
     vocab.sep = vocab_marker(&vocab, "[SEP]", path);
@@ -137,18 +132,16 @@ static inline Vocab vocab_load(const char *folder) {
 /* ---- WordPiece --------------------------------------------------------------------------------------------------- */
 
 /* Appends the pieces of a word of n bytes: greedily the longest piece first, "##" before those that continue the word.
- * A word that cannot be cut up to its end is [UNK]. word[-2] and word[-1] must be writable: the "##" is written over
- * the two bytes before the rest of the word, which are not needed any more. */
+ * A word that cannot be cut up to its end is [UNK]. The "##" is written over the two bytes before the rest of the word,
+ * which are not needed any more; so word[-1] must be writable. */
 static inline void wordpiece(const Vocab *vocab, char *word, size_t n, Ids *out) {
     int before = out->count;
     for (size_t start = 0, end; start < n; start = end) {
         char *piece = word + start;
         if (start > 0) piece = memcpy(piece - 2, "##", 2);
         int id = -1;
-        for (end = n; end > start; end--) {
-            bool inside = end < n && (word[end] & 0xC0) == 0x80;     /* a code point: its bytes stay together */
-            if (!inside && (id = vocab_find(vocab, (Text){piece, (size_t)(word + end - piece)})) >= 0) break;
-        }
+        for (end = n; end > start; end--) /* a cut inside a code point is not UTF-8, so in no vocabulary */
+            if ((id = vocab_find(vocab, (Text){piece, (size_t)(word + end - piece)})) >= 0) break;
         if (id < 0) {
             out->count = before;
             ids_push(out, vocab->unk);
@@ -193,10 +186,10 @@ static inline void word_end(Word *word, const Vocab *vocab, Ids *out) {
     if (word->count > LONGEST_WORD) {
         ids_push(out, vocab->unk);
     } else if (word->count > 0) {
-        char bytes[2 + 4 * LONGEST_WORD];    /* wordpiece wants two in front */
+        char bytes[1 + 4 * LONGEST_WORD];    /* wordpiece wants one in front */
         size_t n = 0;
-        for (int i = 0; i < word->count; i++) n += utf8_encode(word->code[i], bytes + 2 + n);
-        wordpiece(vocab, bytes + 2, n, out);
+        for (int i = 0; i < word->count; i++) n += utf8_encode(word->code[i], bytes + 1 + n);
+        wordpiece(vocab, bytes + 1, n, out);
     }
     word->count = word->fixed = 0;
 }
@@ -228,13 +221,11 @@ static inline void tokenize(const Vocab *vocab, Text text, Ids *out) {
 
 /* Returns the id of the marker that the text begins with, and its length in bytes; -1 if it begins with none. */
 static inline int marker_at(const Vocab *vocab, Text text, size_t *length) {
-    const struct { const char *name; int id; } markers[] = {
-        {"[PAD]", vocab->pad}, {"[UNK]", vocab->unk}, {"[CLS]", vocab->cls}, {"[SEP]", vocab->sep},
-        {"[MASK]", vocab->mask}};
-    for (size_t i = 0; i < sizeof markers / sizeof *markers; i++) {
-        *length = strlen(markers[i].name);
-        if (text.size >= *length && memcmp(text.data, markers[i].name, *length) == 0) return markers[i].id;
-    }
+    for (int m = 0; m < MARKERS; m++)
+        if (text_starts(text, markers[m])) {
+            *length = strlen(markers[m]);
+            return vocab_find(vocab, text_of(markers[m]));
+        }
     return -1;
 }
 
@@ -316,7 +307,9 @@ static inline CountedWords count_words(const Texts *sentences, Vocab *vocab) {
 /* The pair that stands most often in the words; false if none does twice. pairs (size, size): to count in. */
 static inline bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
     int most = 1;
-    memset(pairs, 0, sizeof(int) * (size_t)size * (size_t)size);
+    for (const CountedWord *word = words->at; word < words->at + words->count; word++)
+        for (int i = 0; i + 1 < word->pieces; i++)
+            pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]] = 0; /* only where it will count */
     for (const CountedWord *word = words->at; word < words->at + words->count; word++)
         for (int i = 0; i + 1 < word->pieces; i++) {
             int *pair = &pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]];
@@ -326,9 +319,8 @@ static inline bool most_frequent_pair(const CountedWords *words, int *pairs, int
     return most > 1;
 }
 static inline Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
-    static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
     Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .cased = true};
-    for (int i = 0; i < 5; i++) vocab_add(&vocab, text_of(markers[i]));
+    for (int m = 0; m < MARKERS; m++) vocab_add(&vocab, text_of(markers[m]));
     for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
     const CountedWords words = count_words(sentences, &vocab);
     if (vocab.size > size) die("--size %d is too small: markers, objects and characters alone are more", size);
