@@ -33,7 +33,7 @@ static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, L
         for (int j = 0; j < 4 * H; j++) row(trace.gates, t)[j] = cell->b_ih.data[j] + cell->b_hh.data[j];
     matmul(gates, values(x), transposed(values(cell->w_ih))); /* the input's half, all steps at once */
     for (int t = 0; t < steps; t++) {
-        const int now = reverse ? steps - 1 - t : t, before = reverse ? now + 1 : now - 1; /* at t = 0 nothing is before */
+        const int now = reverse ? steps - 1 - t : t, before = reverse ? now + 1 : now - 1; /* at t = 0 there is none */
         real *i = row(trace.gates, now), *f = i + H, *g = f + H, *o = g + H, *c = row(trace.c, now);
         if (t > 0)
             matmul(part(gates, now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
@@ -120,7 +120,8 @@ static inline Lstm lstm_new(int layers, int inputs, int hidden, const char *pref
         for (int d = 0; d < 2; d++) {
             LstmCell *cell = &lstm.cell[l][d];
             const char *end = format("l%d%s", l, d ? "_reverse" : "");
-            add_parameter(list, &cell->w_ih, 4 * hidden, l ? 2 * hidden : inputs, format("%sweight_ih_%s", prefix, end));
+            const int width = l ? 2 * hidden : inputs; /* of what the layer reads */
+            add_parameter(list, &cell->w_ih, 4 * hidden, width, format("%sweight_ih_%s", prefix, end));
             add_parameter(list, &cell->w_hh, 4 * hidden, hidden, format("%sweight_hh_%s", prefix, end));
             add_parameter(list, &cell->b_ih, 1, 4 * hidden, format("%sbias_ih_%s", prefix, end));
             add_parameter(list, &cell->b_hh, 1, 4 * hidden, format("%sbias_hh_%s", prefix, end));

@@ -235,7 +235,8 @@ static inline void pack_b(real *packed, Matrix b) {
 }
 static inline void pack_a(real *packed, Matrix a, int first, int last) {
     for (int i = 0; i < a.rows; i++)
-        for (int p = first; p < last; p++) packed[(ptrdiff_t)i * a.cols + p] = a.data[i * a.row_stride + p * a.col_stride];
+        for (int p = first; p < last; p++)
+            packed[(ptrdiff_t)i * a.cols + p] = a.data[i * a.row_stride + p * a.col_stride];
 }
 
 /* Buffers for packed operands, one pair a calling thread, grown as needed. */

@@ -307,9 +307,9 @@ static inline CountedWords count_words(const Texts *sentences, Vocab *vocab) {
 /* The pair that stands most often in the words; false if none does twice. pairs (size, size): to count in. */
 static inline bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
     int most = 1;
-    for (const CountedWord *word = words->at; word < words->at + words->count; word++)
+    for (const CountedWord *word = words->at; word < words->at + words->count; word++) /* zero where it will count */
         for (int i = 0; i + 1 < word->pieces; i++)
-            pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]] = 0; /* only where it will count */
+            pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]] = 0;
     for (const CountedWord *word = words->at; word < words->at + words->count; word++)
         for (int i = 0; i + 1 < word->pieces; i++) {
             int *pair = &pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]];
