@@ -1,14 +1,15 @@
-/* test.c - the suite: gradient checks, comparisons with PyTorch and the tokenizers library, bad input.
+/* test.c - the suite: what single functions give, gradient checks, uses of the commands, bad input.
  *
- *   ./test                      all sections on the expected values in data/expected
+ *   ./test                      all of it, on the expected values in data/expected
  *   ./test --bert DIR           also what needs the real BERT-base (give it twice for cased and uncased)
  *   ./test --oracles DIR        the comparisons on another folder with the same file names
  *   ./test values [NAME]        what single functions give; the check has the function's name
- *   ./test training             the PyTorch runs alone
- *   ./test bench                matmul and a training step, medians
  *   ./test gradcheck            the gradient checks alone; ./test-double has all of this in double
+ *   ./test commands             the command line and bad input alone
+ *   ./test bench                matmul and a training step, medians
  *
- * A line a check; the last line counts. The status is 1 if any failed.
+ * A line a check; the last line counts. The status is 1 if any failed. First the modules in their order, then the
+ * gradient checks, the command line, and the speed.
  */
 #define main ptune_main
 #include "ptune.c"
@@ -20,9 +21,19 @@
 #include <omp.h>
 #endif
 
+/* ==== Helpers ===================================================================================================== */
+
 static int max_int(int a, int b) { return a > b ? a : b; }
 static int passed, failed;
 static const char *self; /* how this program was called: the command-line tests call it again */
+static int cores = 1; /* threads that the machine, or OMP_NUM_THREADS, gives */
+static void threads(int count) {
+#ifdef _OPENMP
+    omp_set_num_threads(count);
+#else
+    (void)count;
+#endif
+}
 
 __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *form, ...) {
     va_list arguments;
@@ -36,30 +47,952 @@ __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *
     return right;
 }
 
-static int cores = 1; /* threads that the machine, or OMP_NUM_THREADS, gives */
-static void threads(int count) {
-#ifdef _OPENMP
-    omp_set_num_threads(count);
-#else
-    (void)count;
-#endif
-}
-
 static int compare_doubles(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
-/* The larger of two errors. NaN is the largest: fmax would drop it. */
-static double worse(double a, double b) { return isnan(a) || isnan(b) ? (double)INFINITY : fmax(a, b); }
 static double median(double *times, int count) {
     qsort(times, (size_t)count, sizeof *times, compare_doubles);
     return times[count / 2];
 }
-
+/* The larger of two errors. NaN is the largest: fmax would drop it. */
+static double worse(double a, double b) { return isnan(a) || isnan(b) ? (double)INFINITY : fmax(a, b); }
 static int *in_order(int count) { /* 0, 1, 2, ... */
     int *order = allocate(sizeof(int[count]));
     for (int i = 0; i < count; i++) order[i] = i;
     return order;
+}
+static int random_int(Random *random, int least, int most) {
+    return least + (int)(random_bits(random) % (uint64_t)(most - least + 1));
+}
+
+/* ---- Files of expected values ------------------------------------------------------------------------------------ */
+static const char *oracles = "data/expected";
+
+static const char *oracle(const char *name) { return format("%s/%s", oracles, name); }
+static bool have(const char *name) { /* what is in data/expected must be there; another folder may lack some */
+    if (file_exists(oracle(name))) return true;
+    if (!strcmp(oracles, "data/expected")) die("%s: not there", oracle(name));
+    printf("not run: %s is not there\n", oracle(name));
+    return false;
+}
+static Tensor expected(const Safetensors *file, const char *name) {
+    Tensor t;
+    if (!safetensors_find(file, name, &t)) die("%s: no tensor %s", file->path, name);
+    return t;
+}
+/* Of layers.safetensors: what PyTorch gives in double for small inputs, which are there too. */
+static Tensor given(const char *name) {
+    const Safetensors file = safetensors_open(oracle("layers.safetensors"));
+    return expected(&file, name);
+}
+/* Largest |a - b| over the numbers, as a share of the largest |b|. */
+static double largest_difference(const real *a, const real *b, size_t count) {
+    double difference = 0, largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference = worse(difference, fabs((double)(a[i] - b[i])));
+        largest = worse(largest, fabs((double)b[i]));
+    }
+    return largest > 0 ? difference / largest : difference;
+}
+static double weights_difference(Parameters got, Parameters want) {
+    double worst = 0;
+    for (int i = 0; i < got.count; i++) {
+        const Tensor *t = got.at[i].tensor;
+        worst = worse(worst, largest_difference(t->data, want.at[i].tensor->data, size_of(*t)));
+    }
+    return worst;
+}
+static Tensor copy_of(Tensor t) {
+    return (Tensor){t.rows, t.cols, memcpy(tensor(t.rows, t.cols).data, t.data, size_of(t) * sizeof(real)), NULL};
+}
+static void check_output(const char *name, Tensor y) {
+    const Tensor want = given(name);
+    double worst = 0, largest = 0;
+    size_t at = 0;
+    if (y.rows != want.rows || y.cols != want.cols) {
+        check(false, "%-22s is (%d, %d), expected (%d, %d)", name, y.rows, y.cols, want.rows, want.cols);
+        return;
+    }
+    for (size_t i = 0; i < size_of(y) && !isnan(worst); i++) {
+        const double difference = fabs((double)(y.data[i] - want.data[i]));
+        if (!(difference <= worst)) worst = difference, at = i;
+        largest = fmax(largest, fabs((double)want.data[i]));
+    }
+    check(worst < 1e-5 * largest, "%-22s %3zu numbers, largest difference %.1e at [%zu]: %.6g, expected %.6g", name,
+          size_of(y), worst, at, (double)y.data[at], (double)want.data[at]);
+}
+
+static Text read_json(const char *path) {
+    Text json = read_file(path);
+    json_check(json, path, 0);
+    return json;
+}
+static Text member(Text object, const char *name, const char *path) {
+    Text value;
+    if (!json_member(object, name, &value)) die("%s: no %s", path, name);
+    return value;
+}
+static int json_count(Text array) {
+    Text key, value;
+    int count = 0;
+    for (size_t position = 0; json_next(array, &position, &key, &value);) count++;
+    return count;
+}
+static Text json_at(Text array, int i) {
+    Text key, value;
+    size_t position = 0;
+    for (int k = 0; k <= i; k++)
+        if (!json_next(array, &position, &key, &value)) die("a list of expected values has only %d elements", k);
+    return value;
+}
+static bool ids_are(const int *id, int count, Text array) {
+    if (json_count(array) != count) return false;
+    for (int i = 0; i < count; i++)
+        if (json_int(json_at(array, i)) != id[i]) return false;
+    return true;
+}
+
+/* ---- Small inputs of several checks ------------------------------------------------------------------------------ */
+static const int targets[] = {2, 0, 5, 1, 3, 4};
+static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens, one of them twice */
+/* Two ragged sequences of 3 and 4 rows; three rows are read. */
+static Batch ragged(void) {
+    static int start[] = {0, 3, 7}, read_start[] = {0, 1, 3}, read[] = {1, 3, 6};
+    return (Batch){2, 7, 3, start, read_start, read};
+}
+
+/* ==== tensor.h ==================================================================================================== */
+
+/* The fast forms of exp and of the normal distribution, against libm. */
+static void check_exp_fast(void) {
+    double exp_error = 0, cdf_error = 0, bound = sizeof(real) == 8 ? 1e-15 : 2.5e-7;
+    for (double x = -86; x < 88; x += 0.0137) {
+        const real r = (real)x, bell = exp_fast(-r * r / 2);
+        exp_error = worse(exp_error, fabs((double)exp_fast(r) / exp((double)r) - 1));
+        cdf_error = worse(cdf_error, fabs((double)normal_cdf(r, bell) - erfc(-(double)r / sqrt(2.0)) / 2));
+    }
+    check(exp_error < bound, "%-22s relative error %.1e", "exp_fast", exp_error);
+    check(cdf_error < bound, "%-22s error %.1e", "normal_cdf", cdf_error);
+    check(isnan(exp_fast((real)NAN)), "%-22s of NaN is NaN", "exp_fast");
+}
+/* Half of a surrogate pair, beyond U+10FFFF, longer than needed; and their valid neighbours. */
+static void check_utf8_valid(void) {
+    static const struct { const char *bytes; bool valid; } cases[] = {
+        {"\xED\x9F\xBF", true},      {"\xED\xA0\x80", false},     {"\xED\xBF\xBF", false}, {"\xEE\x80\x80", true},
+        {"\xF4\x8F\xBF\xBF", true},  {"\xF4\x90\x80\x80", false}, {"\xE0\x9F\xBF", false}, {"\xE0\xA0\x80", true},
+        {"\xF0\x8F\xBF\xBF", false}, {"\xC1\xBF", false},         {"\xC2\x80", true},      {"\xE2\x82", false}};
+    int wrong = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        wrong += utf8_valid(text_of(cases[i].bytes)) != cases[i].valid;
+    check(!wrong, "%-22s %d of %zu stretches of bytes are judged wrongly", "utf8_valid", wrong,
+          sizeof cases / sizeof *cases);
+}
+static void check_json_value(void) {
+    static const char *const right[] = {"0", "-0", "1.5", "1e5", "1E-5", "-0.1e+2", "[]", "{\"a\":[1,{}]}", "null"};
+    static const char *const not[] = {"1.",  "1e+", "-",     "1e",     ".5",    "+1",      "01",
+                                      "1.e", "[1,]", "{\"a\"}", "{1:2}", "nul", "\"\\x\"", "\"\n\""};
+    const char *wrong = "";
+    for (size_t i = 0; i < sizeof right / sizeof *right; i++)
+        if (json_value(right[i], right[i] + strlen(right[i]), 0) != right[i] + strlen(right[i])) wrong = right[i];
+    for (size_t i = 0; i < sizeof not / sizeof *not; i++)
+        if (json_value(not[i], not[i] + strlen(not[i]), 0) == not[i] + strlen(not[i])) wrong = not[i];
+    check(!*wrong, "%-22s 9 texts are JSON, 14 are not: wrongly judged '%s'", "json_value", wrong);
+}
+
+/* A part of a larger matrix, with random values. */
+static Matrix random_view(int rows, int cols, bool transpose, Random *random) {
+    Tensor whole = tensor((transpose ? cols : rows) + 1, (transpose ? rows : cols) + 3);
+    fill_normal(whole, 1, random);
+    return part(transpose ? transposed(values(whole)) : values(whole), 1, rows, 1, cols);
+}
+static real *element(Matrix a, int i, int j) { return a.data + i * a.row_stride + j * a.col_stride; }
+/* C += A B for (m, k) x (k, n), against plain sums in double: the largest error, as a share of sqrt(k). The layout says
+ * which of A, B and C are transposed. */
+static double product_error(void (*product)(Matrix, Matrix, Matrix), int m, int n, int k, int layout,
+                            Random *random) {
+    const Matrix a = random_view(m, k, layout & 1, random), b = random_view(k, n, layout & 2, random);
+    const Matrix c = random_view(m, n, layout & 4, random);
+    double *want = allocate(sizeof(double[m * n])), error = 0;
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            double sum = (double)*element(c, i, j);
+            for (int p = 0; p < k; p++) sum += (double)*element(a, i, p) * (double)*element(b, p, j);
+            want[i * n + j] = sum;
+        }
+    product(c, a, b);
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++)
+            error = worse(error, fabs((double)*element(c, i, j) - want[i * n + j]) / sqrt(k));
+    return error;
+}
+/* Small ones, a few with a long inner dimension; or, `large`, such as have several groups of panels and two blocks of
+ * the inner dimension, and are shared by threads. */
+static void check_product(const char *name, void (*product)(Matrix, Matrix, Matrix), int most_cols, bool large) {
+    const double bound = 100 * (double)(sizeof(real) == 8 ? DBL_EPSILON : FLT_EPSILON);
+    const int trials = large ? 8 : 400;
+    Random random = {1};
+    double worst = 0;
+    int wrong = 0;
+    for (int trial = 0; trial < trials; trial++) {
+        Mark before = mark();
+        const int m = large ? random_int(&random, 150, 220) : random_int(&random, 1, 70);
+        const int n = large ? random_int(&random, 300, 600) : random_int(&random, 1, most_cols);
+        const int k = large ? random_int(&random, 700, 900) : random_int(&random, 1, trial % 50 ? 90 : 1600);
+        const double error = product_error(product, m, n, k, trial % 8, &random);
+        if (!(error < bound) && !wrong++) printf("      C (%d, %d) += A (%d, %d) B: differs\n", m, n, m, k);
+        worst = worse(worst, error);
+        release(before);
+    }
+    check(!wrong, "%-22s %d %sshapes and strides, %d differ from plain sums, by %.1e", name, trials,
+          large ? "large " : "", wrong, worst);
+}
+/* No sum is split over threads: C is the same to the last bit, whatever their number. */
+static void check_matmul_threads(void) {
+    int different = 0;
+    for (int layout = 0; layout < 8; layout++) {
+        Mark before = mark();
+        Tensor one = {0};
+        for (int count = 1; count <= 4; count++) {
+            Random random = {1};
+            const Matrix a = random_view(300, 300, layout & 1, &random), b = random_view(300, 200, layout & 2, &random);
+            const Tensor c = layout & 4 ? tensor_zeros(200, 300) : tensor_zeros(300, 200);
+            threads(count);
+            matmul(layout & 4 ? transposed(values(c)) : values(c), a, b);
+            if (count == 1) one = c;
+            different += memcmp(one.data, c.data, size_of(c) * sizeof(real)) != 0;
+        }
+        release(before);
+    }
+    threads(cores);
+    check(!different, "%-22s the same bits on 1, 2, 3 and 4 threads: %d of 24 products differ", "matmul", different);
+}
+static void check_matmul_naive(void) { check_product("matmul_naive", matmul_naive, 70, false); }
+static void check_matvec(void) { check_product("matvec", matvec, 1, false); }
+static void check_matmul(void) {
+    check_product("matmul", matmul, 70, false);
+    check_product("matmul", matmul, 0, true);
+    check_matmul_threads();
+}
+
+static void check_linear(void) {
+    const Linear l = {given("w"), given("b")};
+    check_output("linear_forward", linear_forward(&l, given("x")));
+}
+static void check_residual(void) {
+    const Tensor sum = copy_of(given("x"));
+    residual_forward(sum, given("k"));
+    check_output("residual_forward", sum);
+}
+static void check_layernorm(void) {
+    const LayerNorm l = {given("gain"), given("bias"), (real)1e-2};
+    check_output("layernorm_forward", layernorm_forward(&l, given("x")));
+}
+static void check_relu(void) { check_output("relu_forward", relu_forward(given("x"))); }
+static void check_gelu(void) { check_output("gelu_forward", gelu_forward(given("x"))); }
+static void check_softmax(void) {
+    const Tensor p = copy_of(given("logits"));
+    for (int i = 0; i < p.rows; i++) softmax_forward(row(p, i), p.cols, (real)0.7);
+    check_output("softmax_forward", p);
+}
+static void check_cross_entropy(void) {
+    const Tensor loss = tensor(1, 1);
+    loss.data[0] = (real)cross_entropy_forward(given("logits"), targets);
+    check_output("cross_entropy_forward", loss);
+}
+/* Two steps of one weight, from 1, with the gradients 0.5 and -1 (given doubled, and scaled back): torch.optim. */
+static void check_adam_step(void) {
+    static const double want[2][2] = {{0.900000002, 0.925263519}, {0.890000002, 0.917710354}};
+    for (int decoupled = 0; decoupled < 2; decoupled++) {
+        Tensor w = tensor(1, 1);
+        Parameter p = {.tensor = &w};
+        double got[2];
+        fill_constant(w, 1);
+        parameters_train((Parameters){&p, 1});
+        for (int step = 1; step <= 2; step++) {
+            w.grad[0] = step == 1 ? 1 : -2;
+            adam_step((Parameters){&p, 1}, (Optimizer){0.1, 0.1, decoupled}, step, 0.5);
+            got[step - 1] = (double)w.data[0];
+        }
+        check(fabs(got[0] - want[decoupled][0]) < 1e-6 && fabs(got[1] - want[decoupled][1]) < 1e-6 && w.grad[0] == 0,
+              "%-22s %s: 1, %.6f, %.6f, expected 1, %.6f, %.6f; gradient %g, expected 0", "adam_step",
+              decoupled ? "AdamW" : "Adam", got[0], got[1], want[decoupled][0], want[decoupled][1], (double)w.grad[0]);
+    }
+}
+
+/* ==== tokenizer.h: against the tokenizers library ================================================================= */
+
+static Vocab cased_vocab(void) { return vocab_load("data/expected/bert-base-cased"); }
+static Vocab uncased_vocab(void) { return vocab_load("data/expected/bert-base-uncased"); }
+
+static void check_wordpiece(void) {
+    const Vocab cased = cased_vocab();
+    static const struct { const char *word; int count, id[4]; } cases[] = {
+        {"a", 1, {170}},
+        {"unaffable", 4, {8362, 9823, 8057, 2165}},
+        {"na\xC3\xAFvet\xC3\xA9", 4, {9468, 28203, 21095, 2744}},
+        {"x\xE2\x98\x83", 1, {100}}}; /* a snowman: no piece, so the word is [UNK] */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Ids ids = {0};
+        const char *word = cases[i].word;
+        wordpiece(&cased, text_string(text_of(format("  %s", word))) + 2, strlen(word), &ids);
+        bool right = ids.count == cases[i].count;
+        for (int k = 0; right && k < ids.count; k++) right = ids.id[k] == cases[i].id[k];
+        check(right, "%-22s %s: %d pieces, expected %d", "wordpiece", word, ids.count, cases[i].count);
+    }
+}
+/* Every row of tokenizer.jsonl; and which of the texts hold markers. */
+static void check_tokenize(void) {
+    const Vocab vocabs[] = {cased_vocab(), uncased_vocab()};
+    static const char *const names[] = {"cased", "uncased"};
+    const char *path = oracle("tokenizer.jsonl");
+    Text rest = read_file(path);
+    int rows = 0, wrong = 0;
+    for (Text line; next_line(&rest, &line);) {
+        json_check(line, path, ++rows);
+        const Text text = json_string(member(line, "text", path));
+        for (int k = 0; k < 2; k++) {
+            Ids ids = {0};
+            tokenize_marked(&vocabs[k], text, &ids);
+            if (ids_are(ids.id, ids.count, member(line, names[k], path))) continue;
+            printf("      line %d, %s: differs\n", rows, names[k]);
+            wrong++;
+        }
+    }
+    check(rows && !wrong, "%-22s %s: %d rows, cased and uncased: %d differ", "tokenize", path, rows, wrong);
+}
+static void check_markers(void) {
+    const Vocab cased = cased_vocab(), uncased = uncased_vocab();
+    check(cased.cased && !uncased.cased, "%-22s cased or uncased is told from the vocabulary", "vocab_load");
+    Ids plain = {0}, marked = {0}, bad = {0}, good = {0};
+    tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_marked(&cased, text_of("x[MASK]"), &marked);
+    check(marked.count == 2 && marked.id[1] == cased.mask && plain.count > 2,
+          "%-22s [MASK] is a marker in marked text and plain words in plain text", "tokenize_marked");
+    tokenize(&cased, (Text){"he\xFFllo \xE2\x82", 9}, &bad), tokenize(&cased, text_of("hello"), &good);
+    check(bad.count == good.count && bad.id[0] == good.id[0], "%-22s bytes that are not UTF-8 are dropped", "tokenize");
+}
+/* The hash that the files of expected values are made of: their first line has the rule. */
+static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
+    uint64_t hash = 0xCBF29CE484222325u;
+    Mark start = mark();
+    for (uint32_t c = block; c < block + 0x1000; c++) {
+        if (c >= 0xD800 && c <= 0xDFFF) continue;
+        char text[32];
+        size_t n = strlen(before);
+        memcpy(text, before, n);
+        n += utf8_encode(c, text + n);
+        memcpy(text + n, after, strlen(after));
+        Ids ids = {0};
+        tokenize(vocab, (Text){text, n + strlen(after)}, &ids);
+        for (int i = 0; i <= ids.count; i++) {
+            uint32_t id = i < ids.count ? (uint32_t)ids.id[i] : UINT32_MAX;
+            for (int byte = 0; byte < 4; byte++, id >>= 8) hash = (hash ^ (id & 0xFF)) * 0x100000001B3u;
+        }
+        release(start);
+    }
+    return hash;
+}
+static void check_every_code_point(const char *path, const Vocab *cased, const Vocab *uncased, const char *before,
+                                   const char *after) {
+    Text rest = read_file(path);
+    int blocks = 0, wrong = 0;
+    for (Text line; next_line(&rest, &line);) {
+        char *end;
+        if (!line.size || line.data[0] == '#') continue;
+        Mark start = mark();
+        const uint32_t block = (uint32_t)strtoul(text_string(line), &end, 16);
+        const uint64_t want[2] = {strtoull(end, &end, 16), strtoull(end, &end, 16)};
+        wrong += hash_block(cased, block, before, after) != want[0];
+        wrong += hash_block(uncased, block, before, after) != want[1];
+        blocks++;
+        release(start);
+    }
+    check(blocks == 272 && !wrong, "%-22s %s: every code point, cased and uncased: %d of 544 blocks differ", "tokenize",
+          path, wrong);
+}
+/* A vocabulary in which nothing is unknown: the markers, then c and ##c for every code point. It tells apart what the
+ * published ones call [UNK]. */
+static Vocab vocab_of_everything(bool cased) {
+    char *text = allocate(16u << 20), *at = text;
+    at += sprintf(at, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
+    for (uint32_t c = 0x21; c < 0x110000; c++) {
+        char piece[4];
+        if (c >= 0xD800 && c <= 0xDFFF) continue;
+        const int n = (int)utf8_encode(c, piece);
+        at += sprintf(at, "%.*s\n##%.*s\n", n, piece, n, piece);
+    }
+    Vocab vocab = {.cased = cased};
+    vocab_read(&vocab, (Text){text, (size_t)(at - text)}, "every code point");
+    vocab.pad = 0, vocab.unk = 1, vocab.cls = 2, vocab.sep = 3, vocab.mask = 4;
+    return vocab;
+}
+static void check_unicode(void) {
+    const Vocab cased = cased_vocab(), uncased = uncased_vocab();
+    check_every_code_point("data/expected/unicode_check.txt", &cased, &uncased, "a", "b");
+    const Vocab every = vocab_of_everything(true), every_lower = vocab_of_everything(false);
+    check_every_code_point("data/expected/unicode_full.txt", &every, &every_lower, "a\xE3\x80\xAE",
+                           "\xE1\xAE\xAA" "b"); /* U+302E, U+1BAA */
+}
+
+/* ==== lstm.h: against torch.nn.LSTM =============================================================================== */
+
+static Lstm lstm_load(const Safetensors *file, Parameters *list) {
+    int layers = 0;
+    for (Text entry; json_member(file->header, format("weight_ih_l%d", layers), &entry);) layers++;
+    const Lstm lstm = lstm_new(layers, expected(file, "x").cols, expected(file, "y").cols / 2);
+    *list = (Parameters){allocate(sizeof(Parameter[8 * layers])), 8 * layers};
+    lstm_parameters(&lstm, "", list->at);
+    for (int i = 0; i < list->count; i++) {
+        Tensor *t = list->at[i].tensor;
+        *t = safetensors_get(file, list->at[i].name, t->rows, t->cols);
+    }
+    return lstm;
+}
+static void check_lstm_cell(void) {
+    Parameters list;
+    const Safetensors file = safetensors_open(oracle("bilstm.safetensors"));
+    const Lstm lstm = lstm_load(&file, &list);
+    const Tensor x = expected(&file, "x"), h = tensor(x.rows, 2 * lstm.hidden);
+    for (int d = 0; d < 2; d++)
+        lstm_cell_forward(&lstm.cell[0][d], x, part(values(h), 0, h.rows, d * lstm.hidden, lstm.hidden),
+                          lstm_trace(x.rows, lstm.hidden), d);
+    check_output("lstm_cell_forward", h);
+}
+static void check_lstm_forward(void) {
+    Parameters list;
+    const Safetensors file = safetensors_open(oracle("bilstm.safetensors"));
+    const Lstm lstm = lstm_load(&file, &list);
+    const LstmActivations a = lstm_forward(&lstm, expected(&file, "x"));
+    const Tensor y = expected(&file, "y");
+    const double difference = largest_difference(a.output[lstm.layers - 1].data, y.data, size_of(y));
+    check(difference < 1e-5, "%-22s %s: the output differs by %.1e", "lstm_forward", file.path, difference);
+}
+static void check_lstm_backward(void) {
+    Parameters list;
+    const Safetensors file = safetensors_open(oracle("bilstm.safetensors"));
+    const Lstm lstm = lstm_load(&file, &list);
+    Tensor x = expected(&file, "x");
+    needs_grad(&x);
+    for (int i = 0; i < list.count; i++) needs_grad(list.at[i].tensor);
+    LstmActivations a = lstm_forward(&lstm, x);
+    a.output[lstm.layers - 1].grad = expected(&file, "dy").data;
+    lstm_backward(&lstm, x, a);
+    double worst = largest_difference(x.grad, expected(&file, "dx").data, size_of(x));
+    for (int i = 0; i < list.count; i++) {
+        const Tensor want = expected(&file, format("grad.%s", list.at[i].name));
+        worst = worse(worst, largest_difference(list.at[i].tensor->grad, want.data, size_of(want)));
+    }
+    check(worst < 1e-5, "%-22s %s: dx and the gradient of %d weights differ by %.1e", "lstm_backward", file.path,
+          list.count, worst);
+}
+
+/* ==== bert.h ====================================================================================================== */
+
+static void check_attention(void) {
+    const Batch batch = ragged();
+    const Tensor x = given("x"), k = given("k"), v = given("v"), asking = {batch.reads, x.cols, x.data, NULL};
+    check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start).context);
+    check_output("attention_forward.read", attention_forward(asking, k, v, 2, &batch, batch.read_start).context);
+}
+/* The best words for texts with [MASK], by transformers: the whole of BERT. */
+static void check_fill(const char *path, const Model *model, double tolerance) {
+    Text rest = read_file(path);
+    int rows = 0, wrong_ids = 0, wrong_words = 0, line_number = 0;
+    double worst = 0;
+    for (Text line; next_line(&rest, &line); rows++) {
+        Mark before = mark();
+        json_check(line, path, ++line_number);
+        Ids ids = {0};
+        ids_push(&ids, model->vocab.cls);
+        tokenize_marked(&model->vocab, json_string(member(line, "text", path)), &ids);
+        ids_push(&ids, model->vocab.sep);
+        wrong_ids += !ids_are(ids.id, ids.count, member(line, "ids", path));
+        int mask = json_int(member(line, "mask_position", path)), start[] = {0, ids.count}, read_start[] = {0, 1};
+        if (mask >= ids.count || mask < 0) die("%s:%d: mask_position", path, line_number);
+        const Batch batch = {1, ids.count, 1, start, read_start, &mask};
+        const Tensor e = embed_forward(model->bert.word, (Tensor){0}, ids.id, ids.count);
+        real *logits = bert_forward(&model->bert, e, &batch).head.logits.data;
+        const double all = log_sum_exp(logits, model->bert.vocab);
+        const Text words = member(line, "top5", path), scores = member(line, "logits", path),
+                   logs = member(line, "log_probs", path);
+        for (int k = 0; k < 5; k++) {
+            int best = 0;
+            for (int w = 0; w < model->bert.vocab; w++)
+                if (logits[w] > logits[best]) best = w;
+            wrong_words += !text_equal(model->vocab.piece[best], json_string(json_at(words, k)));
+            worst = worse(worst, fabs((double)logits[best] - json_number(json_at(scores, k))));
+            worst = worse(worst, fabs((double)logits[best] - all - json_number(json_at(logs, k))));
+            logits[best] = -INFINITY;
+        }
+        release(before);
+    }
+    check(rows && !wrong_ids && !wrong_words && worst < tolerance,
+          "%s: %d texts: %d with other ids, %d other words, logits differ by %.1e", path, rows, wrong_ids,
+          wrong_words, worst);
+}
+static void check_layers(void) { /* in the BERT of the small world */
+    static Model model;
+    model_load(&model, "data/bert");
+    check_fill("data/expected/fill_world.jsonl", &model, 1e-4);
+    bert_close(&model.bert);
+}
+
+/* ==== ptune.c ===================================================================================================== */
+
+/* ---- Templates --------------------------------------------------------------------------------------------------- */
+static const char *const PLACES = "[P][P] [X]s is near {place} [P] [Y].[SEP]and";
+
+static void template_kinds(const Template *t, char *kinds) { /* a letter a part */
+    for (int i = 0; i < t->parts; i++) kinds[i] = "wfpms"[t->part[i].kind];
+    kinds[t->parts] = 0;
+}
+static void check_template_parse(void) {
+    const Template t = template_parse(PLACES);
+    char kinds[MAX_PARTS + 1];
+    template_kinds(&t, kinds);
+    check(!strcmp(kinds, "ppwfwfwpwmwsw") && t.pseudo == 3,
+          "%-22s parts %s, expected ppwfwfwpwmwsw; %d [P], expected 3", "template_parse", kinds, t.pseudo);
+    check(!t.part[3].text.size && text_is(t.part[4].text, "s is near ") && text_is(t.part[5].text, "place"),
+          "%-22s the texts of [X], of the words after it, of {place}", "template_parse");
+    const Template published = template_parse("(2,1,0)");
+    template_kinds(&published, kinds);
+    check(!strcmp(kinds, "ppwmwpwfw") && text_is(published.part[8].text, " ."),
+          "%-22s (2,1,0) has the parts %s, expected ppwmwpwfw, and ends with a full stop", "template_parse", kinds);
+}
+/* "Berlins" is one stretch: Berlin ##s. Alone, s is another piece. */
+static void check_template_ids(void) {
+    const Vocab cased = cased_vocab();
+    static const int want[] = {101, -1, -2, 3206, 1116, 1110, 1485, 18959, 2145, 10775, -3, 103, 119, 102, 1105, 102};
+    const Template t = template_parse(PLACES);
+    const Text field[MAX_PARTS] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
+    Example e = {0};
+    template_ids(&t, &cased, field, &e);
+    check(e.length == 16 && !memcmp(e.id, want, sizeof want) && e.mask == 11,
+          "%-22s %d ids, expected 16; [MASK] at %d, expected 11", "template_ids", e.length, e.mask);
+}
+static void check_template_fill(void) {
+    const Vocab cased = cased_vocab();
+    const Template t = template_parse(PLACES);
+    Text field[MAX_PARTS] = {[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin"), [5] = text_of("Potsdam")};
+    Example all, e = {0};
+    template_ids(&t, &cased, field, &all);
+    template_fill(&t, &cased, field, 17, &e, "PLACES", 1);
+    check(e.length <= 17 && e.id[3] == 3206 && e.id[e.mask] == 103 &&
+              !memcmp(e.id + e.length - 11, all.id + all.length - 11, sizeof(int[11])),
+          "%-22s a subject that is too long loses its end: %d ids, at most 17", "template_fill", e.length);
+}
+
+/* ---- Prompt encoder, one batch, an epoch ------------------------------------------------------------------------- */
+static void encoder_load(PromptEncoder *encoder, EncoderKind kind, const Safetensors *file) {
+    const Tensor embedding = expected(file, "embedding.weight");
+    encoder_init(encoder, kind, embedding.rows, embedding.cols);
+    for (int i = 0; i < encoder->weights.count; i++) {
+        Tensor *t = encoder->weights.at[i].tensor;
+        *t = safetensors_get(file, encoder->weights.at[i].name, t->rows, t->cols);
+    }
+}
+static void check_encoder(void) {
+    static PromptEncoder encoder;
+    const Safetensors file = safetensors_open(oracle("tiny/encoder_after_30.safetensors"));
+    encoder_load(&encoder, ENCODER_LSTM, &file);
+    check_output("encoder_forward", encoder_forward(&encoder).prompt);
+    encoder_load(&encoder, ENCODER_MLP, &file);
+    check_output("encoder_forward.mlp", encoder_forward(&encoder).prompt);
+}
+static void check_embed(void) { check_output("embed_forward", embed_forward(given("k"), given("v"), mixed_ids, 7)); }
+
+/* The tiny BERT, its prompt encoder, and five rows [CLS] P x P [MASK] [SEP]. */
+typedef struct { Model model; PromptEncoder encoder; Example row[5]; int id[5][6]; } Tiny;
+static void tiny_load(Tiny *t) {
+    const Safetensors file = safetensors_open(oracle("tiny/encoder.safetensors"));
+    bert_load(&t->model.bert, oracle("tiny"));
+    encoder_load(&t->encoder, ENCODER_LSTM, &file);
+    parameters_train(t->encoder.weights);
+    for (int s = 0; s < 5; s++) {
+        memcpy(t->id[s], (int[6]){2, -1, 10 + s, -2, 4, 3}, sizeof t->id[s]);
+        t->row[s] = (Example){.id = t->id[s], .length = 6, .mask = 4, .answer = 20 + s};
+    }
+}
+static Parameters joined(Parameters a, Parameters b) {
+    Parameters all = {allocate(sizeof(Parameter[a.count + b.count])), a.count + b.count};
+    memcpy(all.at, a.at, sizeof(Parameter[a.count]));
+    memcpy(all.at + a.count, b.at, sizeof(Parameter[b.count]));
+    return all;
+}
+/* Words that may not be answered are not in the loss: the only allowed one is certain. */
+static void check_forbid(void) {
+    static Tiny t;
+    tiny_load(&t);
+    const Rows rows = rows_of(t.row, in_order(1), 1);
+    const Tensor prompt = encoder_forward(&t.encoder).prompt;
+    bool *allowed = allocate_zeroed(sizeof(bool[t.model.bert.vocab]));
+    allowed[t.row[0].answer] = true;
+    const double all = batch_loss(&t.model.bert, prompt, &rows, NULL);
+    const double loss = batch_loss(&t.model.bert, prompt, &rows, allowed);
+    const double also = loss_and_gradient(&t.model.bert, prompt, &rows, allowed);
+    check(all > 1 && fabs(loss) < 1e-6 && fabs(also) < 1e-6,
+          "%-22s loss %.3f; %g and %g with the answer as the only word, expected 0", "forbid", all, loss, also);
+    bert_close(&t.model.bert);
+}
+/* One epoch. At rate 0 its loss is the mean over the rows, in whatever batches; the recipe drops the short one. */
+static void check_train_epoch(void) {
+    static Tiny t;
+    int tokens;
+    double loss;
+    tiny_load(&t);
+    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = t.encoder.weights, .epoch = 1};
+    Options o = {.optimizer = "adam", .epochs = 1, .batch = 2, .quiet = true};
+    const Dataset five = {t.row, 5, 0, ""};
+    const Rows all = rows_of(t.row, in_order(5), 5);
+    const double want = batch_loss(&t.model.bert, encoder_forward(&t.encoder).prompt, &all, NULL);
+    train_epoch(&o, &run, &five, NULL, 0, &loss, &tokens);
+    check(fabs(loss / want - 1) < 1e-5 && tokens == 30 && run.step == 3,
+          "%-22s loss %.6f, expected %.6f; %d tokens, expected 30; %d steps, expected 3", "train_epoch", loss, want,
+          tokens, run.step);
+    o.recipe = "paper", run.step = 0;
+    train_epoch(&o, &run, &five, NULL, 0, &loss, &tokens);
+    check(tokens == 24 && run.step == 2, "%-22s the recipe: %d tokens, expected 24; %d steps, expected 2",
+          "train_epoch", tokens, run.step);
+    bert_close(&t.model.bert);
+}
+/* An epoch of one batch is one step of Adam: its rate for the encoder, another for BERT, one clipping for both. */
+static void check_train_step(void) {
+    static Tiny t, hand;
+    int tokens;
+    double loss;
+    tiny_load(&t), tiny_load(&hand);
+    const Parameters lm = t.model.bert.weights, hand_lm = hand.model.bert.weights;
+    parameters_train(lm), parameters_train(hand_lm);
+    Options o = {.optimizer = "adamw", .lr = 0.01, .lr_lm = 0.002, .decay = 0.1, .clip = 0.001, .epochs = 1, .batch = 1,
+                 .tune_lm = true, .quiet = true};
+    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = joined(t.encoder.weights, lm), .epoch = 1};
+    train_epoch(&o, &run, &(Dataset){t.row, 1, 0, ""}, NULL, 0, &loss, &tokens);
+    const Rows first = rows_of(hand.row, in_order(1), 1);
+    train_batch(&hand.model.bert, &hand.encoder, &first, NULL);
+    const double share = schedule(&o, 1, 1), scale = 0.001 / gradient_norm(joined(hand.encoder.weights, hand_lm));
+    adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
+    adam_step(hand_lm, (Optimizer){0.002 * share, 0.1, true}, 1, scale);
+    const double encoder = weights_difference(t.encoder.weights, hand.encoder.weights),
+                 bert = weights_difference(lm, hand_lm);
+    check(encoder < 1e-6 && bert < 1e-6,
+          "%-22s clipped AdamW on one row, beside a step by hand: the encoder differs by %.1e, BERT by %.1e",
+          "train_epoch", encoder, bert);
+    bert_close(&t.model.bert), bert_close(&hand.model.bert);
+}
+static void check_epoch(void) { check_train_epoch(), check_train_step(); }
+/* Two epochs of five steps. */
+static void check_schedule(void) {
+    Options o = {.epochs = 2, .warmup = 0.2};
+    const double warm[] = {schedule(&o, 1, 5), schedule(&o, 2, 5), schedule(&o, 10, 5)};
+    check(fabs(warm[0] - 0.5) < 1e-9 && fabs(warm[1] - 1) < 1e-9 && fabs(warm[2] - 1.0 / 9) < 1e-9,
+          "%-22s steps 1, 2, 10 of 10: %.4f, %.4f, %.4f, expected 1/2, 1, 1/9", "schedule", warm[0], warm[1], warm[2]);
+    o.recipe = "paper";
+    const double paper[] = {schedule(&o, 5, 5), schedule(&o, 6, 5), schedule(&o, 11, 5)};
+    check(fabs(paper[0] - 1) < 1e-9 && fabs(paper[1] - 0.98) < 1e-9 && fabs(paper[2] - 0.9604) < 1e-9,
+          "%-22s the recipe, steps 5, 6, 11: %.4f, %.4f, %.4f, expected 1, 0.98, 0.98^2", "schedule", paper[0],
+          paper[1], paper[2]);
+}
+static void check_clip_factor(void) { /* a gradient of norm 5 */
+    Tensor w = tensor(1, 2);
+    Parameter p = {.tensor = &w};
+    const Parameters list = {&p, 1};
+    needs_grad(&w);
+    w.grad[0] = 3, w.grad[1] = 4;
+    const double one = clip_factor(&(Options){.clip = 1}, list), ten = clip_factor(&(Options){.clip = 10}, list),
+                 off = clip_factor(&(Options){.clip = 0}, list);
+    check(fabs(one - 0.2) < 1e-6 && ten == 1 && off == 1,
+          "%-22s --clip 1, 10, 0 of (3, 4): %g, %g, %g, expected 0.2, 1, 1", "clip_factor", one, ten, off);
+}
+/* The best word is 1. Before the true one, 3, stand 1 and, with the same logit, the one with the lower id. */
+static void check_prediction(void) {
+    const real logits[] = {1, 3, 2, 2};
+    const double want = 2 - log(exp(1.0) + exp(3.0) + 2 * exp(2.0));
+    const Prediction p = prediction_of(logits, 4, 3);
+    check(p.predicted == 1 && p.rank == 3 && fabs(p.log_probability - want) < 1e-6,
+          "%-22s predicted %d, expected 1; rank %d, expected 3; log probability %.6f, expected %.6f", "prediction_of",
+          p.predicted, p.rank, p.log_probability, want);
+}
+/* True y y y n n m, said y y n n y y: F1 is 4/7, 2/4 and 0; a fourth label is neither true nor said. */
+static void check_macro_f1(void) {
+    const Answers answers = {.labels = 4, .word = {11, 12, 13, 14}};
+    Example rows[] = {{.answer = 11}, {.answer = 11}, {.answer = 11}, {.answer = 12}, {.answer = 12}, {.answer = 13}};
+    const Prediction said[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
+    const double f1 = macro_f1(&answers, &(Dataset){.at = rows, .count = 6}, said);
+    check(fabs(f1 - 100 * (4.0 / 7 + 0.5) / 3) < 1e-9, "%-22s %.4f, expected 35.7143", "macro_f1", f1);
+}
+
+/* ---- A training run in PyTorch ----------------------------------------------------------------------------------- */
+/* "[CLS] P P subject [MASK] [SEP]" and a subject as an example; ids of the markers as in the oracle. */
+static Example oracle_example(Text template, Text subject, int answer) {
+    Ids ids = {0};
+    Example e = {.answer = answer};
+    int pseudo = 0;
+    const char *at = template.data, *end = at + template.size;
+    while (at < end) {
+        const char *space = memchr(at, ' ', (size_t)(end - at));
+        const Text word = {at, (size_t)((space ? space : end) - at)};
+        if (text_is(word, "P")) ids_push(&ids, -1 - pseudo++);
+        if (text_is(word, "[CLS]")) ids_push(&ids, 2);
+        if (text_is(word, "[SEP]")) ids_push(&ids, 3);
+        if (text_is(word, "[MASK]")) e.mask = ids.count, ids_push(&ids, 4);
+        for (int i = 0; text_is(word, "subject") && i < json_count(subject); i++)
+            ids_push(&ids, json_int(json_at(subject, i)));
+        at = space ? space + 1 : end;
+    }
+    e.id = ids.id, e.length = ids.count;
+    return e;
+}
+/* Train as in the file, so many steps; the largest relative difference of a loss. */
+static double replay(Text run, const char *part, int steps, Bert *bert, PromptEncoder *encoder, Text template,
+                     const char *path) {
+    const Text plan = member(run, part, path), losses = member(plan, "losses", path),
+               batches = member(run, "batches", path);
+    const Parameters trained = encoder ? encoder->weights : bert->weights;
+    const Optimizer adam = {json_number(member(plan, "lr", path)), 5e-4, false};
+    double worst = 0;
+    parameters_train(trained);
+    for (int step = 1; step <= steps; step++) {
+        Mark before = mark();
+        const Text batch = json_at(batches, step - 1);
+        const int count = json_count(batch);
+        Example *examples = allocate(sizeof(Example[count]));
+        for (int i = 0; i < count; i++) {
+            const Text pair = json_at(batch, i); /* subject, answer */
+            examples[i] = oracle_example(template, json_at(pair, 0), json_int(json_at(pair, 1)));
+        }
+        const Rows rows = rows_of(examples, in_order(count), count);
+        const double loss = train_batch(bert, encoder, &rows, NULL);
+        adam_step(trained, adam, step, 1);
+        worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
+        release(before);
+    }
+    return worst;
+}
+static void check_training(void) {
+    static Bert bert;
+    static PromptEncoder encoder, want;
+    const char *path = oracle("tiny/run.json");
+    const Text run = read_json(path), template = json_string(member(run, "template", path));
+    const Safetensors before = safetensors_open(oracle("tiny/encoder.safetensors"));
+    const Safetensors after = safetensors_open(oracle("tiny/encoder_after_30.safetensors"));
+    bert_load(&bert, oracle("tiny"));
+    encoder_load(&encoder, ENCODER_LSTM, &before), encoder_load(&want, ENCODER_LSTM, &after);
+    double worst = replay(run, "p_tuning", 30, &bert, &encoder, template, path);
+    check(worst < 1e-4, "%-22s %s: 30 losses of P-tuning, relative difference at most %.1e", "training", path, worst);
+    worst = weights_difference(encoder.weights, want.weights);
+    check(worst < 1e-3, "%-22s %s: the encoder's weights after them differ by %.1e", "training", path, worst);
+    const Text fine = json_string(member(member(run, "fine_tuning", path), "template", path));
+    worst = replay(run, "fine_tuning", 10, &bert, NULL, fine, path);
+    check(worst < 1e-4, "%-22s %s: 10 losses of fine-tuning, relative difference at most %.1e", "training", path,
+          worst);
+    bert_close(&bert);
+}
+
+/* ---- The small world --------------------------------------------------------------------------------------------- */
+/* 2000 times [CLS] ten words [SEP]. A word is read with 15 % or as the one that surely is, so by 1 - 0.85 0.9 = 23.5 %;
+ * of those 80 % are [MASK], 10 % stay, 10 % are any word; all others stay. */
+static void check_mask_words(void) {
+    enum { TIMES = 2000, LENGTH = 12 };
+    static int id[LENGTH] = {2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 3};
+    const Example sentence = {.id = id, .length = LENGTH};
+    const Vocab vocab = {.size = 1000, .mask = 4};
+    Random random = {1};
+    const Rows r = mask_words(&sentence, allocate_zeroed(sizeof(int[TIMES])), TIMES, &vocab, &random);
+    int wrong = r.batch.read_start[TIMES] != r.batch.reads, masked = 0, kept = 0;
+    for (int s = 0; s < TIMES; s++) wrong += r.batch.read_start[s] >= r.batch.read_start[s + 1];
+    for (int k = 0; k < r.batch.reads; k++) {
+        const int at = r.batch.read[k];
+        wrong += at % LENGTH == 0 || at % LENGTH == LENGTH - 1 || r.target[k] != id[at % LENGTH];
+        masked += r.id[at] == vocab.mask;
+        kept += r.id[at] == r.target[k];
+        r.id[at] = r.target[k];
+    }
+    for (int i = 0; i < r.batch.tokens; i++) wrong += r.id[i] != id[i % LENGTH];
+    const double read = r.batch.reads / (10.0 * TIMES), mask = (double)masked / r.batch.reads,
+                 same = (double)kept / r.batch.reads;
+    check(!wrong, "%-22s %d targets, sentences or words that are not read are wrong", "mask_words", wrong);
+    check(fabs(read - 0.235) < 0.01 && fabs(mask - 0.8) < 0.02 && fabs(same - 0.1) < 0.015,
+          "%-22s %.3f of the words are read, expected 0.235; %.3f of them [MASK], 0.8; %.3f kept, 0.1", "mask_words",
+          read, mask, same);
+}
+static int occurrences(Text text, const char *marker) {
+    int count = 0;
+    for (size_t i = 0; i < text.size; i++) count += text_starts((Text){text.data + i, text.size - i}, marker);
+    return count;
+}
+/* Facts: a subject once in a relation, over all splits; an object of one token. Prompts: not read in pretraining. */
+static int check_relation(const Relation *relation, const Vocab *vocab) {
+    static const char *const splits[] = {"train", "dev", "test"};
+    Texts subjects = {0}, wordings = read_lines(format("%s/pretrain.txt", relation->folder)),
+          prompts = read_lines(format("%s/prompts.txt", relation->folder));
+    int twice = 0, long_objects = 0, wrong = 0, known = 0, facts = 0;
+    for (int s = 0; s < 3; s++) {
+        const char *path = format("%s/%s.jsonl", relation->folder, splits[s]);
+        const Texts rows = read_lines(path);
+        for (int i = 0; i < rows.count; i++, facts++) {
+            json_check(rows.at[i], path, i + 1);
+            const Text subject = row_field(rows.at[i], text_of(""), path, i + 1);
+            twice += among(&subjects, subject);
+            long_objects += single_token(vocab, row_field(rows.at[i], text_of("obj_label"), path, i + 1)) < 0;
+            texts_push(&subjects, subject);
+        }
+    }
+    texts_push(&prompts, relation->template);
+    for (int w = 0; w < wordings.count; w++)
+        wrong += occurrences(wordings.at[w], "[X]") != 1 || occurrences(wordings.at[w], "[Y]") != 1;
+    for (int p = 0; p < prompts.count; p++) {
+        wrong += occurrences(prompts.at[p], "[X]") != 1 || occurrences(prompts.at[p], "[Y]") != 1;
+        known += among(&wordings, prompts.at[p]);
+    }
+    check(!twice && !long_objects && !wrong && !known && wordings.count >= 10 && prompts.count >= 6,
+          "%-16s %d facts (%d subjects twice, %d objects of several tokens), %d wordings, %d prompts (%d of them "
+          "read in pretraining), %d malformed",
+          relation->name, facts, twice, long_objects, wordings.count, prompts.count, known, wrong);
+    return facts;
+}
+static void check_world(void) {
+    const World world = world_read("data");
+    const Vocab vocab = vocab_load("data/bert");
+    int facts = 0;
+    for (int r = 0; r < world.count; r++) facts += check_relation(&world.at[r], &vocab);
+    check(world.count >= 10 && facts >= 1500, "%-22s %d relations, %d facts", "world", world.count, facts);
+}
+static void check_vocab_learn(void) {
+    const World world = world_read("data");
+    const Vocab want = vocab_load("data/bert");
+    Texts objects = {0};
+    const Texts sentences = world_sentences(&world, &objects);
+    const Vocab vocab = vocab_learn(&sentences, &objects, default_options('v').size);
+    int different = vocab.size != want.size;
+    for (int i = 0; i < min_int(vocab.size, want.size); i++)
+        different += !text_equal(vocab.piece[i], want.piece[i]);
+    check(!different, "%-22s data/bert/vocab.txt again: %d entries, %d differ", "vocab_learn", vocab.size, different);
+}
+
+/* ---- The real BERT-base ------------------------------------------------------------------------------------------ */
+/* Loss and gradient of a fixed prompt, both orders of mask and subject, against autograd. */
+static void check_prompt_gradient(const char *path, const Model *model) {
+    static const char *const orders[][2] = {{"mask_first", "[P][P][P] [MASK] [P][P][P] [X] [P][P][P]"},
+                                            {"subject_first", "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]"}};
+    const Safetensors file = safetensors_open(path);
+    const Text rows = safetensors_metadata(&file, "rows");
+    json_check(rows, path, 0);
+    for (int k = 0; k < 2; k++) {
+        Mark before = mark();
+        const Template t = template_parse(orders[k][1]);
+        Tensor prompt = expected(&file, "prompt");
+        const Tensor want = expected(&file, format("grad_%s", orders[k][0]));
+        const int count = json_count(rows);
+        Example *examples = allocate(sizeof(Example[count]));
+        for (int r = 0; r < count; r++) {
+            const Text value = json_at(rows, r);
+            Text field[MAX_PARTS];
+            for (int i = 0; i < t.parts; i++) field[i] = json_string(member(value, "sub", path));
+            template_fill(&t, &model->vocab, field, model->bert.positions, &examples[r], path, 0);
+            examples[r].answer = single_token(&model->vocab, json_string(member(value, "obj", path)));
+        }
+        const Rows batch = rows_of(examples, in_order(count), count);
+        needs_grad(&prompt);
+        const double loss = loss_and_gradient(&model->bert, prompt, &batch, NULL);
+        const double loss_error = fabs(loss - (double)expected(&file, format("loss_%s", orders[k][0])).data[0]);
+        double difference = 0, norm = 0;
+        for (size_t i = 0; i < size_of(want); i++) {
+            difference += pow((double)prompt.grad[i] - (double)want.data[i], 2);
+            norm += pow((double)want.data[i], 2);
+        }
+        check(loss_error < 1e-4 && sqrt(difference / norm) < 1e-4,
+              "%s: %s: loss %.4f differs by %.1e, gradient by %.1e of its norm", path, orders[k][0], loss, loss_error,
+              sqrt(difference / norm));
+        release(before);
+    }
+}
+static void section_bert(const char **folders, int count) {
+    static Model model;
+    bool seen[2] = {false, false};
+    printf("\n== BERT-base ==\n");
+    for (int i = 0; i < count; i++) {
+        Mark before = mark();
+        model_load(&model, folders[i]);
+        const bool cased = model.vocab.cased;
+        const char *texts = cased ? "fill_cased.jsonl" : "fill_uncased.jsonl",
+                   *prompt = "prompt_grad_bert_base_cased.safetensors";
+        seen[cased] = true;
+        if (have(texts)) check_fill(oracle(texts), &model, 5e-3);
+        if (cased && have(prompt)) check_prompt_gradient(oracle(prompt), &model);
+        bert_close(&model.bert);
+        release(before);
+    }
+    for (int k = 1; k >= 0; k--)
+        if (!seen[k])
+            printf("not run: the comparisons with %s: no --bert DIR was given for it\n",
+                   k ? "bert-base-cased" : "bert-base-uncased");
+}
+
+/* ==== All checks of single functions ============================================================================== */
+/* Each is called as the function that it is about. The file is one of the folder of expected values; a line without a
+ * check begins a module. */
+static const struct { const char *name; void (*run)(void); const char *file; } units[] = {
+    {"tensor.h", NULL, NULL},
+    {"exp_fast", check_exp_fast, NULL},
+    {"utf8_valid", check_utf8_valid, NULL},
+    {"json_value", check_json_value, NULL},
+    {"matmul_naive", check_matmul_naive, NULL},
+    {"matvec", check_matvec, NULL},
+    {"matmul", check_matmul, NULL},
+    {"linear_forward", check_linear, "layers.safetensors"},
+    {"residual_forward", check_residual, "layers.safetensors"},
+    {"layernorm_forward", check_layernorm, "layers.safetensors"},
+    {"relu_forward", check_relu, "layers.safetensors"},
+    {"gelu_forward", check_gelu, "layers.safetensors"},
+    {"softmax_forward", check_softmax, "layers.safetensors"},
+    {"cross_entropy_forward", check_cross_entropy, "layers.safetensors"},
+    {"adam_step", check_adam_step, NULL},
+    {"tokenizer.h", NULL, NULL},
+    {"wordpiece", check_wordpiece, NULL},
+    {"tokenize", check_tokenize, "tokenizer.jsonl"},
+    {"tokenize_marked", check_markers, NULL},
+    {"unicode", check_unicode, NULL},
+    {"lstm.h", NULL, NULL},
+    {"lstm_cell_forward", check_lstm_cell, "layers.safetensors"},
+    {"lstm_forward", check_lstm_forward, "bilstm.safetensors"},
+    {"lstm_backward", check_lstm_backward, "bilstm.safetensors"},
+    {"bert.h", NULL, NULL},
+    {"attention_forward", check_attention, "layers.safetensors"},
+    {"layer_forward", check_layers, NULL},
+    {"ptune.c", NULL, NULL},
+    {"template_parse", check_template_parse, NULL},
+    {"template_ids", check_template_ids, NULL},
+    {"template_fill", check_template_fill, NULL},
+    {"encoder_forward", check_encoder, "layers.safetensors"},
+    {"embed_forward", check_embed, "layers.safetensors"},
+    {"forbid", check_forbid, "tiny/encoder.safetensors"},
+    {"train_epoch", check_epoch, "tiny/encoder.safetensors"},
+    {"schedule", check_schedule, NULL},
+    {"clip_factor", check_clip_factor, NULL},
+    {"prediction_of", check_prediction, NULL},
+    {"macro_f1", check_macro_f1, NULL},
+    {"training", check_training, "tiny/run.json"},
+    {"mask_words", check_mask_words, NULL},
+    {"world", check_world, NULL},
+    {"vocab_learn", check_vocab_learn, NULL},
+};
+static void section_values(const char *only) {
+    const char *names = "";
+    bool known = !only;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (!units[i].run) {
+            if (!only) printf("\n== %s ==\n", units[i].name);
+            continue;
+        }
+        names = format("%s, %s", names, units[i].name);
+        if (only && strcmp(only, units[i].name)) continue;
+        known = true;
+        if (units[i].file && !have(units[i].file)) continue;
+        Mark before = mark();
+        units[i].run();
+        release(before);
+    }
+    if (!known) die("no check '%s'; there are%s", only, names + 1);
 }
 
 /* ==== Gradient checks ==============================================================================================
@@ -319,7 +1252,6 @@ static double softmax_loss(Check *c, bool backward) {
     }
     return loss;
 }
-static const int targets[] = {2, 0, 5, 1, 3, 4};
 static double cross_entropy_loss(Check *c, bool backward) {
     Tensor x = c->x; /* with a gradient of its own: this backward is the first, and sets it */
     needs_grad(&x);
@@ -328,11 +1260,6 @@ static double cross_entropy_loss(Check *c, bool backward) {
     return cross_entropy_forward(x, targets);
 }
 
-/* Two ragged sequences of 3 and 4 rows; three rows are read. */
-static Batch ragged(void) {
-    static int start[] = {0, 3, 7}, read_start[] = {0, 1, 3}, read[] = {1, 3, 6};
-    return (Batch){2, 7, 3, start, read_start, read};
-}
 static double rows_loss(Check *c, bool backward) {
     Tensor y = rows_forward(c->x, c->rows.batch.read, c->rows.batch.reads);
     const double loss = loss_of(c, &y, backward);
@@ -360,7 +1287,6 @@ static void attention_tensors(Check *c) {
     depends_on_random(c, "v", &c->z, 7, 6);
 }
 
-static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens, one of them twice */
 static double embed_loss(Check *c, bool backward) {
     Tensor e = embed_forward(c->x, c->y, mixed_ids, 7);
     const double loss = loss_of(c, &e, backward);
@@ -567,882 +1493,6 @@ _Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
     if (system(format("make -s %s", program))) die("%s cannot be built", program);
     execl(program, program, "gradcheck", "--eps", format("%.17g", eps), layer, (char *)NULL);
     die("%s: %s", program, strerror(errno));
-}
-
-/* ==== Comparisons: files of expected values ======================================================================= */
-
-static bool have(const char *path) {
-    if (file_exists(path)) return true;
-    printf("not run: %s is not there\n", path);
-    return false;
-}
-/* Largest |a - b| over the numbers, as a share of the largest |b|. */
-static double largest_difference(const real *a, const real *b, size_t count) {
-    double difference = 0, largest = 0;
-    for (size_t i = 0; i < count; i++) {
-        difference = worse(difference, fabs((double)(a[i] - b[i])));
-        largest = worse(largest, fabs((double)b[i]));
-    }
-    return largest > 0 ? difference / largest : difference;
-}
-static double weights_difference(Parameters got, Parameters want) {
-    double worst = 0;
-    for (int i = 0; i < got.count; i++) {
-        const Tensor *t = got.at[i].tensor;
-        worst = worse(worst, largest_difference(t->data, want.at[i].tensor->data, size_of(*t)));
-    }
-    return worst;
-}
-static Tensor expected(const Safetensors *file, const char *name) {
-    Tensor t;
-    if (!safetensors_find(file, name, &t)) die("%s: no tensor %s", file->path, name);
-    return t;
-}
-static int json_count(Text array) {
-    Text key, value;
-    int count = 0;
-    for (size_t position = 0; json_next(array, &position, &key, &value);) count++;
-    return count;
-}
-static Text json_at(Text array, int i) {
-    Text key, value;
-    size_t position = 0;
-    for (int k = 0; k <= i; k++)
-        if (!json_next(array, &position, &key, &value)) die("a list of expected values has only %d elements", k);
-    return value;
-}
-static bool ids_are(const int *id, int count, Text array) {
-    if (json_count(array) != count) return false;
-    for (int i = 0; i < count; i++)
-        if (json_int(json_at(array, i)) != id[i]) return false;
-    return true;
-}
-static Text member(Text object, const char *name, const char *path) {
-    Text value;
-    if (!json_member(object, name, &value)) die("%s: no %s", path, name);
-    return value;
-}
-static Text read_json(const char *path) {
-    Text json = read_file(path);
-    json_check(json, path, 0);
-    return json;
-}
-
-/* ---- The fast forms of exp and of the normal distribution against libm ------------------------------------------- */
-/* True y y y n n m, said y y n n y y: F1 is 4/7, 2/4 and 0; a fourth label is neither true nor said. */
-static void check_macro_f1(void) {
-    const Answers answers = {.labels = 4, .word = {11, 12, 13, 14}};
-    Example rows[] = {{.answer = 11}, {.answer = 11}, {.answer = 11}, {.answer = 12}, {.answer = 12}, {.answer = 13}};
-    const Prediction said[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
-    const double f1 = macro_f1(&answers, &(Dataset){.at = rows, .count = 6}, said);
-    check(fabs(f1 - 100 * (4.0 / 7 + 0.5) / 3) < 1e-9, "macro-F1 %.4f, by hand 35.7143", f1);
-}
-static void section_arithmetic(void) {
-    printf("\n== arithmetic ==\n");
-    check_macro_f1();
-    double exp_error = 0, cdf_error = 0, bound = sizeof(real) == 8 ? 1e-15 : 2.5e-7;
-    for (double x = -86; x < 88; x += 0.0137) {
-        const real r = (real)x, bell = exp_fast(-r * r / 2);
-        exp_error = worse(exp_error, fabs((double)exp_fast(r) / exp((double)r) - 1));
-        cdf_error = worse(cdf_error, fabs((double)normal_cdf(r, bell) - erfc(-(double)r / sqrt(2.0)) / 2));
-    }
-    check(exp_error < bound, "exp_fast: relative error %.1e", exp_error);
-    check(cdf_error < bound, "normal_cdf: error %.1e", cdf_error);
-    check(isnan(exp_fast((real)NAN)), "exp_fast(NaN) is NaN");
-}
-
-/* ---- tokenizer.h against the tokenizers library ------------------------------------------------------------------ */
-/* The hash that the files of expected values are made of: their first line has the rule. */
-static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    Mark start = mark();
-    for (uint32_t c = block; c < block + 0x1000; c++) {
-        if (c >= 0xD800 && c <= 0xDFFF) continue;
-        char text[32];
-        size_t n = strlen(before);
-        memcpy(text, before, n);
-        n += utf8_encode(c, text + n);
-        memcpy(text + n, after, strlen(after));
-        Ids ids = {0};
-        tokenize(vocab, (Text){text, n + strlen(after)}, &ids);
-        for (int i = 0; i <= ids.count; i++) {
-            uint32_t id = i < ids.count ? (uint32_t)ids.id[i] : UINT32_MAX;
-            for (int byte = 0; byte < 4; byte++, id >>= 8) hash = (hash ^ (id & 0xFF)) * 0x100000001B3u;
-        }
-        release(start);
-    }
-    return hash;
-}
-static void check_unicode(const char *path, const Vocab *cased, const Vocab *uncased, const char *before,
-                          const char *after) {
-    if (!have(path)) return;
-    Text rest = read_file(path);
-    int blocks = 0, wrong = 0;
-    for (Text line; next_line(&rest, &line);) {
-        char *end;
-        if (!line.size || line.data[0] == '#') continue;
-        Mark start = mark();
-        const uint32_t block = (uint32_t)strtoul(text_string(line), &end, 16);
-        const uint64_t want[2] = {strtoull(end, &end, 16), strtoull(end, &end, 16)};
-        wrong += hash_block(cased, block, before, after) != want[0];
-        wrong += hash_block(uncased, block, before, after) != want[1];
-        blocks++;
-        release(start);
-    }
-    check(blocks == 272 && !wrong, "%s: every code point, cased and uncased: %d of 544 blocks differ", path, wrong);
-}
-/* A vocabulary in which nothing is unknown: the markers, then c and ##c for every code point. It tells apart what the
- * published ones call [UNK]. */
-static Vocab vocab_of_everything(bool cased) {
-    char *text = allocate(16u << 20), *at = text;
-    at += sprintf(at, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
-    for (uint32_t c = 0x21; c < 0x110000; c++) {
-        char piece[4];
-        if (c >= 0xD800 && c <= 0xDFFF) continue;
-        const int n = (int)utf8_encode(c, piece);
-        at += sprintf(at, "%.*s\n##%.*s\n", n, piece, n, piece);
-    }
-    Vocab vocab = {.cased = cased};
-    vocab_read(&vocab, (Text){text, (size_t)(at - text)}, "every code point");
-    vocab.pad = 0, vocab.unk = 1, vocab.cls = 2, vocab.sep = 3, vocab.mask = 4;
-    return vocab;
-}
-static void check_texts(const char *path, const Vocab *cased, const Vocab *uncased) {
-    if (!have(path)) return;
-    Text rest = read_file(path);
-    int rows = 0, wrong = 0;
-    for (Text line; next_line(&rest, &line);) {
-        json_check(line, path, ++rows);
-        const Text text = json_string(member(line, "text", path));
-        for (int k = 0; k < 2; k++) {
-            Ids ids = {0};
-            tokenize_marked(k ? uncased : cased, text, &ids);
-            if (ids_are(ids.id, ids.count, member(line, k ? "uncased" : "cased", path))) continue;
-            printf("      line %d, %s: differs\n", rows, k ? "uncased" : "cased");
-            wrong++;
-        }
-    }
-    check(rows && !wrong, "%s: %d rows, cased and uncased: %d differ", path, rows, wrong);
-}
-static void section_tokenizer(const char *oracles) {
-    printf("\n== tokenizer ==\n");
-    Mark start = mark();
-    const Vocab cased = vocab_load("data/expected/bert-base-cased"),
-                uncased = vocab_load("data/expected/bert-base-uncased");
-    check(cased.cased && !uncased.cased, "cased or uncased is told from the vocabulary");
-    check_texts(format("%s/tokenizer.jsonl", oracles), &cased, &uncased);
-    check_unicode("data/expected/unicode_check.txt", &cased, &uncased, "a", "b");
-    const Vocab every = vocab_of_everything(true), every_lower = vocab_of_everything(false);
-    check_unicode("data/expected/unicode_full.txt", &every, &every_lower, "a\xE3\x80\xAE",
-                  "\xE1\xAE\xAA" "b"); /* U+302E, U+1BAA */
-    Ids plain = {0}, marked = {0}, bad = {0}, good = {0};
-    tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_marked(&cased, text_of("x[MASK]"), &marked);
-    check(marked.count == 2 && marked.id[1] == cased.mask && plain.count > 2,
-          "[MASK] is a marker in marked text and plain words in plain text");
-    tokenize(&cased, (Text){"he\xFFllo \xE2\x82", 9}, &bad), tokenize(&cased, text_of("hello"), &good);
-    check(bad.count == good.count && bad.id[0] == good.id[0], "bytes that are not UTF-8 are dropped");
-    release(start);
-}
-
-/* ---- lstm.h against torch.nn.LSTM: outputs and every gradient ---------------------------------------------------- */
-static Lstm lstm_load(const Safetensors *file, Parameters *list) {
-    int layers = 0;
-    for (Text entry; json_member(file->header, format("weight_ih_l%d", layers), &entry);) layers++;
-    const Lstm lstm = lstm_new(layers, expected(file, "x").cols, expected(file, "y").cols / 2);
-    *list = (Parameters){allocate(sizeof(Parameter[8 * layers])), 8 * layers};
-    lstm_parameters(&lstm, "", list->at);
-    for (int i = 0; i < list->count; i++) {
-        Tensor *t = list->at[i].tensor;
-        *t = safetensors_get(file, list->at[i].name, t->rows, t->cols);
-    }
-    return lstm;
-}
-static void section_lstm(const char *oracles) {
-    printf("\n== bi-LSTM ==\n");
-    const char *path = format("%s/bilstm.safetensors", oracles);
-    if (!have(path)) return;
-    Mark start = mark();
-    const Safetensors file = safetensors_open(path);
-    Tensor x = expected(&file, "x"), y = expected(&file, "y"), dy = expected(&file, "dy");
-    Parameters list;
-    const Lstm lstm = lstm_load(&file, &list);
-    for (int i = 0; i < list.count; i++) needs_grad(list.at[i].tensor);
-    needs_grad(&x);
-    LstmActivations a = lstm_forward(&lstm, x);
-    a.output[lstm.layers - 1].grad = dy.data;
-    lstm_backward(&lstm, x, a);
-    const double output = largest_difference(a.output[lstm.layers - 1].data, y.data, size_of(y));
-    check(output < 1e-5, "%s: output differs by %.1e", path, output);
-    double worst = largest_difference(x.grad, expected(&file, "dx").data, size_of(x));
-    for (int i = 0; i < list.count; i++) {
-        const Tensor want = expected(&file, format("grad.%s", list.at[i].name));
-        worst = worse(worst, largest_difference(list.at[i].tensor->grad, want.data, size_of(want)));
-    }
-    check(worst < 1e-5, "%s: dx and the gradient of %d weights differ by %.1e", path, list.count, worst);
-    release(start);
-}
-
-/* ---- ptune.c against a training run in PyTorch ------------------------------------------------------------------- */
-/* "[CLS] P P subject [MASK] [SEP]" and a subject as an example; ids of the markers as in the oracle. */
-static Example oracle_example(Text template, Text subject, int answer) {
-    Ids ids = {0};
-    Example e = {.answer = answer};
-    int pseudo = 0;
-    const char *at = template.data, *end = at + template.size;
-    while (at < end) {
-        const char *space = memchr(at, ' ', (size_t)(end - at));
-        const Text word = {at, (size_t)((space ? space : end) - at)};
-        if (text_is(word, "P")) ids_push(&ids, -1 - pseudo++);
-        if (text_is(word, "[CLS]")) ids_push(&ids, 2);
-        if (text_is(word, "[SEP]")) ids_push(&ids, 3);
-        if (text_is(word, "[MASK]")) e.mask = ids.count, ids_push(&ids, 4);
-        for (int i = 0; text_is(word, "subject") && i < json_count(subject); i++)
-            ids_push(&ids, json_int(json_at(subject, i)));
-        at = space ? space + 1 : end;
-    }
-    e.id = ids.id, e.length = ids.count;
-    return e;
-}
-/* Train as in the file, so many steps; the largest relative difference of a loss. */
-static double replay(Text run, const char *part, int steps, Bert *bert, PromptEncoder *encoder, Text template,
-                     const char *path) {
-    const Text plan = member(run, part, path), losses = member(plan, "losses", path),
-               batches = member(run, "batches", path);
-    const Parameters trained = encoder ? encoder->weights : bert->weights;
-    const Optimizer adam = {json_number(member(plan, "lr", path)), 5e-4, false};
-    double worst = 0;
-    parameters_train(trained);
-    for (int step = 1; step <= steps; step++) {
-        Mark before = mark();
-        const Text batch = json_at(batches, step - 1);
-        const int count = json_count(batch);
-        Example *examples = allocate(sizeof(Example[count]));
-        for (int i = 0; i < count; i++) {
-            const Text pair = json_at(batch, i); /* subject, answer */
-            examples[i] = oracle_example(template, json_at(pair, 0), json_int(json_at(pair, 1)));
-        }
-        const Rows rows = rows_of(examples, in_order(count), count);
-        const double loss = train_batch(bert, encoder, &rows, NULL);
-        adam_step(trained, adam, step, 1);
-        worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
-        release(before);
-    }
-    return worst;
-}
-static void encoder_load(PromptEncoder *encoder, EncoderKind kind, const Safetensors *file) {
-    const Tensor embedding = expected(file, "embedding.weight");
-    encoder_init(encoder, kind, embedding.rows, embedding.cols);
-    for (int i = 0; i < encoder->weights.count; i++) {
-        Tensor *t = encoder->weights.at[i].tensor;
-        *t = safetensors_get(file, encoder->weights.at[i].name, t->rows, t->cols);
-    }
-}
-static void section_training(const char *oracles) {
-    printf("\n== training ==\n");
-    const char *folder = format("%s/tiny", oracles), *path = format("%s/run.json", folder);
-    if (!have(path)) return;
-    static Bert bert;
-    static PromptEncoder encoder, want;
-    Mark start = mark();
-    const Text run = read_json(path), template = json_string(member(run, "template", path));
-    const Safetensors before = safetensors_open(format("%s/encoder.safetensors", folder));
-    const Safetensors after = safetensors_open(format("%s/encoder_after_30.safetensors", folder));
-    bert_load(&bert, folder);
-    encoder_load(&encoder, ENCODER_LSTM, &before);
-    double worst = replay(run, "p_tuning", 30, &bert, &encoder, template, path);
-    check(worst < 1e-4, "%s: 30 losses of P-tuning, relative difference at most %.1e", path, worst);
-    encoder_load(&want, ENCODER_LSTM, &after);
-    worst = weights_difference(encoder.weights, want.weights);
-    check(worst < 1e-3, "%s: the encoder's weights after them differ by %.1e", path, worst);
-    const Tensor prompt = encoder_forward(&encoder).prompt;
-    worst = largest_difference(prompt.data, expected(&after, "prompt").data, size_of(prompt));
-    check(worst < 1e-3, "%s: the prompt after them differs by %.1e", path, worst);
-    const Text fine = json_string(member(member(run, "fine_tuning", path), "template", path));
-    worst = replay(run, "fine_tuning", 10, &bert, NULL, fine, path);
-    check(worst < 1e-4, "%s: 10 losses of fine-tuning, relative difference at most %.1e", path, worst);
-    bert_close(&bert);
-    release(start);
-}
-
-/* ---- The real BERT-base ------------------------------------------------------------------------------------------ */
-static void check_fill(const char *path, const Model *model, double tolerance) {
-    if (!have(path)) return;
-    Text rest = read_file(path);
-    int rows = 0, wrong_ids = 0, wrong_words = 0, line_number = 0;
-    double worst = 0;
-    for (Text line; next_line(&rest, &line); rows++) {
-        Mark before = mark();
-        json_check(line, path, ++line_number);
-        Ids ids = {0};
-        ids_push(&ids, model->vocab.cls);
-        tokenize_marked(&model->vocab, json_string(member(line, "text", path)), &ids);
-        ids_push(&ids, model->vocab.sep);
-        wrong_ids += !ids_are(ids.id, ids.count, member(line, "ids", path));
-        int mask = json_int(member(line, "mask_position", path)), start[] = {0, ids.count}, read_start[] = {0, 1};
-        if (mask >= ids.count || mask < 0) die("%s:%d: mask_position", path, line_number);
-        const Batch batch = {1, ids.count, 1, start, read_start, &mask};
-        const Tensor e = embed_forward(model->bert.word, (Tensor){0}, ids.id, ids.count);
-        real *logits = bert_forward(&model->bert, e, &batch).head.logits.data;
-        const double all = log_sum_exp(logits, model->bert.vocab);
-        const Text words = member(line, "top5", path), scores = member(line, "logits", path),
-                   logs = member(line, "log_probs", path);
-        for (int k = 0; k < 5; k++) {
-            int best = 0;
-            for (int w = 0; w < model->bert.vocab; w++)
-                if (logits[w] > logits[best]) best = w;
-            wrong_words += !text_equal(model->vocab.piece[best], json_string(json_at(words, k)));
-            worst = worse(worst, fabs((double)logits[best] - json_number(json_at(scores, k))));
-            worst = worse(worst, fabs((double)logits[best] - all - json_number(json_at(logs, k))));
-            logits[best] = -INFINITY;
-        }
-        release(before);
-    }
-    check(rows && !wrong_ids && !wrong_words && worst < tolerance,
-          "%s: %d texts: %d with other ids, %d other words, logits differ by %.1e", path, rows, wrong_ids,
-          wrong_words, worst);
-}
-/* Loss and gradient of a fixed prompt, both orders of mask and subject, against autograd. */
-static void check_prompt_gradient(const char *path, const Model *model) {
-    if (!have(path)) return;
-    static const char *const orders[][2] = {{"mask_first", "[P][P][P] [MASK] [P][P][P] [X] [P][P][P]"},
-                                            {"subject_first", "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]"}};
-    const Safetensors file = safetensors_open(path);
-    const Text rows = safetensors_metadata(&file, "rows");
-    json_check(rows, path, 0);
-    for (int k = 0; k < 2; k++) {
-        Mark before = mark();
-        const Template t = template_parse(orders[k][1]);
-        Tensor prompt = expected(&file, "prompt");
-        const Tensor want = expected(&file, format("grad_%s", orders[k][0]));
-        const int count = json_count(rows);
-        Example *examples = allocate(sizeof(Example[count]));
-        for (int r = 0; r < count; r++) {
-            const Text value = json_at(rows, r);
-            Text field[MAX_PARTS];
-            for (int i = 0; i < t.parts; i++) field[i] = json_string(member(value, "sub", path));
-            template_fill(&t, &model->vocab, field, model->bert.positions, &examples[r], path, 0);
-            examples[r].answer = single_token(&model->vocab, json_string(member(value, "obj", path)));
-        }
-        const Rows batch = rows_of(examples, in_order(count), count);
-        needs_grad(&prompt);
-        const double loss = loss_and_gradient(&model->bert, prompt, &batch, NULL);
-        const double loss_error = fabs(loss - (double)expected(&file, format("loss_%s", orders[k][0])).data[0]);
-        double difference = 0, norm = 0;
-        for (size_t i = 0; i < size_of(want); i++) {
-            difference += pow((double)prompt.grad[i] - (double)want.data[i], 2);
-            norm += pow((double)want.data[i], 2);
-        }
-        check(loss_error < 1e-4 && sqrt(difference / norm) < 1e-4,
-              "%s: %s: loss %.4f differs by %.1e, gradient by %.1e of its norm", path, orders[k][0], loss, loss_error,
-              sqrt(difference / norm));
-        release(before);
-    }
-}
-static void section_bert(const char *oracles, const char **folders, int count) {
-    static Model model;
-    bool seen[2] = {false, false};
-    printf("\n== BERT-base ==\n");
-    for (int i = 0; i < count; i++) {
-        Mark before = mark();
-        model_load(&model, folders[i]);
-        seen[model.vocab.cased] = true;
-        check_fill(format("%s/fill_%s.jsonl", oracles, model.vocab.cased ? "cased" : "uncased"), &model, 5e-3);
-        if (model.vocab.cased)
-            check_prompt_gradient(format("%s/prompt_grad_bert_base_cased.safetensors", oracles), &model);
-        bert_close(&model.bert);
-        release(before);
-    }
-    for (int k = 1; k >= 0; k--)
-        if (!seen[k])
-            printf("not run: the comparisons with %s: no --bert DIR was given for it\n",
-                   k ? "bert-base-cased" : "bert-base-uncased");
-}
-
-/* ==== The small world ============================================================================================= */
-
-static int occurrences(Text text, const char *marker) {
-    int count = 0;
-    for (size_t i = 0; i < text.size; i++) count += text_starts((Text){text.data + i, text.size - i}, marker);
-    return count;
-}
-/* Facts: a subject once in a relation, over all splits; an object of one token. Prompts: not read in pretraining. */
-static int check_relation(const Relation *relation, const Vocab *vocab) {
-    static const char *const splits[] = {"train", "dev", "test"};
-    Texts subjects = {0}, wordings = read_lines(format("%s/pretrain.txt", relation->folder)),
-          prompts = read_lines(format("%s/prompts.txt", relation->folder));
-    int twice = 0, long_objects = 0, wrong = 0, known = 0, facts = 0;
-    for (int s = 0; s < 3; s++) {
-        const char *path = format("%s/%s.jsonl", relation->folder, splits[s]);
-        const Texts rows = read_lines(path);
-        for (int i = 0; i < rows.count; i++, facts++) {
-            json_check(rows.at[i], path, i + 1);
-            const Text subject = row_field(rows.at[i], text_of(""), path, i + 1);
-            twice += among(&subjects, subject);
-            long_objects += single_token(vocab, row_field(rows.at[i], text_of("obj_label"), path, i + 1)) < 0;
-            texts_push(&subjects, subject);
-        }
-    }
-    texts_push(&prompts, relation->template);
-    for (int w = 0; w < wordings.count; w++)
-        wrong += occurrences(wordings.at[w], "[X]") != 1 || occurrences(wordings.at[w], "[Y]") != 1;
-    for (int p = 0; p < prompts.count; p++) {
-        wrong += occurrences(prompts.at[p], "[X]") != 1 || occurrences(prompts.at[p], "[Y]") != 1;
-        known += among(&wordings, prompts.at[p]);
-    }
-    check(!twice && !long_objects && !wrong && !known && wordings.count >= 10 && prompts.count >= 6,
-          "%-16s %d facts (%d subjects twice, %d objects of several tokens), %d wordings, %d prompts (%d of them "
-          "read in pretraining), %d malformed",
-          relation->name, facts, twice, long_objects, wordings.count, prompts.count, known, wrong);
-    return facts;
-}
-static void check_vocab_learn(const World *world, const Vocab *want) {
-    Texts objects = {0};
-    const Texts sentences = world_sentences(world, &objects);
-    const Vocab vocab = vocab_learn(&sentences, &objects, default_options('v').size);
-    int different = vocab.size != want->size;
-    for (int i = 0; i < min_int(vocab.size, want->size); i++)
-        different += !text_equal(vocab.piece[i], want->piece[i]);
-    check(!different, "data/bert/vocab.txt is what ptune vocab makes: %d entries, %d differ", vocab.size, different);
-}
-static void section_world(void) {
-    static Model model;
-    printf("\n== the small world ==\n");
-    Mark start = mark();
-    const World world = world_read("data");
-    model_load(&model, "data/bert");
-    int facts = 0;
-    for (int r = 0; r < world.count; r++) facts += check_relation(&world.at[r], &model.vocab);
-    check(world.count >= 10 && facts >= 1500, "%d relations, %d facts", world.count, facts);
-    check_fill("data/expected/fill_world.jsonl", &model, 1e-4);
-    check_vocab_learn(&world, &model.vocab);
-    bert_close(&model.bert);
-    release(start);
-}
-
-/* ==== Expected values ================================================================================================
- * What single functions give in a small case: by PyTorch in double (data/expected/layers.safetensors), by the
- * tokenizers library, or by a plain sum. A gradient check cannot tell whether the forward pass is the right one.
- */
-static Tensor copy_of(Tensor t) {
-    return (Tensor){t.rows, t.cols, memcpy(tensor(t.rows, t.cols).data, t.data, size_of(t) * sizeof(real)), NULL};
-}
-static void check_output(const Safetensors *file, const char *name, Tensor y) {
-    const Tensor want = expected(file, name);
-    double worst = 0, largest = 0;
-    size_t at = 0;
-    if (y.rows != want.rows || y.cols != want.cols) {
-        check(false, "%-22s is (%d, %d), expected (%d, %d)", name, y.rows, y.cols, want.rows, want.cols);
-        return;
-    }
-    for (size_t i = 0; i < size_of(y) && !isnan(worst); i++) {
-        const double difference = fabs((double)(y.data[i] - want.data[i]));
-        if (!(difference <= worst)) worst = difference, at = i;
-        largest = fmax(largest, fabs((double)want.data[i]));
-    }
-    check(worst < 1e-5 * largest, "%-22s %3zu numbers, largest difference %.1e at [%zu]: %.6g, expected %.6g", name,
-          size_of(y), worst, at, (double)y.data[at], (double)want.data[at]);
-}
-/* A part of a larger matrix, with random values. */
-static Matrix random_view(int rows, int cols, bool transpose, Random *random) {
-    Tensor whole = tensor((transpose ? cols : rows) + 1, (transpose ? rows : cols) + 3);
-    fill_normal(whole, 1, random);
-    return part(transpose ? transposed(values(whole)) : values(whole), 1, rows, 1, cols);
-}
-static int random_int(Random *random, int least, int most) {
-    return least + (int)(random_bits(random) % (uint64_t)(most - least + 1));
-}
-static real *element(Matrix a, int i, int j) { return a.data + i * a.row_stride + j * a.col_stride; }
-
-/* C += A B for (m, k) x (k, n), against plain sums in double: the largest error, as a share of sqrt(k). The layout says
- * which of A, B and C are transposed. */
-static double product_error(void (*product)(Matrix, Matrix, Matrix), int m, int n, int k, int layout,
-                            Random *random) {
-    const Matrix a = random_view(m, k, layout & 1, random), b = random_view(k, n, layout & 2, random);
-    const Matrix c = random_view(m, n, layout & 4, random);
-    double *want = allocate(sizeof(double[m * n])), error = 0;
-    for (int i = 0; i < m; i++)
-        for (int j = 0; j < n; j++) {
-            double sum = (double)*element(c, i, j);
-            for (int p = 0; p < k; p++) sum += (double)*element(a, i, p) * (double)*element(b, p, j);
-            want[i * n + j] = sum;
-        }
-    product(c, a, b);
-    for (int i = 0; i < m; i++)
-        for (int j = 0; j < n; j++)
-            error = worse(error, fabs((double)*element(c, i, j) - want[i * n + j]) / sqrt(k));
-    return error;
-}
-/* Small ones, a few with a long inner dimension; or, `large`, such as have several groups of panels and two blocks of
- * the inner dimension, and are shared by threads. */
-static void check_product(const char *name, void (*product)(Matrix, Matrix, Matrix), int most_cols, bool large) {
-    const double bound = 100 * (double)(sizeof(real) == 8 ? DBL_EPSILON : FLT_EPSILON);
-    const int trials = large ? 8 : 400;
-    Random random = {1};
-    double worst = 0;
-    int wrong = 0;
-    for (int trial = 0; trial < trials; trial++) {
-        Mark before = mark();
-        const int m = large ? random_int(&random, 150, 220) : random_int(&random, 1, 70);
-        const int n = large ? random_int(&random, 300, 600) : random_int(&random, 1, most_cols);
-        const int k = large ? random_int(&random, 700, 900) : random_int(&random, 1, trial % 50 ? 90 : 1600);
-        const double error = product_error(product, m, n, k, trial % 8, &random);
-        if (!(error < bound) && !wrong++) printf("      C (%d, %d) += A (%d, %d) B: differs\n", m, n, m, k);
-        worst = worse(worst, error);
-        release(before);
-    }
-    check(!wrong, "%-22s %d %sshapes and strides, %d differ from plain sums, by %.1e", name, trials,
-          large ? "large " : "", wrong, worst);
-}
-/* No sum is split over threads: C is the same to the last bit, whatever their number. */
-static void check_matmul_threads(void) {
-    int different = 0;
-    for (int layout = 0; layout < 8; layout++) {
-        Mark before = mark();
-        Tensor one = {0};
-        for (int count = 1; count <= 4; count++) {
-            Random random = {1};
-            const Matrix a = random_view(300, 300, layout & 1, &random), b = random_view(300, 200, layout & 2, &random);
-            const Tensor c = layout & 4 ? tensor_zeros(200, 300) : tensor_zeros(300, 200);
-            threads(count);
-            matmul(layout & 4 ? transposed(values(c)) : values(c), a, b);
-            if (count == 1) one = c;
-            different += memcmp(one.data, c.data, size_of(c) * sizeof(real)) != 0;
-        }
-        release(before);
-    }
-    threads(cores);
-    check(!different, "%-22s the same bits on 1, 2, 3 and 4 threads: %d of 24 products differ", "matmul", different);
-}
-/* Two steps of one weight, from 1, with the gradients 0.5 and -1 (given doubled, and scaled back): torch.optim. */
-static void check_adam_step(void) {
-    static const double want[2][2] = {{0.900000002, 0.925263519}, {0.890000002, 0.917710354}};
-    for (int decoupled = 0; decoupled < 2; decoupled++) {
-        Tensor w = tensor(1, 1);
-        Parameter p = {.tensor = &w};
-        double got[2];
-        fill_constant(w, 1);
-        parameters_train((Parameters){&p, 1});
-        for (int step = 1; step <= 2; step++) {
-            w.grad[0] = step == 1 ? 1 : -2;
-            adam_step((Parameters){&p, 1}, (Optimizer){0.1, 0.1, decoupled}, step, 0.5);
-            got[step - 1] = (double)w.data[0];
-        }
-        check(fabs(got[0] - want[decoupled][0]) < 1e-6 && fabs(got[1] - want[decoupled][1]) < 1e-6 && w.grad[0] == 0,
-              "%-22s %s: 1, %.6f, %.6f, expected 1, %.6f, %.6f; gradient %g, expected 0", "adam_step",
-              decoupled ? "AdamW" : "Adam", got[0], got[1], want[decoupled][0], want[decoupled][1], (double)w.grad[0]);
-    }
-}
-static void check_wordpiece(const Vocab *cased) {
-    static const struct { const char *word; int count, id[4]; } cases[] = {
-        {"a", 1, {170}},
-        {"unaffable", 4, {8362, 9823, 8057, 2165}},
-        {"na\xC3\xAFvet\xC3\xA9", 4, {9468, 28203, 21095, 2744}},
-        {"x\xE2\x98\x83", 1, {100}}}; /* a snowman: no piece, so the word is [UNK] */
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        Ids ids = {0};
-        const char *word = cases[i].word;
-        wordpiece(cased, text_string(text_of(format("  %s", word))) + 2, strlen(word), &ids);
-        bool right = ids.count == cases[i].count;
-        for (int k = 0; right && k < ids.count; k++) right = ids.id[k] == cases[i].id[k];
-        check(right, "%-22s %s: %d pieces, expected %d", "wordpiece", word, ids.count, cases[i].count);
-    }
-}
-static const char *const PLACES = "[P][P] [X]s is near {place} [P] [Y].[SEP]and";
-
-static void template_kinds(const Template *t, char *kinds) { /* a letter a part */
-    for (int i = 0; i < t->parts; i++) kinds[i] = "wfpms"[t->part[i].kind];
-    kinds[t->parts] = 0;
-}
-static void check_template_parse(void) {
-    const Template t = template_parse(PLACES);
-    char kinds[MAX_PARTS + 1];
-    template_kinds(&t, kinds);
-    check(!strcmp(kinds, "ppwfwfwpwmwsw") && t.pseudo == 3,
-          "%-22s parts %s, expected ppwfwfwpwmwsw; %d [P], expected 3", "template_parse", kinds, t.pseudo);
-    check(!t.part[3].text.size && text_is(t.part[4].text, "s is near ") && text_is(t.part[5].text, "place"),
-          "%-22s the texts of [X], of the words after it, of {place}", "template_parse");
-    const Template published = template_parse("(2,1,0)");
-    template_kinds(&published, kinds);
-    check(!strcmp(kinds, "ppwmwpwfw") && text_is(published.part[8].text, " ."),
-          "%-22s (2,1,0) has the parts %s, expected ppwmwpwfw, and ends with a full stop", "template_parse", kinds);
-}
-/* "Berlins" is one stretch: Berlin ##s. Alone, s is another piece. */
-static void check_template_ids(const Vocab *cased) {
-    static const int want[] = {101, -1, -2, 3206, 1116, 1110, 1485, 18959, 2145, 10775, -3, 103, 119, 102, 1105, 102};
-    const Template t = template_parse(PLACES);
-    const Text field[MAX_PARTS] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
-    Example e = {0};
-    template_ids(&t, cased, field, &e);
-    check(e.length == 16 && !memcmp(e.id, want, sizeof want) && e.mask == 11,
-          "%-22s %d ids, expected 16; [MASK] at %d, expected 11", "template_ids", e.length, e.mask);
-}
-static void check_template_fill(const Vocab *cased) {
-    const Template t = template_parse(PLACES);
-    Text field[MAX_PARTS] = {[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin"), [5] = text_of("Potsdam")};
-    Example all, e = {0};
-    template_ids(&t, cased, field, &all);
-    template_fill(&t, cased, field, 17, &e, "PLACES", 1);
-    check(e.length <= 17 && e.id[3] == 3206 && e.id[e.mask] == 103 &&
-              !memcmp(e.id + e.length - 11, all.id + all.length - 11, sizeof(int[11])),
-          "%-22s a subject that is too long loses its end: %d ids, at most 17", "template_fill", e.length);
-}
-/* The tiny BERT, its prompt encoder, and five rows [CLS] P x P [MASK] [SEP]. */
-typedef struct { Model model; PromptEncoder encoder; Example row[5]; int id[5][6]; } Tiny;
-static void tiny_load(Tiny *t, const char *oracles) {
-    const Safetensors file = safetensors_open(format("%s/tiny/encoder.safetensors", oracles));
-    bert_load(&t->model.bert, format("%s/tiny", oracles));
-    encoder_load(&t->encoder, ENCODER_LSTM, &file);
-    parameters_train(t->encoder.weights);
-    for (int s = 0; s < 5; s++) {
-        memcpy(t->id[s], (int[6]){2, -1, 10 + s, -2, 4, 3}, sizeof t->id[s]);
-        t->row[s] = (Example){.id = t->id[s], .length = 6, .mask = 4, .answer = 20 + s};
-    }
-}
-static Parameters joined(Parameters a, Parameters b) {
-    Parameters all = {allocate(sizeof(Parameter[a.count + b.count])), a.count + b.count};
-    memcpy(all.at, a.at, sizeof(Parameter[a.count]));
-    memcpy(all.at + a.count, b.at, sizeof(Parameter[b.count]));
-    return all;
-}
-/* Words that may not be answered are not in the loss: the only allowed one is certain. */
-static void check_forbid(const char *oracles) {
-    static Tiny t;
-    tiny_load(&t, oracles);
-    const Rows rows = rows_of(t.row, in_order(1), 1);
-    const Tensor prompt = encoder_forward(&t.encoder).prompt;
-    bool *allowed = allocate_zeroed(sizeof(bool[t.model.bert.vocab]));
-    allowed[t.row[0].answer] = true;
-    const double all = batch_loss(&t.model.bert, prompt, &rows, NULL);
-    const double loss = batch_loss(&t.model.bert, prompt, &rows, allowed);
-    const double also = loss_and_gradient(&t.model.bert, prompt, &rows, allowed);
-    check(all > 1 && fabs(loss) < 1e-6 && fabs(also) < 1e-6,
-          "%-22s loss %.3f; %g and %g with the answer as the only word, expected 0", "forbid", all, loss, also);
-    bert_close(&t.model.bert);
-}
-/* One epoch. At rate 0 its loss is the mean over the rows, in whatever batches; the recipe drops the short one. */
-static void check_train_epoch(const char *oracles) {
-    static Tiny t;
-    int tokens;
-    double loss;
-    tiny_load(&t, oracles);
-    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = t.encoder.weights, .epoch = 1};
-    Options o = {.optimizer = "adam", .epochs = 1, .batch = 2, .quiet = true};
-    const Dataset five = {t.row, 5, 0, ""};
-    const Rows all = rows_of(t.row, in_order(5), 5);
-    const double want = batch_loss(&t.model.bert, encoder_forward(&t.encoder).prompt, &all, NULL);
-    train_epoch(&o, &run, &five, NULL, 0, &loss, &tokens);
-    check(fabs(loss / want - 1) < 1e-5 && tokens == 30 && run.step == 3,
-          "%-22s loss %.6f, expected %.6f; %d tokens, expected 30; %d steps, expected 3", "train_epoch", loss, want,
-          tokens, run.step);
-    o.recipe = "paper", run.step = 0;
-    train_epoch(&o, &run, &five, NULL, 0, &loss, &tokens);
-    check(tokens == 24 && run.step == 2, "%-22s the recipe: %d tokens, expected 24; %d steps, expected 2",
-          "train_epoch", tokens, run.step);
-    bert_close(&t.model.bert);
-}
-/* An epoch of one batch is one step of Adam: its rate for the encoder, another for BERT, one clipping for both. */
-static void check_train_step(const char *oracles) {
-    static Tiny t, hand;
-    int tokens;
-    double loss;
-    tiny_load(&t, oracles), tiny_load(&hand, oracles);
-    const Parameters lm = t.model.bert.weights, hand_lm = hand.model.bert.weights;
-    parameters_train(lm), parameters_train(hand_lm);
-    Options o = {.optimizer = "adamw", .lr = 0.01, .lr_lm = 0.002, .decay = 0.1, .clip = 0.001, .epochs = 1, .batch = 1,
-                 .tune_lm = true, .quiet = true};
-    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = joined(t.encoder.weights, lm), .epoch = 1};
-    train_epoch(&o, &run, &(Dataset){t.row, 1, 0, ""}, NULL, 0, &loss, &tokens);
-    const Rows first = rows_of(hand.row, in_order(1), 1);
-    train_batch(&hand.model.bert, &hand.encoder, &first, NULL);
-    const double share = schedule(&o, 1, 1), scale = 0.001 / gradient_norm(joined(hand.encoder.weights, hand_lm));
-    adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
-    adam_step(hand_lm, (Optimizer){0.002 * share, 0.1, true}, 1, scale);
-    const double encoder = weights_difference(t.encoder.weights, hand.encoder.weights),
-                 bert = weights_difference(lm, hand_lm);
-    check(encoder < 1e-6 && bert < 1e-6,
-          "%-22s clipped AdamW on one row, beside a step by hand: the encoder differs by %.1e, BERT by %.1e",
-          "train_epoch", encoder, bert);
-    bert_close(&t.model.bert), bert_close(&hand.model.bert);
-}
-/* Two epochs of five steps. */
-static void check_schedule(void) {
-    Options o = {.epochs = 2, .warmup = 0.2};
-    const double warm[] = {schedule(&o, 1, 5), schedule(&o, 2, 5), schedule(&o, 10, 5)};
-    check(fabs(warm[0] - 0.5) < 1e-9 && fabs(warm[1] - 1) < 1e-9 && fabs(warm[2] - 1.0 / 9) < 1e-9,
-          "%-22s steps 1, 2, 10 of 10: %.4f, %.4f, %.4f, expected 1/2, 1, 1/9", "schedule", warm[0], warm[1], warm[2]);
-    o.recipe = "paper";
-    const double paper[] = {schedule(&o, 5, 5), schedule(&o, 6, 5), schedule(&o, 11, 5)};
-    check(fabs(paper[0] - 1) < 1e-9 && fabs(paper[1] - 0.98) < 1e-9 && fabs(paper[2] - 0.9604) < 1e-9,
-          "%-22s the recipe, steps 5, 6, 11: %.4f, %.4f, %.4f, expected 1, 0.98, 0.98^2", "schedule", paper[0],
-          paper[1], paper[2]);
-}
-static void check_clip_factor(void) { /* a gradient of norm 5 */
-    Tensor w = tensor(1, 2);
-    Parameter p = {.tensor = &w};
-    const Parameters list = {&p, 1};
-    needs_grad(&w);
-    w.grad[0] = 3, w.grad[1] = 4;
-    const double one = clip_factor(&(Options){.clip = 1}, list), ten = clip_factor(&(Options){.clip = 10}, list),
-                 off = clip_factor(&(Options){.clip = 0}, list);
-    check(fabs(one - 0.2) < 1e-6 && ten == 1 && off == 1,
-          "%-22s --clip 1, 10, 0 of (3, 4): %g, %g, %g, expected 0.2, 1, 1", "clip_factor", one, ten, off);
-}
-/* The best word is 1. Before the true one, 3, stand 1 and, with the same logit, the one with the lower id. */
-static void check_prediction(void) {
-    const real logits[] = {1, 3, 2, 2};
-    const double want = 2 - log(exp(1.0) + exp(3.0) + 2 * exp(2.0));
-    const Prediction p = prediction_of(logits, 4, 3);
-    check(p.predicted == 1 && p.rank == 3 && fabs(p.log_probability - want) < 1e-6,
-          "%-22s predicted %d, expected 1; rank %d, expected 3; log probability %.6f, expected %.6f", "prediction_of",
-          p.predicted, p.rank, p.log_probability, want);
-}
-/* 2000 times [CLS] ten words [SEP]. A word is read with 15 % or as the one that surely is, so by 1 - 0.85 0.9 = 23.5 %;
- * of those 80 % are [MASK], 10 % stay, 10 % are any word; all others stay. */
-static void check_mask_words(void) {
-    enum { TIMES = 2000, LENGTH = 12 };
-    static int id[LENGTH] = {2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 3};
-    const Example sentence = {.id = id, .length = LENGTH};
-    const Vocab vocab = {.size = 1000, .mask = 4};
-    Random random = {1};
-    const Rows r = mask_words(&sentence, allocate_zeroed(sizeof(int[TIMES])), TIMES, &vocab, &random);
-    int wrong = r.batch.read_start[TIMES] != r.batch.reads, masked = 0, kept = 0;
-    for (int s = 0; s < TIMES; s++) wrong += r.batch.read_start[s] >= r.batch.read_start[s + 1];
-    for (int k = 0; k < r.batch.reads; k++) {
-        const int at = r.batch.read[k];
-        wrong += at % LENGTH == 0 || at % LENGTH == LENGTH - 1 || r.target[k] != id[at % LENGTH];
-        masked += r.id[at] == vocab.mask;
-        kept += r.id[at] == r.target[k];
-        r.id[at] = r.target[k];
-    }
-    for (int i = 0; i < r.batch.tokens; i++) wrong += r.id[i] != id[i % LENGTH];
-    const double read = r.batch.reads / (10.0 * TIMES), mask = (double)masked / r.batch.reads,
-                 same = (double)kept / r.batch.reads;
-    check(!wrong, "%-22s %d targets, sentences or words that are not read are wrong", "mask_words", wrong);
-    check(fabs(read - 0.235) < 0.01 && fabs(mask - 0.8) < 0.02 && fabs(same - 0.1) < 0.015,
-          "%-22s %.3f of the words are read, expected 0.235; %.3f of them [MASK], 0.8; %.3f kept, 0.1", "mask_words",
-          read, mask, same);
-}
-/* Half of a surrogate pair, beyond U+10FFFF, longer than needed; and their valid neighbours. */
-static void check_utf8_valid(void) {
-    static const struct { const char *bytes; bool valid; } cases[] = {
-        {"\xED\x9F\xBF", true},      {"\xED\xA0\x80", false},     {"\xED\xBF\xBF", false}, {"\xEE\x80\x80", true},
-        {"\xF4\x8F\xBF\xBF", true},  {"\xF4\x90\x80\x80", false}, {"\xE0\x9F\xBF", false}, {"\xE0\xA0\x80", true},
-        {"\xF0\x8F\xBF\xBF", false}, {"\xC1\xBF", false},         {"\xC2\x80", true},      {"\xE2\x82", false}};
-    int wrong = 0;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        wrong += utf8_valid(text_of(cases[i].bytes)) != cases[i].valid;
-    check(!wrong, "%-22s %d of %zu stretches of bytes are judged wrongly", "utf8_valid", wrong,
-          sizeof cases / sizeof *cases);
-}
-static void check_json_value(void) {
-    static const char *const right[] = {"0", "-0", "1.5", "1e5", "1E-5", "-0.1e+2", "[]", "{\"a\":[1,{}]}", "null"};
-    static const char *const not[] = {"1.",  "1e+", "-",     "1e",     ".5",    "+1",      "01",
-                                      "1.e", "[1,]", "{\"a\"}", "{1:2}", "nul", "\"\\x\"", "\"\n\""};
-    const char *wrong = "";
-    for (size_t i = 0; i < sizeof right / sizeof *right; i++)
-        if (json_value(right[i], right[i] + strlen(right[i]), 0) != right[i] + strlen(right[i])) wrong = right[i];
-    for (size_t i = 0; i < sizeof not / sizeof *not; i++)
-        if (json_value(not[i], not[i] + strlen(not[i]), 0) == not[i] + strlen(not[i])) wrong = not[i];
-    check(!*wrong, "%-22s 9 texts are JSON, 14 are not: wrongly judged '%s'", "json_value", wrong);
-}
-static bool wanted(const char *only, const char *name) { return !only || !strcmp(only, name); }
-static void section_values(const char *oracles, const char *only) {
-    static Model model;
-    static PromptEncoder encoder;
-    printf("\n== expected values ==\n");
-    const char *path = format("%s/layers.safetensors", oracles);
-    if (!have(path)) return;
-    Mark start = mark();
-    const Safetensors file = safetensors_open(path);
-    const Safetensors weights = safetensors_open(format("%s/bilstm.safetensors", oracles));
-    const Safetensors trained = safetensors_open(format("%s/tiny/encoder_after_30.safetensors", oracles));
-    const Tensor x = expected(&file, "x"), k = expected(&file, "k"), v = expected(&file, "v");
-    const Tensor logits = expected(&file, "logits");
-    if (wanted(only, "matmul_naive")) check_product("matmul_naive", matmul_naive, 70, false);
-    if (wanted(only, "matvec")) check_product("matvec", matvec, 1, false);
-    if (wanted(only, "matmul")) {
-        check_product("matmul", matmul, 70, false);
-        check_product("matmul", matmul, 0, true);
-        check_matmul_threads();
-    }
-    if (wanted(only, "linear_forward")) {
-        const Linear l = {expected(&file, "w"), expected(&file, "b")};
-        check_output(&file, "linear_forward", linear_forward(&l, x));
-    }
-    if (wanted(only, "residual_forward")) {
-        const Tensor sum = copy_of(x);
-        residual_forward(sum, k);
-        check_output(&file, "residual_forward", sum);
-    }
-    if (wanted(only, "layernorm_forward")) {
-        const LayerNorm l = {expected(&file, "gain"), expected(&file, "bias"), (real)1e-2};
-        check_output(&file, "layernorm_forward", layernorm_forward(&l, x));
-    }
-    if (wanted(only, "relu_forward")) check_output(&file, "relu_forward", relu_forward(x));
-    if (wanted(only, "gelu_forward")) check_output(&file, "gelu_forward", gelu_forward(x));
-    if (wanted(only, "softmax_forward")) {
-        const Tensor p = copy_of(logits);
-        for (int i = 0; i < p.rows; i++) softmax_forward(row(p, i), p.cols, (real)0.7);
-        check_output(&file, "softmax_forward", p);
-    }
-    if (wanted(only, "cross_entropy_forward")) {
-        const Tensor loss = tensor(1, 1);
-        loss.data[0] = (real)cross_entropy_forward(logits, targets);
-        check_output(&file, "cross_entropy_forward", loss);
-    }
-    if (wanted(only, "attention_forward")) {
-        const Batch batch = ragged();
-        const Tensor asking = {batch.reads, x.cols, x.data, NULL};
-        const Attention all = attention_forward(x, k, v, 2, &batch, batch.start);
-        const Attention read = attention_forward(asking, k, v, 2, &batch, batch.read_start);
-        check_output(&file, "attention_forward", all.context);
-        check_output(&file, "attention_forward.read", read.context);
-    }
-    if (wanted(only, "lstm_cell_forward")) {
-        Parameters list;
-        const Lstm lstm = lstm_load(&weights, &list);
-        const Tensor in = expected(&weights, "x"), h = tensor(in.rows, 2 * lstm.hidden);
-        for (int d = 0; d < 2; d++)
-            lstm_cell_forward(&lstm.cell[0][d], in, part(values(h), 0, h.rows, d * lstm.hidden, lstm.hidden),
-                              lstm_trace(in.rows, lstm.hidden), d);
-        check_output(&file, "lstm_cell_forward", h);
-    }
-    if (wanted(only, "lstm_forward")) {
-        Parameters list;
-        const Lstm lstm = lstm_load(&weights, &list);
-        check_output(&file, "lstm_forward", lstm_forward(&lstm, expected(&weights, "x")).output[lstm.layers - 1]);
-    }
-    if (only && !strcmp(only, "layer_forward")) { /* in the whole of BERT: the suite has it with the small world */
-        model_load(&model, "data/bert");
-        check_fill("data/expected/fill_world.jsonl", &model, 1e-4);
-        bert_close(&model.bert);
-    }
-    const Vocab cased = vocab_load("data/expected/bert-base-cased");
-    if (wanted(only, "wordpiece")) check_wordpiece(&cased);
-    if (only && !strcmp(only, "tokenize")) { /* the suite has it with the tokenizer */
-        const Vocab uncased = vocab_load("data/expected/bert-base-uncased");
-        check_texts(format("%s/tokenizer.jsonl", oracles), &cased, &uncased);
-    }
-    if (wanted(only, "template_parse")) check_template_parse();
-    if (wanted(only, "template_ids")) check_template_ids(&cased);
-    if (wanted(only, "template_fill")) check_template_fill(&cased);
-    if (wanted(only, "encoder_forward")) {
-        encoder_load(&encoder, ENCODER_LSTM, &trained);
-        check_output(&file, "encoder_forward", encoder_forward(&encoder).prompt);
-        encoder_load(&encoder, ENCODER_MLP, &trained);
-        check_output(&file, "encoder_forward.mlp", encoder_forward(&encoder).prompt);
-    }
-    if (wanted(only, "embed_forward")) check_output(&file, "embed_forward", embed_forward(k, v, mixed_ids, 7));
-    if (wanted(only, "adam_step")) check_adam_step();
-    if (wanted(only, "train_epoch")) check_train_epoch(oracles), check_train_step(oracles);
-    if (wanted(only, "forbid")) check_forbid(oracles);
-    if (wanted(only, "schedule")) check_schedule();
-    if (wanted(only, "clip_factor")) check_clip_factor();
-    if (wanted(only, "prediction_of")) check_prediction();
-    if (wanted(only, "mask_words")) check_mask_words();
-    if (wanted(only, "utf8_valid")) check_utf8_valid();
-    if (wanted(only, "json_value")) check_json_value();
-    release(start);
 }
 
 /* ==== The command line and bad input ================================================================================
@@ -1953,10 +2003,12 @@ static void bench(bool brief) { /* brief: what data/bench_torch.py compares */
     bench_bert(brief);
 }
 
+/* ==== The words of the command line =============================================================================== */
+
 _Noreturn static void wrong_line(void) {
     fprintf(stderr, "usage: test [--oracles DIR] [--bert DIR [--bert DIR]]\n"
                     "       test gradcheck [LAYER] [--eps E] [--bug NAME]\n"
-                    "       test values [NAME] | training | bench\n");
+                    "       test values [NAME] | commands | bench\n");
     exit(2);
 }
 static void command_gradcheck(int count, char **words) {
@@ -1974,21 +2026,16 @@ static void command_gradcheck(int count, char **words) {
     section_gradients(layer, eps);
 }
 static void all_sections(int count, char **words) {
-    const char *oracles = "data/expected", *bert[2];
+    const char *bert[2];
     int berts = 0;
     for (int i = 0; i < count; i++) {
         if (!strcmp(words[i], "--oracles") && i + 1 < count) oracles = words[++i];
         else if (!strcmp(words[i], "--bert") && i + 1 < count && berts < 2) bert[berts++] = words[++i];
         else wrong_line();
     }
+    section_values(NULL);
+    section_bert(bert, berts);
     section_gradients(NULL, EPSILON);
-    section_arithmetic();
-    section_values(oracles, NULL);
-    section_tokenizer(oracles);
-    section_lstm(oracles);
-    section_training(oracles);
-    section_bert(oracles, bert, berts);
-    section_world();
     section_command_line();
 }
 
@@ -2002,8 +2049,7 @@ int main(int count, char **words) {
     const bool brief = count == 3 && !strcmp(words[2], "brief");
     if (!strcmp(first, "bench") && (count == 2 || brief)) return bench(brief), 0;
     if (!strcmp(first, "gradcheck")) command_gradcheck(count - 2, words + 2);
-    else if (!strcmp(first, "values") && count < 4) section_values("data/expected", words[2]);
-    else if (!strcmp(first, "training") && count == 2) section_training("data/expected");
+    else if (!strcmp(first, "values") && count < 4) section_values(words[2]);
     else if (!strcmp(first, "commands") && count == 2) section_command_line();
     else all_sections(count - 1, words + 1);
     printf("\n%d passed, %d failed\n", passed, failed);

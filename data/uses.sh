@@ -140,13 +140,13 @@ train --batch 2147483647 --max-length 2147483647 --patience 2147483647 --seed 21
 evaluate --prompt prompt.safetensors >eval.txt && same_end run.txt eval.txt
 
 # eval --predictions: a line a row; P@1, P@10 and MRR are those of the ranks
-evaluate --prompt prompt.safetensors --predictions predictions.tsv >eval.txt &&
+evaluate --data data/train.jsonl --prompt prompt.safetensors --predictions predictions.tsv >eval.txt &&
 awk -F '\t' 'NF != 5 || (NR > 1 && ($4 == 1) != ($2 == $3)) { exit 1 }
     NR > 1 { first += $4 == 1; ten += $4 <= 10; reciprocal += 1 / $4 }
     END {
-        if (NR != 13) exit 1
-        printf "P@10 %.2f, MRR %.4f\n", 100 * ten / 12, reciprocal / 12
-        printf "P@1 %.2f (%d of 12)\n", 100 * first / 12, first
+        if (NR != 101) exit 1
+        printf "P@10 %.2f, MRR %.4f\n", ten, reciprocal / 100
+        printf "P@1 %.2f (%d of 100)\n", first, first
     }' predictions.tsv >ranks.txt && tail -n 2 eval.txt | cmp - ranks.txt
 
 # eval: more rows than one batch holds have the predictions of their halves
