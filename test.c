@@ -1490,8 +1490,8 @@ _Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
 }
 
 /* ==== The command line and bad input ================================================================================
- * The program is run as a user runs it: by the shell, in a folder with a model of 120 words, three splits of data, and
- * whatever a case breaks. Every run is a process of its own, so a crash is a failed check and no more.
+ * The program is run as a user runs it: by the shell, in a folder of its own. data/uses.sh puts a small model and some
+ * data there first. Every run is a process of its own, so a crash is a failed check and no more.
  */
 static const char *folder;
 
@@ -1547,39 +1547,6 @@ static const char *const *fields(const char *path, Text line, int count) {
     return field;
 }
 
-/* ---- The fixture ------------------------------------------------------------------------------------------------- */
-enum { FIRST_WORD = 65, LAST_WORD = 119 }; /* ids of the words w65 .. w119 */
-
-static void put_vocab(void) {
-    char *text = allocate(4096), *at = text;
-    at += sprintf(at, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n.\n,\n:\n;\n!\n?\n-\n'\n"); /* ids 0 .. 12 */
-    for (int i = 0; i < 26; i++) at += sprintf(at, "%c\n", 'a' + i);                  /* 13 .. 38 */
-    for (int i = 0; i < 26; i++) at += sprintf(at, "##%c\n", 'a' + i);                /* 39 .. 64 */
-    for (int i = FIRST_WORD; i <= LAST_WORD; i++) at += sprintf(at, "w%d\n", i);
-    put("model/vocab.txt", (Text){text, (size_t)(at - text)});
-}
-/* Two answers in three are w70. The first row and the last, whose answer is not one token, are there to be broken. */
-static void put_rows(const char *name, int rows, uint64_t seed) {
-    Random random = {seed};
-    char *text = allocate((size_t)(rows + 2) * 80), *at = text;
-    at += sprintf(at, "{\"sub_label\": \"first\", \"obj_label\": \"w70\"}\n");
-    for (int i = 1; i < rows; i++) {
-        const int subject = FIRST_WORD + (int)(random_bits(&random) % (LAST_WORD - FIRST_WORD + 1));
-        const int answer = subject % 3 ? 70 : 70 + subject % 5, letter = 'a' + (int)(random_bits(&random) % 26);
-        at += sprintf(at, "{\"sub_label\": \"w%d %c\", \"obj_label\": \"w%d\"}\n", subject, letter, answer);
-    }
-    at += sprintf(at, "{\"sub_label\": \"last\", \"obj_label\": \"two words\"}\n");
-    put(name, (Text){text, (size_t)(at - text)});
-}
-static void put_fixture(void) {
-    make_folder(inside("model")), make_folder(inside("data"));
-    put("model/config.json", get("data/expected/tiny/config.json"));
-    put("model/model.safetensors", get("data/expected/tiny/model.safetensors"));
-    put("model/tokenizer_config.json", text_of("{\"do_lower_case\": true}\n"));
-    put("data/tasks.tsv", text_of("name\ttemplate\tlabels\ntoy\t{premise} [P] {hypothesis-} [MASK]\t1=w80,0=w81\n"));
-    put_vocab();
-    put_rows("data/train.jsonl", 100, 1), put_rows("data/dev.jsonl", 20, 2), put_rows("data/test.jsonl", 12, 3);
-}
 /* ---- What must work: the paragraphs of data/uses.sh; the comment above each says what it shows ------------------- */
 static Texts paragraphs(Text rest) {
     Texts list = {0};
@@ -1745,9 +1712,9 @@ static void section_command_line(void) {
     folder = mkdtemp(text_string(text_of(format("%s/ptune-XXXXXX", parent))));
     if (!folder || !getcwd(here, sizeof here)) die("%s: %s", parent, strerror(errno));
     setenv("FOLDER", folder, 1);
+    setenv("HERE", here, 1);
     setenv("PTUNE", *self == '/' ? self : format("%s/%s", here, self), 1);
     setenv("OMP_NUM_THREADS", "1", 1); /* of the runs: the products are tiny */
-    put_fixture();
     check_uses();
     check_lines();
     check_broken_files();
