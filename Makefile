@@ -21,14 +21,10 @@ all: ptune build/test build/test-double
 ptune: ptune.c $(HEADERS) Makefile
 	@echo "compiler: $(CC), for this machine: $(or $(NATIVE),no), OpenMP: $(OPENMP)"
 	$(CC) $(CFLAGS) ptune.c -o $@ -lm
-build/test: test.c ptune.c $(HEADERS) Makefile
+build/test build/test-double: build/%: test.c ptune.c $(HEADERS) Makefile
 	@mkdir -p build
-	$(CC) $(CFLAGS) test.c -o $@ -lm
-	cp $@ test
-build/test-double: test.c ptune.c $(HEADERS) Makefile
-	@mkdir -p build
-	$(CC) $(CFLAGS) -DDOUBLE test.c -o $@ -lm
-	cp $@ test-double
+	$(CC) $(CFLAGS) $(if $(findstring double,$*),-DDOUBLE) test.c -o $@ -lm
+	cp $@ $*
 
 run: ptune
 	./ptune
@@ -81,42 +77,9 @@ sanitize:
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
 
-# Each line of data/mutants.tsv is one mistake in a backward pass. The checks it names must fail, with a Taylor slope
-# near 1, and no other check of a layer that stands alone.
+# Each line of data/mutants.tsv is one mistake in a backward pass: data/tools/plant.awk puts it into the sources, the
+# gradient checks run, data/tools/judge.awk says whether those failed that must.
 MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' data/mutants.tsv)
-define PLANT
-FNR == NR { text = $$4; replacement = $$5; next }
-{ whole = whole $$0 "\n" }
-END {
-    at = index(whole, text)
-    if (!at || text == "" || index(substr(whole, at + 1), text)) exit 1
-    printf "%s%s%s", substr(whole, 1, at - 1), replacement, substr(whole, at + length(text))
-}
-endef
-define JUDGE
-BEGIN {
-    alone = ",linear,residual,layernorm,gelu,relu,softmax,cross-entropy,rows,attention,embeddings,embed,"
-    alone = alone "lstm,lstm reverse,"
-}
-FNR == NR { count = split($$1, expected, ", "); mistake = $$1 ": " $$3; next }
-/^FAIL/ {
-    slope = match($$0, /slope .*/) ? substr($$0, RSTART + 6) : 1
-    sub(/^FAIL +/, ""); sub(/ +([0-9]+ elements|the gradient).*/, "")
-    failed[$$0] = slope
-}
-END {
-    verdict = "killed"
-    for (i = 1; i <= count; i++) {
-        if (!(expected[i] in failed)) verdict = "SURVIVED"
-        else if (failed[expected[i]] < 0.5 || failed[expected[i]] > 1.5) verdict = "WRONG SLOPE"
-        delete failed[expected[i]]
-    }
-    if (verdict == "killed") for (name in failed) if (index(alone, "," name ",")) verdict = "WRONG CHECK (" name ")"
-    print verdict "  " mistake
-}
-endef
-export PLANT JUDGE
-
 # With TORCH=1 (or TORCH=python3, the Python that has torch and transformers) beside PyTorch.
 bench: build/test
 	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) data/bench_torch.py,./test bench)
@@ -130,7 +93,7 @@ mutants:
 build/mutants/%/mistake: test.c ptune.c $(HEADERS) data/mutants.tsv
 	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D)
 	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' data/mutants.tsv >$@
-	@file=$$(cut -f 2 $@); awk -F '\t' "$$PLANT" $@ $$file >$(@D)/$$file || \
+	@file=$$(cut -f 2 $@); awk -F '\t' -f data/tools/plant.awk $@ $$file >$(@D)/$$file || \
 	    { echo "data/mutants.tsv: $*: its text is not exactly once in $$file"; exit 1; }
 build/mutants/%/test: build/mutants/%/mistake
 	@$(CC) -std=c11 -w $(@D)/test.c -o $@ -lm
@@ -138,89 +101,38 @@ build/mutants/%/test-double: build/mutants/%/mistake
 	@$(CC) -std=c11 -w -DDOUBLE $(@D)/test.c -o $@ -lm
 build/mutants/%/verdict: build/mutants/%/test-double
 	@$< gradcheck >$(@D)/output || true
-	@awk -F '\t' "$$JUDGE" $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
+	@awk -F '\t' -f data/tools/judge.awk $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
 	@rm $<
 
 # Class assignments: data/assignments.tsv has the functions to write, in this order, and the checks that grade each.
-# STRIP takes their bodies out of a file, but for the first `written`; GRADE writes the folder's Makefile.
+# data/tools/strip.awk takes their bodies out of a file, data/tools/grade.awk writes the folder's Makefile.
 FOLDER := assignment
 WRITTEN := 0
-define STRIP
-FNR == NR { if ($$1 == N && ++count > written && $$3 == file) missing[$$4]; next }
-inside { if ($$0 == "}") inside = 0; else next }
-/^[a-z_]/ && !/;$$/ { for (name in missing) if ($$0 ~ "[ *]" name "[(]") found = name }
-found && /[{]/ {
-    inside = !/}$$/
-    if (!inside) sub(/[{].*/, "{")
-    printf "%s\n    die(\"write %s in %s: what it does stands above it\");\n%s", $$0, found, file, inside ? "" : "}\n"
-    delete missing[found]
-    found = ""
-    next
-}
-{ print }
-END { for (name in missing) { print "data/assignments.tsv: no function " name " in " file >"/dev/stderr"; exit 1 } }
-endef
-define GRADE
-NR > 1 { titles[$$1] = $$2; last = $$1 }
-$$1 == N {
-    list = list "#     " $$4 " in " $$3 "\n"
-    count = split($$5, check, ", ")
-    for (i = 1; i <= count; i++) {
-        if (sub(/ /, " \"", check[i])) check[i] = check[i] "\""
-        checks = checks "\t@./test-double " check[i] "\n"
-    }
-}
-END {
-    if (!list) {
-        for (i = 1; i <= last; i++) print "make assignment N=" i "   " titles[i] >"/dev/stderr"
-        exit 1
-    }
-    printf "# Assignment %s, %s. Write\n%s", N, titles[N], list
-    print "# `make` names the next function, or shows what is wrong with the last one."
-    printf "test: test-double\n%s\t@echo \"assignment %s, %s: done\"\n", checks, N, titles[N]
-    print "test-double: test.c ptune.c $(HEADERS)"
-    print "\t$$(CC) -std=c11 -Wall -Wno-unused -Wno-unknown-pragmas -g \\"
-    print "\t    -DDOUBLE test.c -o $$@ -lm"
-    print ".PHONY: test"
-}
-endef
-# What the folder must say when the first `written` functions are there.
-define SAYS
-FNR == NR { if ($$1 == N && ++count == written + 1) next_one = "write " $$4 " in " $$3 ":"; next }
-/^FAIL|warning:/ { wrong = 1 }
-next_one && index($$0, next_one) { asked = 1 }
-/: done$$/ { done = 1 }
-/^status 0$$/ { passed = 1 }
-{ output = output $$0 "\n" }
-END {
-    right = !wrong && (next_one ? asked && !done && !passed : done && passed)
-    print (right ? "ok    " : "FAIL  ") N ", " written " written: " (next_one ? next_one : "done")
-    if (!right) printf "%s", output
-}
-endef
-export STRIP GRADE SAYS
 assignment:
 	@test ! -e $(FOLDER) || { echo "$(FOLDER)/ is there already: move it away first"; exit 1; }
 	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data && cp -r data/bert data/expected $(FOLDER).part/data
-	@awk -F '\t' -v N=$(N) "$$GRADE" data/assignments.tsv >$(FOLDER).part/Makefile
-	@for file in test.c ptune.c $(HEADERS); do awk -F '\t' -v N=$(N) -v written=$(WRITTEN) -v file=$$file "$$STRIP" \
-	    data/assignments.tsv $$file >$(FOLDER).part/$$file || exit 1; done
+	@awk -F '\t' -v N=$(N) -f data/tools/grade.awk data/assignments.tsv >$(FOLDER).part/Makefile
+	@for file in test.c ptune.c $(HEADERS); do awk -F '\t' -v N=$(N) -v written=$(WRITTEN) -v file=$$file \
+	    -f data/tools/strip.awk data/assignments.tsv $$file >$(FOLDER).part/$$file || exit 1; done
 	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
 
-# N.K: assignment N with its first K functions written.
+# N.K: assignment N with its first K functions written. Its folder must ask for the next one, or say that it is done.
 ASSIGNMENTS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print $$1 ".0" } NR > 1 { print $$1 "." count[$$1] }' \
     data/assignments.tsv)
 assignments:
 	@rm -rf build/assignments
 	@$(MAKE) --no-print-directory -j2 $(ASSIGNMENTS:%=build/assignments/%/verdict)
-	@cat $(ASSIGNMENTS:%=build/assignments/%/verdict) | awk '/^ok/ { passed++ } /^FAIL  [0-9]+, / { failed++ } \
+	@cat $(ASSIGNMENTS:%=build/assignments/%/verdict) | awk '{ $$1 == "ok" ? passed++ : failed++ } \
 	    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || !passed }'
 build/assignments/%/verdict: number = $(basename $*)
 build/assignments/%/verdict: written = $(subst .,,$(suffix $*))
 build/assignments/%/verdict:
 	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FOLDER=$(@D)/folder >/dev/null
-	@$(MAKE) -C $(@D)/folder >$(@D)/output 2>&1; echo "status $$?" >>$(@D)/output
-	@awk -F '\t' -v N=$(number) -v written=$(written) "$$SAYS" data/assignments.tsv $(@D)/output >$@.part
+	@$(MAKE) -C $(@D)/folder >$(@D)/output 2>&1 || true
+	@awk -F '\t' '$$1 == $(number) && written++ == $(written) { next_one = "write " $$4 " in " $$3 ":" } \
+	    END { print next_one ? next_one : ": done" }' data/assignments.tsv >$(@D)/expected
+	@if grep -qFf $(@D)/expected $(@D)/output && ! grep -Eq '^FAIL|warning:' $(@D)/output; then right=ok; \
+	    else right=FAIL; cat $(@D)/output; fi; echo "$$right  $(number), $(written) written: $$(cat $(@D)/expected)" >$@.part
 	@rm -r $(@D)/folder && mv $@.part $@ && cat $@
 
 clean:

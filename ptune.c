@@ -1636,7 +1636,7 @@ static void print_score(const Options *o, int hits, int rows, double f1) {
            o->labels ? format(", macro-F1 %.2f", f1) : "");
 }
 /* What train, table and search have in common. */
-static void check_training(Options *o) {
+static void check_settings(Options *o) {
     if (strcmp(o->encoder, "lstm") && strcmp(o->encoder, "mlp") && strcmp(o->encoder, "embedding"))
         usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && strcmp(o->optimizer, "adamw"))
@@ -1651,7 +1651,7 @@ static void check_training(Options *o) {
 static void command_train(Options *o) {
     static Model model;
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
-    check_training(o);
+    check_settings(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
     model_load(&model, o->model);
@@ -1726,7 +1726,7 @@ static void command_words(Options *o) {
 static void command_search(Options *o) {
     static Model model;
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
-    check_training(o);
+    check_settings(o);
     o->quiet = true;
     const Template t = template_parse(o->template);
     model_load(&model, o->model);
@@ -1743,7 +1743,7 @@ static void command_table(Options *o) {
         return;
     }
     if (!o->data) usage("--data DIR is missing", NULL);
-    check_training(o);
+    check_settings(o);
     const World world = world_read(o->data);
     o->quiet = true;
     model_load(&model, o->model);

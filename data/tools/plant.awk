@@ -1,0 +1,9 @@
+# A source with one mistake in it:  awk -F '\t' -f plant.awk MISTAKE SOURCE
+# MISTAKE is a line of data/mutants.tsv; its text must stand in the source exactly once.
+FNR == NR { text = $4; replacement = $5; next }
+{ source = source $0 "\n" }
+END {
+    at = index(source, text)
+    if (!at || text == "" || index(substr(source, at + 1), text)) exit 1
+    printf "%s%s%s", substr(source, 1, at - 1), replacement, substr(source, at + length(text))
+}

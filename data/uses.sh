@@ -1,0 +1,321 @@
+# What must work: `./test` runs each paragraph as a process of its own, in a folder with what the paragraphs above it
+# have left there. It must end with status 0 and without a word on stderr. This first paragraph, with what they share,
+# stands before each of them, and before the commands of refused.tsv and broken.tsv.
+ptune() { "$PTUNE" as-ptune "$@"; }
+evaluate() { ptune eval --model model --data data/test.jsonl "$@"; }
+manual() { evaluate --template '[X] [MASK]' "$@"; }
+ask() { manual --predictions asked.tsv; }
+ask_prompt() { evaluate --prompt prompt.safetensors; }
+train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
+table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
+same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
+hits() { ptune eval "$@" | sed -n '$s/.*(\([0-9]*\) of.*/\1/p'; }
+dots() { printf '. . . . . . . . . . %.0s' 1 2 3 4 5 6 7; }
+markers() { printf '[SEP][SEP][SEP][SEP][SEP][SEP][SEP][SEP]%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; }
+# Two relations with the same facts, as ptune vocab, pretrain and the demo read them.
+make_world() {
+    mkdir -p "$1/toy1" "$1/toy2"
+    for toy in toy1 toy2; do
+        for split in train dev test; do head -n 4 "$FOLDER/data/test.jsonl" >"$1/$toy/$split.jsonl"; done
+        printf '[X] is [Y] .\n[Y] is [X] !\n' | tee "$1/$toy/pretrain.txt" >"$1/$toy/prompts.txt"
+        printf '{"relation": "%s", "template": "[X] : [Y]"}\n' $toy
+    done >"$1/relations.jsonl"
+}
+# Waits until the file is there, or for half a minute.
+await() {
+    tries=0
+    while test $((tries += 1)) -lt 3000 && ! test -e "$1"; do sleep 0.01; done
+}
+# train --resume: a run without a stop in $1; one in $2 that is interrupted at its first checkpoint, and goes on.
+resume() {
+    whole=$1 part=$2
+    shift 2
+    set -- as-ptune train --model model --data data --epochs 30 --lr 0.003 "$@"
+    "$PTUNE" "$@" --out $whole >$whole.txt || return 1
+    "$PTUNE" "$@" --out $part >$part.txt 2>interrupted &
+    await $part/checkpoint.safetensors
+    kill -INT $!
+    wait $!
+    test $? = 130 && grep -q '^ptune: interrupted' interrupted &&
+        "$PTUNE" "$@" --out $part --resume >$part.txt && same_end $whole.txt $part.txt &&
+        cmp $whole/prompt.safetensors $part/prompt.safetensors &&
+        cut -f 1-4 $whole/log.tsv >$whole.log && cut -f 1-4 $part/log.tsv | cmp $whole.log -
+}
+
+# a model of 120 words with random weights, and a task
+mkdir model data && cp "$HERE"/data/expected/tiny/config.json "$HERE"/data/expected/tiny/model.safetensors model &&
+printf '{"do_lower_case": true}\n' >model/tokenizer_config.json &&
+printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' . , : ';' '!' '?' - "'" >model/vocab.txt &&
+awk 'BEGIN {
+    for (i = 97; i < 123; i++) printf "%c\n", i
+    for (i = 97; i < 123; i++) printf "##%c\n", i
+    for (i = 65; i < 120; i++) print "w" i
+}' >>model/vocab.txt && test $(wc -l <model/vocab.txt) = 120 &&
+printf 'name\ttemplate\tlabels\ntoy\t{premise} [P] {hypothesis-} [MASK]\t1=w80,0=w81\n' >data/tasks.tsv
+
+# train, dev and test: two answers in three are w70; the last row's is not one token; the first is there to be broken
+rows() {
+    awk -v rows=$1 -v state=$2 '
+    function random(n) { state = (1103 * state + 12345) % 65536; return int(state / 16) % n }
+    BEGIN {
+        print "{\"sub_label\": \"first\", \"obj_label\": \"w70\"}"
+        while (--rows) {
+            word = 65 + random(55)
+            answer = word % 3 ? 70 : 70 + word % 5
+            printf "{\"sub_label\": \"w%d %c\", \"obj_label\": \"w%d\"}\n", word, 97 + random(26), answer
+        }
+        print "{\"sub_label\": \"last\", \"obj_label\": \"two words\"}"
+    }'
+}
+rows 100 1 >data/train.jsonl && rows 20 2 >data/dev.jsonl && rows 12 5 >data/test.jsonl
+
+# fill: five words for each [MASK], with probability and logit
+ptune fill --model model 'w70 is [MASK] . [MASK]' >fill.txt &&
+awk -F '\t' 'NF == 3 && $2 > 0 && $2 < 1 { words++ } END { exit words != 10 || NR != 11 }' fill.txt
+
+# tokenize: the ids of each row
+printf '{"text": "W70 ab[MASK]"}\n{"text": ""}\n' >text.jsonl &&
+ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\n\n' | cmp - ids.txt
+
+# train: ends with P@1, counts the rows left out, logs each epoch
+train --out run >run.txt && tail -n 1 run.txt | grep -Eqx 'P@1 [0-9]+\.[0-9][0-9] \([0-9]+ of 12\)' &&
+grep -q 'test.jsonl: 12 rows (1 left out)' run.txt && test $(wc -l <run/log.tsv) = 2
+
+# train: keeps 9 rows, not the encoder
+cp run/prompt.safetensors . && test ! -e run/model &&
+grep -q '"prompt":{"dtype":"F32","shape":\[9,32\]' prompt.safetensors &&
+test $(LC_ALL=C tr '{' '\n' <prompt.safetensors | grep -c dtype) = 1
+
+# train --out: the result line has relation, method, vocabulary, seed, template, and seven numbers
+awk -F '\t' 'NF != 12 || $1 != "data" || $2 != "p-lstm" || $3 != "all" || $4 != 34 || $7 != 12 || $8 > 12 ||
+    $10 != 288 { exit 1 }' run/result.tsv
+
+# train: the same seed gives the same bytes
+train --out again && cmp prompt.safetensors again/prompt.safetensors
+
+# train: one, two and three threads give the same bytes; matmul, gelu and layernorm are large enough to be shared
+for threads in 1 2 3; do
+    export OMP_NUM_THREADS=$threads
+    train --tune-lm --batch 128 --template '(25,25,0)' --out threads$threads || exit 1
+done
+for threads in 2 3; do
+    cmp threads1/prompt.safetensors threads$threads/prompt.safetensors &&
+    cmp threads1/model/model.safetensors threads$threads/model/model.safetensors || exit 1
+done
+
+# train: another seed gives others
+train --seed 35 --out other && ! cmp -s prompt.safetensors other/prompt.safetensors
+
+# train: no option is ignored
+for option in '--encoder mlp' '--encoder embedding' '--optimizer adamw' '--clip 0.01' '--warmup 0.5' \
+    '--weight-decay 0.5' '--init-scale 2' '--batch 5' '--max-length 12'; do
+    train $option --out option && ! cmp -s prompt.safetensors option/prompt.safetensors ||
+    { echo "$option changes nothing" >&2; exit 1; }
+done
+
+# train: a template with quotes and a backslash is kept as it is
+train --template '[P] "[X]" \ [MASK] .' --out quoted >quoted.txt &&
+evaluate --prompt quoted/prompt.safetensors >eval.txt && same_end quoted.txt eval.txt &&
+ptune words --model model --prompt quoted/prompt.safetensors | head -n 1 | grep -qFx '[P] "[X]" \ [MASK] .'
+
+# train --tune-lm: model/ is a model
+train --tune-lm --template '[X] [MASK]' --out tuned >tuned.txt && test ! -e tuned/prompt.safetensors &&
+manual --model tuned/model >eval.txt && same_end tuned.txt eval.txt
+
+# train --tune-lm with [P]: model/ and the prompt go together
+train --tune-lm --lr-lm 0.001 --out both >both.txt &&
+evaluate --model both/model --prompt both/prompt.safetensors >eval.txt && same_end both.txt eval.txt
+
+# train: the best epoch is kept, of equal ones the last; patience stops after one that is worse
+train --tune-lm --lr-lm 0.001 --batch 20 --test data/dev.jsonl --patience 1 --epochs 200 --out best >best.txt &&
+awk '{ falls += $4 < best; equal += $4 == best; if ($4 >= best) best = $4 }
+    END { printf "^P@1 %.2f ", best; exit NR == 200 || !equal || falls != 1 || $4 == best }' best/log.tsv >best.line &&
+evaluate --data data/dev.jsonl --model best/model --prompt best/prompt.safetensors >eval.txt &&
+same_end best.txt eval.txt && grep -qf best.line eval.txt
+
+# train --resume: after an interrupt the same numbers as without
+resume whole part
+
+# train --resume --tune-lm: also with all of BERT
+resume whole_lm part_lm --tune-lm --lr-lm 0.001
+
+# train --seeds: mean and standard deviation
+train --seeds 2 --out seeds | tail -n 1 |
+grep -Eqx 'mean P@1 [0-9.]+, standard deviation [0-9.]+, 2 seeds' &&
+test -e seeds/seed34/prompt.safetensors && test -e seeds/seed35/result.tsv
+
+# train --encoder mlp
+train --encoder mlp --optimizer adamw --clip 1 --warmup 0
+
+# train --encoder embedding
+train --encoder embedding --max-length 16
+
+# train --recipe paper
+train --recipe paper --patience 1
+
+# train --labels: the answer is one of the label words
+for i in 1 2 3; do
+    printf '{"sub": "w7%d", "label": true}\n{"sub": "a", "label": 0}\n' $i
+done >labels.jsonl &&
+ptune train --model model --train labels.jsonl --dev labels.jsonl --test labels.jsonl --epochs 20 --lr 0.1 \
+    --labels true=w70,0=w80 | tail -n 1 | grep -qF '(6 of 6)'
+
+# the largest numbers an option takes
+train --batch 2147483647 --max-length 2147483647 --patience 2147483647 --seed 2147483646 --seeds 2
+
+# eval: the prompt gives what train said
+evaluate --prompt prompt.safetensors >eval.txt && same_end run.txt eval.txt
+
+# eval --predictions: a line a row; P@1, P@10 and MRR are those of the ranks
+evaluate --data data/train.jsonl --prompt prompt.safetensors --predictions predictions.tsv >eval.txt &&
+awk -F '\t' 'NF != 5 || (NR > 1 && ($4 == 1) != ($2 == $3)) { exit 1 }
+    NR > 1 { first += $4 == 1; ten += $4 <= 10; reciprocal += 1 / $4 }
+    END {
+        if (NR != 101) exit 1
+        printf "P@10 %.2f, MRR %.4f\n", ten, reciprocal / 100
+        printf "P@1 %.2f (%d of 100)\n", first, first
+    }' predictions.tsv >ranks.txt && tail -n 2 eval.txt | cmp - ranks.txt
+
+# eval: more rows than one batch holds have the predictions of their halves
+for i in 1 2 3; do head -n 100 data/train.jsonl; done >many.jsonl &&
+head -n 150 many.jsonl >first.jsonl && tail -n 150 many.jsonl >second.jsonl &&
+for rows in many first second; do
+    manual --data $rows.jsonl --predictions $rows.tsv || exit 1
+    tail -n +2 $rows.tsv | cut -f 1-4 >$rows.cut
+done
+test $(wc -l <many.cut) = 300 && cat first.cut second.cut | cmp - many.cut
+
+# eval: a row of the word table without a word in vocab.txt is no answer
+mkdir short && cp model/* short && head -n 90 model/vocab.txt >short/vocab.txt &&
+manual --model short --predictions short.tsv &&
+awk -F '\t' 'NR == FNR { word[$0]; next } FNR > 1 && !($3 in word) { exit 1 }' short/vocab.txt short.tsv
+
+# eval --vocab: only these words
+printf 'w70\nw71\n' >words.txt && manual --vocab words.txt --predictions few.tsv &&
+awk -F '\t' 'NR > 1 && $3 != "w70" && $3 != "w71" { exit 1 }' few.tsv
+
+# eval --labels: accuracy and macro-F1 are those of the predictions
+set -- yes no yes maybe no yes no
+for i in 1 2 3 4 5 6 7; do
+    printf '{"sub": "w7%d a", "label": "%s"}\n' $i $1
+    shift
+done >f1.jsonl &&
+manual --data f1.jsonl --labels yes=w80,no=w81,maybe=w82 --predictions f1.tsv | tail -n 1 >f1.txt &&
+awk -F '\t' 'NR > 1 { right += $2 == $3; both[$3] += $2 == $3; times[$3]++; times[$2]++ }
+    END {
+        for (w in times) { f += 200 * both[w] / times[w]; n++ }
+        printf "accuracy %.2f (%d of 7), macro-F1 %.2f\n", 100 * right / 7, right, f / n
+    }' f1.tsv | cmp - f1.txt
+
+# {name-}: without the punctuation at its end
+printf '{"sub": "w70 w71 .?", "obj": "w72"}\n' >dots.jsonl &&
+printf '{"sub": "w70 w71", "obj": "w72"}\n' >bare.jsonl &&
+evaluate --data dots.jsonl --template '{sub-} [MASK]' --predictions dots.tsv &&
+evaluate --data bare.jsonl --template '{sub} [MASK]' --predictions bare.tsv &&
+test "$(cut -f 2- dots.tsv)" = "$(cut -f 2- bare.tsv)"
+
+# train and eval --task: template and labels of data/tasks.tsv
+printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
+printf '{"premise": "w72", "hypothesis": "w73", "label": 0}\n' >>toy.jsonl &&
+ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --task toy --lr 0.1 --epochs 20 \
+    --out task | tail -n 1 | grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00' &&
+test "$(cut -f 1,2,6,7,12 task/result.tsv)" = "$(printf 'toy\tp-lstm\t2\t2\t100.00')" &&
+evaluate --data toy.jsonl --task toy --prompt task/prompt.safetensors |
+grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'
+
+# train --task --recipe paper: the task's template, whatever the recipe's is
+ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --task toy --recipe paper --batch 2 \
+    --epochs 1 --out recipe && grep -qF '{premise}' recipe/result.tsv
+
+# words: five neighbours of each pseudo-token
+ptune words --model model --prompt prompt.safetensors |
+awk 'NR > 1 && NF != 11 { bad = 1 } END { exit bad || NR != 10 }'
+
+# fill --prompt: a subject is enough, and the first word is what eval predicts
+ptune fill --model model --prompt prompt.safetensors first >fill.txt && test $(wc -l <fill.txt) = 5 &&
+test "$(head -n 1 fill.txt | cut -f 1)" = "$(awk -F '\t' '$1 == "first" { print $3 }' predictions.tsv)"
+
+# search: prints a template
+ptune search --model model --data data --template '[X] [P] [MASK] .' >found.txt &&
+evaluate --template "$(cat found.txt)"
+
+# vocab, pretrain: a model from facts and wordings
+make_world world && ptune vocab --model world/bert --data world --size 150 &&
+ptune pretrain --model world/bert --data world --epochs 2 --batch 32 &&
+evaluate --model world/bert --template '[X] is [MASK] .'
+
+# the demo: relations with the same facts have the same results, whatever was trained in between
+mkdir home && cd home && make_world data && cp -r ../model data/bert && ptune >demo.txt &&
+test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'seconds in all' demo.txt
+
+# table: every method, on two relations with the same facts, a result line each
+table --out results --epochs 1 --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,\
+p-swapped,p-hybrid >table.txt && ls results/*.result.tsv | wc -l | grep -qx 26 &&
+grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv &&
+test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
+test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
+! find results | grep -q checkpoint && ! find results | grep -q /model
+
+# table: the table of the folder has the same numbers
+ptune table results >again.txt && sed -n '/^toy/p; /^method/,$p' table.txt >ran.txt &&
+sed -n '/^toy/p; /^method/,$p' again.txt | cmp ran.txt -
+
+# table: average and pooled, over relations of 2 and 6 rows, with a subject of train; the lines are means over the seeds
+line() { printf '%s\tmanual\tv\t%d\tT\t%d\t%d\t%d\t0\t0\t1.5\t0\n' "$@"; }
+mkdir made && cd made && line a 34 1 2 1 >a.34.result.tsv && line b 34 6 6 0 >b.34.result.tsv &&
+line a 35 2 2 1 >a.35.result.tsv && line b 35 0 6 0 >b.35.result.tsv && ptune table . >table.txt &&
+grep -Eq '^a +2 +1 +75.0$' table.txt && grep -Eq '^b +6 +0 +50.0$' table.txt &&
+grep -Eq '^manual +62.50 \+- 17.68 +56.25 \+- 44.19 +2 +2 +6.0 ' table.txt
+
+# table: a run that is there is not run again
+mv results/toy1.manual.words.34.result.tsv was &&
+awk -F '\t' -v OFS='\t' '{ $6 = $6 == $7 ? 0 : $7; print }' was >changed &&
+cp changed results/toy1.manual.words.34.result.tsv &&
+table --out results --methods manual --relations toy1 >again.txt &&
+cmp changed results/toy1.manual.words.34.result.tsv &&
+grep -q "^toy1 .* $(awk '{ print 100 * $(NF - 6) / $(NF - 5) }' changed).0$" again.txt
+
+# table: a stopped run goes on with the same numbers
+set -- --methods p-lstm --relations toy1 --epochs 200
+table "$@" --out whole || exit 1
+"$PTUNE" as-ptune table --model model --data world --vocab words.txt --lr 0.01 --out part "$@" &
+await part/toy1.p-lstm.words.34/checkpoint.safetensors
+kill -KILL $!
+wait $! 2>killed
+test ! -e part/toy1.p-lstm.words.34.result.tsv && table "$@" --out part &&
+cmp whole/toy1.p-lstm.words.34/prompt.safetensors part/toy1.p-lstm.words.34/prompt.safetensors &&
+cut -f 1-10 whole/*.result.tsv >whole.cut && cut -f 1-10 part/*.result.tsv | cmp whole.cut -
+
+# table --prompts: a folder, a .jsonl with relations; the best on dev is asked
+mkdir prompts && printf '{"template": "[X] w70 [Y]", "weight": 0.5}\n' >prompts/toy1.jsonl &&
+printf '[X] w71 [Y]\n' >prompts/toy2.txt && table --prompts prompts --methods best --out asked &&
+grep -qF '	[X] w70 [Y]	' asked/toy1.*tsv && grep -qF '	[X] w71 [Y]	' asked/toy2.*tsv &&
+printf '{"relation": "toy1", "template": "[Y] [X]"}\n{"relation": "toy2", "template": "[X] [Y]"}\n' >auto.jsonl &&
+table --prompts auto.jsonl --methods best --out auto &&
+grep -qF '	[Y] [X]	' auto/toy1.*tsv && grep -qF '	[X] [Y]	' auto/toy2.*tsv
+
+# table: LAMA's layout, relations without a folder are left out, seeds only where they matter
+mkdir -p lama/relations && cp -r world/toy1 lama/relations && cp world/relations.jsonl lama &&
+ptune table --model model --data lama --methods manual,p-lstm --seeds 2 --epochs 1 --out lama/results >lama.txt &&
+ls lama/results/*.tsv | wc -l | grep -qx 3 && grep -q '^toy1 ' lama.txt && ! grep -q '^toy2 ' lama.txt
+
+# table: best is the best prompt on dev, worst the worst on test
+mkdir -p pick/toy && cp data/*.jsonl pick/toy && head -n 5 data/train.jsonl >>pick/toy/test.jsonl &&
+printf '[Y] [X]\n[X] [Y]\n' >pick/toy/prompts.txt &&
+printf '{"relation": "toy", "template": "[Y] w71 [X]"}\n' >pick/relations.jsonl &&
+train --tune-lm --lr-lm 0.003 --epochs 30 --template '[X] [MASK]' --out apt &&
+ptune table --model apt/model --data pick --methods best,worst,majority --out picked || exit 1
+for split in dev test; do
+    for template in '[Y] [X]' '[X] [Y]' '[Y] w71 [X]'; do
+        hits --model apt/model --data pick/toy/$split.jsonl --template "$template"
+    done | sort -n >$split.hits
+done
+asked() { hits --model apt/model --data pick/toy/$2.jsonl --template "$(cut -f 5 picked/toy.$1.*.result.tsv)"; }
+test "$(asked best dev)" = "$(tail -n 1 dev.hits)" && test "$(asked worst test)" = "$(head -n 1 test.hits)"
+
+# table: majority's hits, and the subjects seen in train, counted from the rows
+awk -F '"' '/two words/ { next }
+    NR == FNR { seen[$4]; if (++times[$8] > times[most]) most = $8; next }
+    { rows++; hits += $8 == most; known += $4 in seen }
+    END { print hits "\t" rows "\t" known }' pick/toy/train.jsonl pick/toy/test.jsonl >counted &&
+cut -f 6-8 picked/toy.majority.*.result.tsv | cmp - counted
