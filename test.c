@@ -82,6 +82,12 @@ static Tensor expected(const Safetensors *file, const char *name) {
     if (!safetensors_find(file, name, &t)) die("%s: no tensor %s", file->path, name);
     return t;
 }
+static void read_weights(const Safetensors *file, Parameters list) {
+    for (int i = 0; i < list.count; i++) {
+        Tensor *t = list.at[i].tensor;
+        *t = safetensors_get(file, list.at[i].name, t->rows, t->cols);
+    }
+}
 /* Of layers.safetensors: what PyTorch gives in double for small inputs, which are there too. */
 static Tensor given(const char *name) {
     const Safetensors file = safetensors_open(oracle("layers.safetensors"));
@@ -441,10 +447,7 @@ static Lstm lstm_load(Safetensors *file, Parameters *list) {
     for (Text entry; json_member(file->header, format("weight_ih_l%d", layers), &entry);) layers++;
     *list = (Parameters){allocate(sizeof(Parameter[8 * layers])), 0};
     const Lstm lstm = lstm_new(layers, expected(file, "x").cols, expected(file, "y").cols / 2, "", list);
-    for (int i = 0; i < list->count; i++) {
-        Tensor *t = list->at[i].tensor;
-        *t = safetensors_get(file, list->at[i].name, t->rows, t->cols);
-    }
+    read_weights(file, *list);
     return lstm;
 }
 static void check_lstm_cell(void) {
@@ -585,10 +588,7 @@ static void check_template_fill(void) {
 static void encoder_load(PromptEncoder *encoder, EncoderKind kind, const Safetensors *file) {
     const Tensor embedding = expected(file, "embedding.weight");
     encoder_init(encoder, kind, embedding.rows, embedding.cols);
-    for (int i = 0; i < encoder->weights.count; i++) {
-        Tensor *t = encoder->weights.at[i].tensor;
-        *t = safetensors_get(file, encoder->weights.at[i].name, t->rows, t->cols);
-    }
+    read_weights(file, encoder->weights);
 }
 static void check_encoder(void) {
     static PromptEncoder encoder;
