@@ -176,6 +176,16 @@ awk -F '\t' 'NF != 5 || (NR > 1 && ($4 == 1) != ($2 == $3)) { exit 1 }
         printf "P@1 %.2f (%d of 100)\n", first, first
     }' predictions.tsv >ranks.txt && tail -n 2 eval.txt | cmp - ranks.txt
 
+# eval: a row for each of 55 allowed words has each rank from 1 to 55 once
+awk 'BEGIN {
+    for (i = 65; i < 120; i++) {
+        printf "w%d\n", i >"all.txt"
+        printf "{\"sub\": \"a\", \"obj\": \"w%d\"}\n", i >"all.jsonl"
+    }
+    for (rank = 1; rank <= 55; rank++) sum += 1 / rank
+    printf "P@10 %.2f, MRR %.4f\nP@1 %.2f (1 of 55)\n", 1000 / 55, sum / 55, 100 / 55
+}' >ranks.txt && manual --data all.jsonl --vocab all.txt | tail -n 2 | cmp - ranks.txt
+
 # eval: more rows than one batch holds have the predictions of their halves
 for i in 1 2 3; do head -n 100 data/train.jsonl; done >many.jsonl &&
 head -n 150 many.jsonl >first.jsonl && tail -n 150 many.jsonl >second.jsonl &&
