@@ -181,7 +181,13 @@ static void check_exp_fast(void) {
     }
     check(exp_error < bound, "%-22s relative error %.1e", "exp_fast", exp_error);
     check(cdf_error < bound, "%-22s error %.1e", "normal_cdf", cdf_error);
-    check(isnan(exp_fast((real)NAN)), "%-22s of NaN is NaN", "exp_fast");
+    real nan[2] = {(real)NAN}; /* and the one whose bits are all ones */
+    memset(&nan[1], 0xFF, sizeof nan[1]);
+    Tensor x = {1, 2, nan, NULL};
+    const Tensor y = relu_forward(x), z = gelu_forward(x);
+    for (int i = 0; i < 2; i++)
+        check(isnan(exp_fast(nan[i])) && isnan(y.data[i]) && isnan(z.data[i]), "%-22s exp, relu and gelu of NaN are NaN",
+              "exp_fast");
 }
 /* Half of a surrogate pair, beyond U+10FFFF, longer than needed; and their valid neighbours. */
 static void check_utf8_valid(void) {
@@ -780,6 +786,13 @@ static void check_training(void) {
 }
 
 /* ---- The small world --------------------------------------------------------------------------------------------- */
+static void check_sentence(void) { /* long names, more often than the wording is long */
+    const char *x = format("%0200d", 1), *y = format("%0300d", 2), *want = format("%s, %s: %s%s.", x, x, y, y);
+    const Text got = sentence(text_of("[X], [X]: [Y][Y]."), text_of(x), text_of(y));
+    memset(allocate(1000), '?', 1000); /* does not lie on what it was given */
+    check(text_is(got, want), "%-22s subject and object twice each: %zu bytes, expected %zu", "sentence", got.size,
+          strlen(want));
+}
 /* 2000 times [CLS] ten words [SEP]. A word is read with 15 % or as the one that surely is, so by 1 - 0.85 0.9 = 23.5 %;
  * of those 80 % are [MASK], 10 % stay, 10 % are any word; all others stay. */
 static void check_mask_words(void) {
@@ -961,6 +974,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"prediction_of", check_prediction, NULL},
     {"macro_f1", check_macro_f1, NULL},
     {"training", check_training, "tiny/run.json"},
+    {"sentence", check_sentence, NULL},
     {"mask_words", check_mask_words, NULL},
     {"world", check_world, NULL},
     {"vocab_learn", check_vocab_learn, NULL},
