@@ -179,8 +179,8 @@ static void check_exp_fast(void) {
     Tensor x = {1, 2, nan, NULL};
     const Tensor y = relu_forward(x), z = gelu_forward(x);
     for (int i = 0; i < 2; i++)
-        check(isnan(exp_fast(nan[i])) && isnan(y.data[i]) && isnan(z.data[i]), "%-22s exp, relu and gelu of NaN are NaN",
-              "exp_fast");
+        check(isnan(exp_fast(nan[i])) && isnan(y.data[i]) && isnan(z.data[i]),
+              "%-22s exp, relu and gelu of NaN are NaN", "exp_fast");
 }
 /* Half of a surrogate pair, beyond U+10FFFF, longer than needed; and their valid neighbours. */
 static void check_utf8_valid(void) {
