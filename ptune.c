@@ -1372,21 +1372,24 @@ static void print_folder(const char *folder) {
 
 /* ==== 11. The command line ======================================================================================== */
 
+static const char usage_text[] =
+    "usage: ptune                                             the demo: the paper's table on data/\n"
+    "       ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
+    "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, asked with a learned prompt\n"
+    "       ptune tokenize --model DIR FILE.jsonl             the ids of each row's \"text\"\n"
+    "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
+    "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
+    "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
+    "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
+    "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
+    "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
+    "       ptune table    RESULTS                            the table of all results there\n"
+    "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
+    "       ptune vocab    --model DIR --data DIR [--size N]  a vocabulary for a world of facts\n"
+    "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n";
+
 _Noreturn static void usage(const char *wrong, const char *what) {
-    fprintf(stderr, "ptune: %s%s\n", wrong, what ? what : "");
-    fputs("usage: ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
-          "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, asked with a learned prompt\n"
-          "       ptune tokenize --model DIR FILE.jsonl             the ids of each row's \"text\"\n"
-          "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
-          "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
-          "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
-          "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
-          "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
-          "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
-          "       ptune table    RESULTS                            the table of all results there\n"
-          "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
-          "       ptune vocab    --model DIR --data DIR [--size N]  a vocabulary for a world of facts\n"
-          "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n", stderr);
+    fprintf(stderr, "ptune: %s%s\n%s", wrong, what ? what : "", usage_text);
     exit(2);
 }
 
@@ -1817,6 +1820,7 @@ int main(int count, char **words) {
         {"eval", 'e', command_eval},   {"words", 'w', command_words},       {"search", 's', command_search},
         {"table", 'b', command_table}, {"vocab", 'v', command_vocab},       {"pretrain", 'p', command_pretrain}};
     if (count < 2) command_demo();
+    else if (!strcmp(words[1], "--help")) fputs(usage_text, stdout);
     else {
         int c = 0;
         while (c < 9 && strcmp(words[1], commands[c].name)) c++;

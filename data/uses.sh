@@ -69,6 +69,11 @@ rows() {
 }
 rows 100 1 >data/train.jsonl && rows 20 2 >data/dev.jsonl && rows 12 5 >data/test.jsonl
 
+# --help: the usage on standard output
+ptune --help >help.txt && for command in fill tokenize train eval search table words vocab pretrain; do
+    grep -q "^ *ptune $command " help.txt || exit 1
+done
+
 # fill: five words for each [MASK], with probability and logit
 ptune fill --model model 'w70 is [MASK] . [MASK]' >fill.txt &&
 awk -F '\t' 'NF == 3 && $2 > 0 && $2 < 1 { words++ } END { exit words != 10 || NR != 11 }' fill.txt
