@@ -460,14 +460,14 @@ static inline real normal_cdf(real x, real bell) {
 /* ---- gelu (Hendrycks, Gimpel 2016): y = x P(N < x) ----------------------------------------------------------- */
 static inline Tensor gelu_forward(Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
-#pragma omp parallel for simd if (parallel : size_of(x) > WORTH_THREADS)
+#pragma omp parallel for if (size_of(x) > WORTH_THREADS)
     for (size_t i = 0; i < size_of(x); i++)
         y.data[i] = x.data[i] * normal_cdf(x.data[i], exp_fast(-x.data[i] * x.data[i] / 2));
     return y;
 }
 /* dx += dy (P(N < x) + x p(x)),   p(x) = exp(-x^2 / 2) / sqrt(2 pi) */
 static inline void gelu_backward(Tensor x, Tensor y) {
-#pragma omp parallel for simd if (parallel : size_of(x) > WORTH_THREADS)
+#pragma omp parallel for if (size_of(x) > WORTH_THREADS)
     for (size_t i = 0; i < size_of(x); i++) {
         const real xi = x.data[i], bell = exp_fast(-xi * xi / 2);
         x.grad[i] += y.grad[i] * (normal_cdf(xi, bell) + xi * bell * (real)0.3989422804014327);
