@@ -77,13 +77,13 @@ sanitize:
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
 
-# Each line of data/mutants.tsv is one mistake in a backward pass: data/tools/plant.awk puts it into the sources, the
-# gradient checks run, data/tools/judge.awk says whether those failed that must.
-MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' data/mutants.tsv)
 # With TORCH=1 (or TORCH=python3, the Python that has torch and transformers) beside PyTorch.
 bench: build/test
 	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) data/bench_torch.py,./test bench)
 
+# Each line of data/mutants.tsv is one mistake in a backward pass: data/tools/plant.awk puts it into the sources, the
+# gradient checks run, data/tools/judge.awk says whether those failed that must.
+MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' data/mutants.tsv)
 mutants:
 	@rm -rf build/mutants
 	@$(MAKE) --no-print-directory -j2 $(MUTANTS)

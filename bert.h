@@ -325,8 +325,9 @@ static inline void bert_load(Bert *bert, const char *folder) {
         Text entry;
         for (int s = 0; s < 3; s++) {
             const char *at = strstr(p->name, spellings[s][0]);
-            const char *other = at ? format("%.*s%s", (int)(at - p->name), p->name, spellings[s][1]) : name;
-            if (!json_member(file.header, name, &entry) && json_member(file.header, other, &entry)) name = other;
+            if (!at || json_member(file.header, p->name, &entry)) continue;
+            const char *other = format("%.*s%s", (int)(at - p->name), p->name, spellings[s][1]);
+            if (json_member(file.header, other, &entry)) name = other;
         }
         *p->tensor = safetensors_get(&file, name, p->tensor->rows, p->tensor->cols);
     }

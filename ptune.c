@@ -203,8 +203,7 @@ static int single_token(const Vocab *vocab, Text word) {
     tokenize(vocab, word, &ids);
     return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
 }
-/* The words of a file, or those of labels (name=Word,name=Word), or all: those that vocab.txt names, for the word table
- * may have more rows. */
+/* The words of a file, or of labels (name=Word,name=Word), or all of vocab.txt (the word table may have more rows). */
 static Answers answers_from(const Model *model, const char *vocab_file, const char *labels) {
     const Vocab *vocab = &model->vocab;
     Answers answers = {.allowed = allocate_zeroed(sizeof(bool[model->bert.vocab]))};
@@ -306,7 +305,13 @@ static Dataset read_split(const Options *o, const Model *model, Split which, con
  * h = W2 relu(W0 bilstm(E) + b0) + b2,   E (m, H) one trained row a pseudo-token, h (m, H).
  * The paper's ablation leaves parts away: `mlp` has no LSTM, `embedding` has h = E.
  */
-typedef enum { ENCODER_LSTM, ENCODER_MLP, ENCODER_EMBEDDING } EncoderKind;
+typedef enum { ENCODER_LSTM, ENCODER_MLP, ENCODER_EMBEDDING, ENCODERS } EncoderKind;
+static const char *const encoder_names[] = {"lstm", "mlp", "embedding"};
+static EncoderKind encoder_named(const char *name) { /* ENCODERS: none of them */
+    int kind = 0;
+    while (kind < ENCODERS && strcmp(name, encoder_names[kind])) kind++;
+    return (EncoderKind)kind;
+}
 typedef struct {
     EncoderKind kind;
     Tensor embedding;    /* (m, H) */
@@ -479,16 +484,17 @@ static Prediction prediction_of(const real *logits, int words, int truth) {
 }
 enum { EVALUATION_TOKENS = 960 }; /* a batch: with more the products are hardly faster */
 
-/* The mean over the labels of F1 = 2 hits / (times said + times true), in per cent; of those said or true at all. */
-static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *answer) {
+/* The mean over the labels of F1 = 2 TP / (2 TP + FP + FN), in per cent; over those that are predicted or true at all. */
+static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *predictions) {
     double sum = 0;
     int occurring = 0;
     for (int k = 0; k < answers->labels; k++) {
-        int hits = 0, times = 0;
+        int hits = 0, times = 0; /* TP; 2 TP + FP + FN */
         for (int i = 0; i < data->count; i++) {
-            const bool said = answer[i].predicted == answers->word[k], truth = data->at[i].answer == answers->word[k];
-            hits += said && truth;
-            times += said + truth;
+            const bool predicted = predictions[i].predicted == answers->word[k];
+            const bool truth = data->at[i].answer == answers->word[k];
+            hits += predicted && truth;
+            times += predicted + truth;
         }
         if (times) sum += 200.0 * hits / times, occurring++;
     }
@@ -545,8 +551,8 @@ typedef struct {
     double best;            /* dev P@1 */
     double loss;            /* of this epoch: the mean over its rows */
     int tokens;             /* of this epoch */
-    double start;           /* when this process began to train, in seconds, and at which step */
-    int first_step;
+    double start;           /* when this process began to train, in seconds */
+    int first_epoch;        /* the last one before that */
 } Run;
 
 /* The share of the rate at a step: it rises from 0 over the warm-up and falls to 0 at the end, both linearly; the
@@ -564,8 +570,9 @@ static double clip_factor(const Options *o, Parameters trained) {
 }
 
 static void progress_bar(const Options *o, const Run *run, int steps_an_epoch, double loss) {
-    const double steps = (double)o->epochs * steps_an_epoch, share = run->step / steps,
-                 left = (seconds() - run->start) * (steps - run->step) / (run->step - run->first_step);
+    const double steps = (double)o->epochs * steps_an_epoch, share = run->step / steps;
+    const int steps_here = run->step - run->first_epoch * steps_an_epoch;
+    const double left = (seconds() - run->start) / steps_here * (steps - run->step);
     char bar[31] = "..............................";
     memset(bar, '#', (size_t)(30 * share));
     fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", run->epoch, o->epochs, bar, 100 * share,
@@ -582,7 +589,7 @@ static void train_epoch(const Options *o, Run *run, const Dataset *train, const 
     const int left_over = train->count % o->batch; /* the published recipe drops the last short batch */
     const int count = train->count - (o->recipe ? left_over : 0), steps = (count - 1) / o->batch + 1;
     const bool adamw = !strcmp(o->optimizer, "adamw");
-    run->loss = 0, run->tokens = 0;
+    run->loss = 0, run->tokens = 0, run->step = (run->epoch - 1) * steps;
     for (int first = 0; first < count && !interrupted; first += o->batch) {
         Mark before = mark();
         const Rows r = rows_of(train->at, order + first, min_int(o->batch, count - first));
@@ -634,7 +641,8 @@ static Tensor prompt_read(const char *path, const Model *model, const char **tem
     return prompt;
 }
 static void make_folder(const char *path) {
-    if (mkdir(path, 0777) && !file_exists(format("%s/.", path))) die("%s: %s", path, strerror(errno));
+    if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
+        die("%s: %s", path, strerror(errno));
 }
 static void copy_file(const char *from, const char *to) {
     Text file = read_file(from);
@@ -703,8 +711,8 @@ static void checkpoint_write(const Options *o, Run *run) {
     const Parameters list = checkpoint_list(run);
     safetensors_write(
         format("%s/checkpoint.safetensors", o->out), list,
-        format("{\"settings\":%s,\"epoch\":\"%d\",\"step\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
-               json_quote(settings(o)), run->epoch, run->step, run->best_epoch, run->best));
+        format("{\"settings\":%s,\"epoch\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
+               json_quote(settings(o)), run->epoch, run->best_epoch, run->best));
     release(before);
 }
 static void checkpoint_read(const Options *o, Run *run) {
@@ -719,10 +727,9 @@ static void checkpoint_read(const Options *o, Run *run) {
         memcpy(t->data, safetensors_get(&file, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
     }
     run->epoch = json_int(safetensors_metadata(&file, "epoch"));
-    run->step = json_int(safetensors_metadata(&file, "step"));
     run->best_epoch = json_int(safetensors_metadata(&file, "best_epoch"));
     run->best = json_number(safetensors_metadata(&file, "best"));
-    if (run->epoch < 0 || run->step < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
+    if (run->epoch < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
     if (run->best_lm) { /* the best epoch's weights stand in model/ */
         const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
         for (int i = 0; i < run->model->bert.weights.count; i++) {
@@ -738,24 +745,25 @@ static void checkpoint_read(const Options *o, Run *run) {
 
 /* ==== 7. The loop over the epochs ================================================================================= */
 
+static void stop_if_interrupted(const Options *o, const Run *run) {
+    if (!interrupted) return;
+    if (run->best_epoch && o->out)
+        fprintf(stderr, "ptune: interrupted; the best prompt so far, of epoch %d, is in %s\n", run->best_epoch, o->out);
+    else fprintf(stderr, "ptune: interrupted\n");
+    exit(130);
+}
 /* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from
  * the seed alone, so the same seed gives the same numbers. */
 static Score train(const Options *o, Run *run, const Dataset *train_rows, const Dataset *dev, const Dataset *test,
                    const Answers *answers, FILE *log_file) {
     const Bert *bert = &run->model->bert;
-    run->start = seconds(), run->first_step = run->step;
+    run->start = seconds(), run->first_epoch = run->epoch;
     for (int idle = run->epoch - run->best_epoch; run->epoch < o->epochs && idle < o->patience;) {
         Mark before = mark();
         const double epoch_start = seconds();
         run->epoch++;
         train_epoch(o, run, train_rows, answers->in_loss);
-        if (interrupted) {
-            if (run->best_epoch && o->out)
-                fprintf(stderr, "ptune: interrupted; the best prompt so far, of epoch %d, is in %s\n", run->best_epoch,
-                        o->out);
-            else fprintf(stderr, "ptune: interrupted\n");
-            exit(130);
-        }
+        stop_if_interrupted(o, run);
         const double speed = run->tokens / (seconds() - epoch_start);
         const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
         const double dev_score = p_at_1(evaluate(bert, prompt, dev, answers, NULL));
@@ -765,9 +773,11 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
             keep_best(o, run, prompt);
         }
         idle = run->epoch - run->best_epoch;
-        if (!o->quiet)
+        if (!o->quiet) {
             printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, run->loss,
                    o->labels ? "accuracy" : "P@1", dev_score, better ? " *" : "", speed);
+            fflush(stdout);
+        }
         if (o->out) checkpoint_write(o, run);
         if (log_file) {
             fprintf(log_file, "%d\t%d\t%.6f\t%.2f\t%.1f\n", o->seed, run->epoch, run->loss, dev_score,
@@ -776,6 +786,7 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
         }
         release(before);
     }
+    stop_if_interrupted(o, run);
     restore_best(run);
     return evaluate(bert, run->prompt, test, answers, NULL);
 }
@@ -784,15 +795,12 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
 static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3],
                       const Answers *answers, Tensor *prompt, size_t *trained) {
     PromptEncoder encoder;
-    static const char *const kinds[] = {"lstm", "mlp", "embedding"};
     Mark before = mark();
     Run run = {
         .model = model, .best = -1, .trained = {allocate(sizeof(Parameter[24 + model->bert.weights.count])), 0}};
     if (t->pseudo) {
-        int kind = 0;
-        while (kind < 2 && strcmp(o->encoder, kinds[kind])) kind++;
         Random random = {(uint64_t)o->seed};
-        encoder_init(&encoder, (EncoderKind)kind, t->pseudo, model->bert.hidden);
+        encoder_init(&encoder, encoder_named(o->encoder), t->pseudo, model->bert.hidden);
         encoder_random(&encoder, o->init_scale < 0 ? standard_deviation(model->bert.word) : o->init_scale, &random);
         parameters_train(encoder.weights);
         for (int i = 0; i < encoder.weights.count; i++) run.trained.at[run.trained.count++] = encoder.weights.at[i];
@@ -1004,7 +1012,7 @@ static Rows mask_words(const Example *sentences, const int *order, int count, co
             batch->read[batch->reads++] = i;
             const double change = uniform(random);
             if (change < 0.8) r.id[i] = vocab->mask;
-            else if (change < 0.9) r.id[i] = 5 + (int)(random_bits(random) % (uint64_t)(vocab->size - 5));
+            else if (change < 0.9) r.id[i] = MARKERS + (int)(random_bits(random) % (uint64_t)(vocab->size - MARKERS));
         }
     }
     batch->read_start[count] = batch->reads;
@@ -1640,8 +1648,7 @@ static void print_score(const Options *o, int hits, int rows, double f1) {
 }
 /* What train, table and search have in common. */
 static void check_settings(Options *o) {
-    if (strcmp(o->encoder, "lstm") && strcmp(o->encoder, "mlp") && strcmp(o->encoder, "embedding"))
-        usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
+    if (encoder_named(o->encoder) == ENCODERS) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && strcmp(o->optimizer, "adamw"))
         usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
@@ -1704,9 +1711,9 @@ static void command_eval(Options *o) {
         Output out = output_open(o->predictions);
         fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
         for (int i = 0; i < data.count; i++) {
-            const Text gold = model.vocab.piece[data.at[i].answer], said = model.vocab.piece[predictions[i].predicted];
+            const Text gold = model.vocab.piece[data.at[i].answer], best = model.vocab.piece[predictions[i].predicted];
             fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", data.at[i].subject ? data.at[i].subject : "-",
-                    (int)gold.size, gold.data, (int)said.size, said.data, predictions[i].rank,
+                    (int)gold.size, gold.data, (int)best.size, best.data, predictions[i].rank,
                     predictions[i].log_probability);
         }
         output_close(out);
@@ -1778,7 +1785,7 @@ static void command_pretrain(Options *o) {
     o->quiet = true;
     model.folder = o->model;
     model.vocab = vocab_load(o->model);
-    if (model.vocab.size <= 5) die("%s/vocab.txt: no words beside the markers", o->model);
+    if (model.vocab.size <= MARKERS) die("%s/vocab.txt: no words beside the markers", o->model);
     model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
                         .positions = 64, .types = 2, .eps = (real)1e-12};
     bert_list_weights(&model.bert);

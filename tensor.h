@@ -14,7 +14,7 @@
 #ifndef TENSOR_H
 #define TENSOR_H
 
-#define _POSIX_C_SOURCE 200809L /* mmap, clock_gettime, open_memstream, ...: tensor.h comes before any other header */
+#define _POSIX_C_SOURCE 200809L /* mmap, clock_gettime, open, ...: tensor.h comes before any other header */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -147,7 +147,8 @@ static inline void shuffle(int *order, int count, Random *random) { /* Fisher an
 
 /* ---- matmul --------------------------------------------------------------------------------------------------
  * A Matrix is a view: element (i, j) stands at data[i * row_stride + j * col_stride]. Transposing swaps the
- * strides, a head of an attention is a view of some columns; neither moves a number. One of the two strides is 1.
+ * strides, a head of an attention is a view of some columns; neither moves a number. One of the two strides is 1:
+ * matvec relies on it.
  */
 typedef struct { real *data; int rows, cols; ptrdiff_t row_stride, col_stride; } Matrix;
 
@@ -188,9 +189,9 @@ _Static_assert(BLOCK_ROWS % TILE_ROWS == 0, "a tile must not reach into the next
 typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* at any address */
 
-/* The micro-kernel: tile (rows, vectors * LANES) = A (rows, k) B (k, vectors * LANES), all sums in registers. a[i] is
- * where row i of A begins; rows of B lie b_step apart. The bounds of the inner loops are constants where it is called:
- * they must be, for the compiler to unroll them and to keep the sums in registers. */
+/* The micro-kernel: tile (TILE_ROWS, vectors * LANES) = A (TILE_ROWS, k) B (k, vectors * LANES), all sums in registers.
+ * a[i] is where row i of A begins; rows of B lie b_step apart. `vectors` is a constant where this is inlined: it must
+ * be, for the compiler to unroll the loops and keep the sums in registers. */
 static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, const real *b,
                                                                ptrdiff_t b_step, real *tile, const int vectors) {
     Vector sum[2 * TILE_ROWS];
@@ -798,7 +799,8 @@ static inline Text json_string(Text value) { /* without quotes and escapes; a lo
     size_t size = 0;
     static const char names[] = "bfnrt", codes[] = "\b\f\n\r\t";
     for (const char *s = value.data + 1, *end = value.data + value.size - 1; s < end;) {
-        const char c = *s++, escape = c == '\\' ? *s++ : 0, *simple = strchr(names, escape);
+        const char c = *s++, escape = c == '\\' ? *s++ : 0; /* 0: none, and `simple` means nothing */
+        const char *simple = strchr(names, escape);
         if (escape != 'u') {
             out[size++] = !escape ? c : simple ? codes[simple - names] : escape;
             continue;
@@ -938,7 +940,7 @@ static inline void safetensors_write(const char *path, Parameters list, const ch
     }
     fputc('}', out.stream);
     while (ftell(out.stream) % 8 > 0) fputc(' ', out.stream); /* so that the numbers are aligned */
-    const long length = ftell(out.stream) - 8;
+    const uint64_t length = (uint64_t)ftell(out.stream) - 8;
     for (int i = 0; i < list.count; i++)
         for (size_t j = 0; j < size_of(*list.at[i].tensor); j++) {
             const float number = (float)list.at[i].tensor->data[j];
