@@ -484,7 +484,7 @@ static Prediction prediction_of(const real *logits, int words, int truth) {
 }
 enum { EVALUATION_TOKENS = 960 }; /* a batch: with more the products are hardly faster */
 
-/* The mean over the labels of F1 = 2 TP / (2 TP + FP + FN), in per cent; over those that are predicted or true at all. */
+/* The mean of F1 = 2 TP / (2 TP + FP + FN), in per cent, over the labels that are predicted or true at all. */
 static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *predictions) {
     double sum = 0;
     int occurring = 0;
