@@ -552,7 +552,7 @@ typedef struct {
     double loss;            /* of this epoch: the mean over its rows */
     int tokens;             /* of this epoch */
     double start;           /* when this process began to train, in seconds */
-    int first_epoch;        /* the last one before that */
+    int epochs_before;      /* that were done by then */
 } Run;
 
 /* The share of the rate at a step: it rises from 0 over the warm-up and falls to 0 at the end, both linearly; the
@@ -571,7 +571,7 @@ static double clip_factor(const Options *o, Parameters trained) {
 
 static void progress_bar(const Options *o, const Run *run, int steps_an_epoch, double loss) {
     const double steps = (double)o->epochs * steps_an_epoch, share = run->step / steps;
-    const int steps_here = run->step - run->first_epoch * steps_an_epoch;
+    const int steps_here = run->step - run->epochs_before * steps_an_epoch;
     const double left = (seconds() - run->start) / steps_here * (steps - run->step);
     char bar[31] = "..............................";
     memset(bar, '#', (size_t)(30 * share));
@@ -757,7 +757,7 @@ static void stop_if_interrupted(const Options *o, const Run *run) {
 static Score train(const Options *o, Run *run, const Dataset *train_rows, const Dataset *dev, const Dataset *test,
                    const Answers *answers, FILE *log_file) {
     const Bert *bert = &run->model->bert;
-    run->start = seconds(), run->first_epoch = run->epoch;
+    run->start = seconds(), run->epochs_before = run->epoch;
     for (int idle = run->epoch - run->best_epoch; run->epoch < o->epochs && idle < o->patience;) {
         Mark before = mark();
         const double epoch_start = seconds();

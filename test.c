@@ -1715,7 +1715,9 @@ static void section_command_line(void) {
     Mark start = mark();
     const char *parent = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
     char here[4096];
-    folder = mkdtemp(text_string(text_of(format("%s/ptune-XXXXXX", parent))));
+    static char place[4096];
+    snprintf(place, sizeof place, "%s/ptune-XXXXXX", parent);
+    folder = mkdtemp(place);
     if (!folder || !getcwd(here, sizeof here)) die("%s: %s", parent, strerror(errno));
     setenv("FOLDER", folder, 1);
     setenv("HERE", here, 1);
