@@ -147,8 +147,7 @@ static inline void shuffle(int *order, int count, Random *random) { /* Fisher an
 
 /* ---- matmul --------------------------------------------------------------------------------------------------
  * A Matrix is a view: element (i, j) stands at data[i * row_stride + j * col_stride]. Transposing swaps the
- * strides, a head of an attention is a view of some columns; neither moves a number. One of the two strides is 1:
- * matvec relies on it.
+ * strides, a head of an attention is a view of some columns; neither moves a number. One of the two strides is 1.
  */
 typedef struct { real *data; int rows, cols; ptrdiff_t row_stride, col_stride; } Matrix;
 
@@ -170,69 +169,86 @@ static inline void matmul_naive(Matrix c, Matrix a, Matrix b) {
         }
 }
 
-/* The widest vectors of the target, and a tile of C that just fits its registers: TILE_ROWS rows of two vectors
- * each. A tile that does not fit costs a factor of 50. */
+/* The widest vectors of the target, and a tile of C that just fits its registers, beside a row of B and a number of A:
+ * TILE_ROWS rows of TILE_VECTORS each. A tile that does not fit costs a factor of 50. */
 #if defined __AVX512F__
-enum { VECTOR_BYTES = 64, TILE_ROWS = 12 };
+enum { VECTOR_BYTES = 64, TILE_ROWS = 12, TILE_VECTORS = 2, THIN_ROWS = 12 };
 #elif defined __AVX2__
-enum { VECTOR_BYTES = 32, TILE_ROWS = 6 };
+enum { VECTOR_BYTES = 32, TILE_ROWS = 4, TILE_VECTORS = 3, THIN_ROWS = 8 };
 #else
-enum { VECTOR_BYTES = 16, TILE_ROWS = 6 };
+enum { VECTOR_BYTES = 16, TILE_ROWS = 6, TILE_VECTORS = 2, THIN_ROWS = 6 };
 #endif
-enum { /* in BLIS's names: TILE_ROWS is MR, 2 LANES are NR, then KC, NC and MC */
+enum { /* in BLIS's names: TILE_ROWS is MR, TILE_COLS is NR, then KC, NC and MC */
     LANES = VECTOR_BYTES / (int)sizeof(real),
-    BLOCK_K = 768,     /* of the inner dimension: TILE_ROWS rows of A (TILE_ROWS, BLOCK_K) stay in the L1 cache */
-    BLOCK_PANELS = 8,  /* panels of B, (BLOCK_K, 2 LANES) each: as many as stay in the L2 cache */
-    BLOCK_ROWS = 48    /* rows of A that a thread takes at a time */
+    TILE_COLS = TILE_VECTORS * LANES,
+    BLOCK_K = 768,    /* of the inner dimension: rows of a tile, (TILE_ROWS, BLOCK_K) of A, stay in the L1 cache */
+    BLOCK_PANELS = 5, /* panels of B, (BLOCK_K, TILE_COLS) each: as many as stay in the L2 cache */
+    BLOCK_ROWS = 48   /* rows of A that a thread takes at a time */
 };
-_Static_assert(BLOCK_ROWS % TILE_ROWS == 0, "a tile must not reach into the next block");
+_Static_assert(!(BLOCK_ROWS % TILE_ROWS || BLOCK_ROWS % THIN_ROWS), "a tile must not reach into the next block");
 typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* at any address */
 
-/* The micro-kernel: tile (TILE_ROWS, vectors * LANES) = A (TILE_ROWS, k) B (k, vectors * LANES), all sums in registers.
- * a[i] is where row i of A begins; rows of B lie b_step apart. `vectors` is a constant where this is inlined: it must
- * be, for the compiler to unroll the loops and keep the sums in registers. */
-static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, const real *b,
-                                                               ptrdiff_t b_step, real *tile, const int vectors) {
-    Vector sum[2 * TILE_ROWS];
-    const real *from[TILE_ROWS];
+/* The micro-kernel: tile (rows, TILE_COLS) = A (rows, k) B (k, TILE_COLS), all sums in registers; of each row only the
+ * first `vectors` are computed. a[i] is where row i of A begins. `rows` and `vectors` are constants where this is
+ * inlined: they must be, for the compiler to unroll the loops and keep the sums in registers. */
+static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, const real *b, real *tile,
+                                                               const int rows, const int vectors) {
+    Vector sum[TILE_ROWS * TILE_VECTORS], b_row[TILE_VECTORS];
+    const real *from[THIN_ROWS];
 #pragma GCC unroll 24
-    for (int i = 0; i < TILE_ROWS * vectors; i++) sum[i] = (Vector){0};
+    for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
 #pragma GCC unroll 24
-    for (int i = 0; i < TILE_ROWS; i++) from[i] = a[i];
-    for (ptrdiff_t p = 0; p < k; p++, b += b_step) {
-        __builtin_prefetch(b + vectors * LANES);
-        const Vector b0 = *(const Loaded *)b, b1 = *(const Loaded *)(b + (vectors - 1) * LANES);
+    for (int i = 0; i < rows; i++) from[i] = a[i];
+#pragma GCC unroll 4
+    for (ptrdiff_t p = 0; p < k; p++, b += TILE_COLS) {
 #pragma GCC unroll 24
-        for (int i = 0; i < TILE_ROWS; i++) {
-            sum[i * vectors] += from[i][p] * b0;
-            if (vectors == 2) sum[i * vectors + 1] += from[i][p] * b1;
-        }
+        for (int j = 0; j < vectors; j++) b_row[j] = *(const Vector *)(b + j * LANES);
+#pragma GCC unroll 24
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 24
+            for (int j = 0; j < vectors; j++) sum[i * vectors + j] += from[i][p] * b_row[j];
     }
 #pragma GCC unroll 24
-    for (int i = 0; i < TILE_ROWS * vectors; i++) *(Loaded *)(tile + i * LANES) = sum[i];
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 24
+        for (int j = 0; j < vectors; j++) *(Loaded *)(tile + i * TILE_COLS + j * LANES) = sum[i * vectors + j];
 }
-/* Not inlined into matmul, so that its registers are the kernel's alone. */
-static __attribute__((noinline)) void kernel(int k, const real *const *a, const real *b, ptrdiff_t b_step,
-                                             real *tile, int vectors) {
-    if (vectors == 2) micro_kernel(k, a, b, b_step, tile, 2);
-    else micro_kernel(k, a, b, b_step, tile, 1);
+/* Where B has but one vector a row, a tile has more rows: with few sums each would wait for its last multiply-add. Not
+ * inlined into matmul, so that its registers are the kernel's alone. */
+static __attribute__((noinline)) void kernel(int k, const real *const *a, const real *b, real *tile, int vectors) {
+    if (vectors == TILE_VECTORS) micro_kernel(k, a, b, tile, TILE_ROWS, TILE_VECTORS);
+    else if (vectors == 2) micro_kernel(k, a, b, tile, TILE_ROWS, 2);
+    else micro_kernel(k, a, b, tile, THIN_ROWS, 1);
+}
+/* C += tile, along the side on which C is contiguous. */
+static inline void add_tile(Matrix c, const real *tile) {
+    if (c.row_stride == 1)
+        for (int j = 0; j < c.cols; j++)
+            for (int i = 0; i < c.rows; i++) c.data[i + j * c.col_stride] += tile[i * TILE_COLS + j];
+    else
+        for (int i = 0; i < c.rows; i++)
+            for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tile[i * TILE_COLS + j];
 }
 
-/* Copy what the kernel reads next so that it stands next in memory: B (k, n) into panels of 2 LANES columns, (k, 2
- * LANES) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so that its rows are
+/* Copy what the kernel reads next so that it stands next in memory: B (k, n) into panels of TILE_COLS columns, (k,
+ * TILE_COLS) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so that its rows are
  * contiguous. */
 static inline void pack_b(real *packed, Matrix b) {
-    enum { WIDTH = 2 * LANES };
-    const int whole = b.col_stride == 1 ? b.cols / WIDTH : 0; /* panels that are stretches of rows of B */
-    for (int p = 0; p < b.rows; p++)
-        for (int j = 0; j < whole; j++)
-            memcpy(packed + (j * b.rows + p) * WIDTH, b.data + p * b.row_stride + j * WIDTH, WIDTH * sizeof(real));
-    for (int j0 = whole * WIDTH; j0 < b.cols; j0 += WIDTH)
-        for (int p = 0; p < b.rows; p++)
-            for (int j = 0; j < WIDTH; j++)
-                packed[j0 * b.rows + p * WIDTH + j] =
-                    j0 + j < b.cols ? b.data[(j0 + j) * b.col_stride + p * b.row_stride] : 0;
+    enum { AHEAD = 8, LINE = 64 / (int)sizeof(real) };
+    const int whole = b.col_stride == 1 ? b.cols / TILE_COLS * TILE_COLS : 0; /* panels of stretches of rows of B */
+    for (int p = 0; p < b.rows; p++) {
+        const real *from = b.data + p * b.row_stride;
+        for (int j = 0; j < whole; j += LINE) __builtin_prefetch(from + j + AHEAD * b.row_stride);
+        for (int j = 0; j < whole; j += TILE_COLS)
+            memcpy(packed + (ptrdiff_t)j * b.rows + p * TILE_COLS, from + j, TILE_COLS * sizeof(real));
+    }
+    for (int j0 = whole; j0 < b.cols; j0 += TILE_COLS)
+        for (int p0 = 0; p0 < b.rows; p0 += LINE) /* a cache line of each column, then the next */
+            for (int j = 0; j < TILE_COLS; j++)
+                for (int p = p0; p < min_int(b.rows, p0 + LINE); p++)
+                    packed[(ptrdiff_t)j0 * b.rows + p * TILE_COLS + j] =
+                        j0 + j < b.cols ? b.data[p * b.row_stride + (j0 + j) * b.col_stride] : 0;
 }
 static inline void pack_a(real *packed, Matrix a, int first, int last) {
     for (int i = 0; i < a.rows; i++)
@@ -253,58 +269,26 @@ static inline real *packing_buffer(int which, size_t count) {
     return buffer[which];
 }
 
-/* y (m, 1) += A (m, k) x (k, 1): every weight is used once, so there is nothing to block. Where the rows of A are
- * contiguous, a dot product a row; else its columns are, and are added up, a chunk of y at a time. */
-static inline void matvec(Matrix y, Matrix a, Matrix x) {
-    enum { CHUNK = 256 };
-    real *contiguous = packing_buffer(0, (size_t)a.cols);
-    for (int p = 0; p < a.cols; p++) contiguous[p] = x.data[p * x.row_stride];
-#pragma omp parallel for if ((size_t)a.rows * (size_t)a.cols > 100000)
-    for (int i0 = 0; i0 < a.rows; i0 += CHUNK) {
-        const int count = min_int(CHUNK, a.rows - i0);
-        real sum[CHUNK] = {0};
-        if (a.col_stride == 1)
-            for (int i = 0; i < count; i++) {
-                const real *ai = a.data + (i0 + i) * a.row_stride;
-                real dot = 0;
-#pragma omp simd reduction(+ : dot)
-                for (int p = 0; p < a.cols; p++) dot += ai[p] * contiguous[p];
-                sum[i] = dot;
-            }
-        else
-            for (int p = 0; p < a.cols; p++) {
-                const real *ap = a.data + i0 + p * a.col_stride;
-                for (int i = 0; i < count; i++) sum[i] += ap[i] * contiguous[p];
-            }
-        for (int i = 0; i < count; i++) y.data[(i0 + i) * y.row_stride] += sum[i];
-    }
-}
-
-/* C (m, n) += A (m, k) B (k, n), cache-blocked. A is read in place if its rows are contiguous; B is packed, unless too
- * few rows of A would use it again. Transposing the whole product (C' += B' A') exchanges the roles, so the larger
- * operand, which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file.
- * Each thread has its own pieces of C and packs the panels of B for them itself: what it packed lies in its own cache.
- * No sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
+/* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed, A is read in place if its rows are contiguous. Transposing
+ * the whole product (C' += B' A') exchanges the roles, so the larger operand, which is the frozen weights, is A
+ * wherever its rows allow it, and is read where it lies in the mapped file. Each thread has its own pieces of C and
+ * packs the panels of B for them itself: what it packed lies in its own cache. No sum is split over threads: each
+ * element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
-    enum { WIDTH = 2 * LANES };
     if (!c.rows || !c.cols) return;
-    if (c.cols == 1) { matvec(c, a, b); return; }
-    if (c.rows == 1) { matvec(transposed(c), transposed(b), transposed(a)); return; }
     if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) {
         const Matrix keep = a;
         a = transposed(b), b = transposed(keep), c = transposed(c);
     }
-    const int m = c.rows, n = c.cols, panels = (n + WIDTH - 1) / WIDTH;
-    const int groups = (panels + BLOCK_PANELS - 1) / BLOCK_PANELS;
-    const int group = (panels + groups - 1) / groups; /* all alike: behind a short last group its thread would wait */
-    const bool a_in_place = a.col_stride == 1, b_in_place = b.col_stride == 1 && m <= 2 * TILE_ROWS && n % WIDTH == 0;
-    const int block_k = min_int(BLOCK_K, a.cols);
+    const int m = c.rows, n = c.cols, block_k = min_int(BLOCK_K, a.cols), panels = (n + TILE_COLS - 1) / TILE_COLS;
+    const int groups = (panels - 1) / (n > m ? 2 : BLOCK_PANELS) + 1; /* of a wide B small ones, few are packed twice */
+    const bool a_in_place = a.col_stride == 1;
     real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)m * (size_t)block_k);
 
 #pragma omp parallel if ((double)m * n * a.cols > 8e6) /* multiply-adds: fewer are done before a thread wakes */
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
-        real *packed_b = b_in_place ? NULL : packing_buffer(1, (size_t)group * WIDTH * (size_t)block_k);
+        real *packed_b = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)block_k);
         int packed = -1; /* the group of panels in packed_b */
         Matrix block_a = part(a, 0, m, p0, k);
         if (!a_in_place) {
@@ -313,25 +297,21 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
             block_a = (Matrix){packed_a, m, k, k, 1};
         }
 #pragma omp for collapse(2) schedule(static)
-        for (int j0 = 0; j0 < panels; j0 += group) /* 3rd: panels of B ... */
+        for (int group = 0; group < groups; group++) /* 3rd: a group of panels of B ... */
             for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) { /* ... and rows of A: one piece of work */
-                const int column = j0 * WIDTH, columns = min_int(group * WIDTH, n - column);
-                const Matrix block_b = part(b, p0, k, column, columns);
-                if (!b_in_place && packed != j0) pack_b(packed_b, block_b), packed = j0;
-                for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += TILE_ROWS) { /* 2nd: rows of a tile, in L1 */
-                    const real *rows[TILE_ROWS]; /* below the lower edge the last row again */
-                    for (int r = 0; r < TILE_ROWS; r++)
-                        rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
-                    for (int j = 0; j < columns; j += WIDTH) { /* 1st: panels, in L2 */
-                        real tile[TILE_ROWS * WIDTH];
-                        const int height = min_int(TILE_ROWS, m - i), width = min_int(WIDTH, columns - j);
-                        const int vectors = width > LANES ? 2 : 1;
-                        const Matrix to = part(c, i, height, column + j, width);
-                        const real *panel = b_in_place ? block_b.data + j : packed_b + (size_t)j * (size_t)k;
-                        kernel(k, rows, panel, b_in_place ? b.row_stride : WIDTH, tile, vectors);
-                        for (int r = 0; r < height; r++)
-                            for (int s = 0; s < width; s++)
-                                to.data[r * to.row_stride + s * to.col_stride] += tile[r * vectors * LANES + s];
+                const int first = group * panels / groups * TILE_COLS, next = (group + 1) * panels / groups * TILE_COLS;
+                const Matrix block_b = part(b, p0, k, first, min_int(next, n) - first);
+                if (packed != group) pack_b(packed_b, block_b), packed = group;
+                for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel, in L2 */
+                    const int width = min_int(TILE_COLS, block_b.cols - j), vectors = (width + LANES - 1) / LANES;
+                    const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
+                    for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += tile_rows) { /* 1st: the rows of a tile */
+                        real tile[THIN_ROWS * TILE_COLS];
+                        const real *rows[THIN_ROWS]; /* below the lower edge the last row again */
+                        for (int r = 0; r < tile_rows; r++)
+                            rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
+                        kernel(k, rows, packed_b + (ptrdiff_t)j * k, tile, vectors);
+                        add_tile(part(c, i, min_int(tile_rows, m - i), first + j, width), tile);
                     }
                 }
             }
