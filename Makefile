@@ -78,8 +78,11 @@ sanitize:
 	build/test-sanitize
 
 # With TORCH=1 (or TORCH=python3, the Python that has torch and transformers) beside PyTorch.
-bench: build/test
-	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) data/bench_torch.py,./test bench)
+build/bench: data/bench.c ptune.c $(HEADERS) Makefile
+	@mkdir -p build
+	$(CC) $(CFLAGS) $< -o $@ -lm
+bench: build/bench
+	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) data/bench_torch.py,build/bench)
 
 # Each line of data/mutants.tsv is one mistake in a backward pass: data/tools/plant.awk puts it into the sources, the
 # gradient checks run, data/tools/judge.awk says whether those failed that must.

@@ -504,9 +504,8 @@ static double macro_f1(const Answers *answers, const Dataset *data, const Predic
 static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const Answers *answers,
                       Prediction *predictions) {
     Score score = {.rows = data->count};
-    int *order = allocate(sizeof(int[data->count]));
+    const int *order = in_order(data->count);
     if (!predictions) predictions = allocate(sizeof(Prediction[data->count]));
-    for (int i = 0; i < data->count; i++) order[i] = i;
     for (int first = 0, count; first < data->count; first += count) {
         Mark before = mark();
         int tokens = 0;
@@ -582,8 +581,7 @@ static void progress_bar(const Options *o, const Run *run, int steps_an_epoch, d
 
 static void train_epoch(const Options *o, Run *run, const Dataset *train, const bool *loss_words) {
     const Bert *bert = &run->model->bert;
-    int *order = allocate(sizeof(int[train->count]));
-    for (int i = 0; i < train->count; i++) order[i] = i;
+    int *order = in_order(train->count);
     Random random = {(uint64_t)o->seed << 32 | (uint64_t)run->epoch}; /* the order is a function of seed and epoch */
     shuffle(order, train->count, &random);
     const int left_over = train->count % o->batch; /* the published recipe drops the last short batch */
@@ -882,13 +880,12 @@ static const char *search(const Options *o, const Model *model, const Template *
     const Tensor table = model->bert.word;
     const bool *loss_words = answers->in_loss, *usable = search_words(model, train);
     const int the = single_token(&model->vocab, text_of("the")), start_word = the >= 0 ? the : model->vocab.unk;
-    int *order = allocate(sizeof(int[train->count])), *word = allocate(sizeof(int[t->pseudo])),
-        rows_each = min_int(SEARCH_ROWS, train->count / 2);
+    const int rows_each = min_int(SEARCH_ROWS, train->count / 2);
+    int *order = in_order(train->count), *word = allocate(sizeof(int[t->pseudo]));
     Tensor prompt = tensor(t->pseudo, table.cols), gain = tensor(1, table.rows);
     Random random = {(uint64_t)o->seed};
     if (train->count < 2) die("%s: too few rows to search on", train->path);
     needs_grad(&prompt);
-    for (int i = 0; i < train->count; i++) order[i] = i;
     for (int k = 0; k < t->pseudo; k++)
         memcpy(row(prompt, k), row(table, word[k] = start_word), sizeof(real[table.cols]));
     for (int turn = 0; turn < SEARCH_SWEEPS * t->pseudo; turn++) {
@@ -1020,10 +1017,9 @@ static Rows mask_words(const Example *sentences, const int *order, int count, co
 }
 static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Options *o) {
     const double steps = (double)(count / o->batch) * o->epochs, start = seconds();
-    int *order = allocate(sizeof(int[count])), step = 0, seen = 0;
+    int *order = in_order(count), step = 0, seen = 0;
     double loss = 0;
     Random random = {(uint64_t)o->seed + 1};
-    for (int i = 0; i < count; i++) order[i] = i;
     if (count < o->batch) die("%d sentences do not fill one batch of %d", count, o->batch);
     parameters_train(bert->weights);
     for (int epoch = 1; epoch <= o->epochs; epoch++) {

@@ -137,6 +137,11 @@ static inline void fill_normal(Tensor t, double deviation, Random *random) {
 static inline void fill_constant(Tensor t, real value) {
     for (size_t i = 0; i < size_of(t); i++) t.data[i] = value;
 }
+static inline int *in_order(int count) { /* 0, 1, 2, ... */
+    int *order = allocate(sizeof(int[count]));
+    for (int i = 0; i < count; i++) order[i] = i;
+    return order;
+}
 static inline void shuffle(int *order, int count, Random *random) { /* Fisher and Yates */
     for (int i = count - 1; i > 0; i--) {
         int j = (int)(random_bits(random) % (uint64_t)(i + 1)), keep = order[i];

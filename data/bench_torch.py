@@ -90,7 +90,7 @@ def steps(lm, rates):
 
 
 def ptune():
-    text = subprocess.run(["./test", "bench", "brief"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["build/bench", "brief"], capture_output=True, text=True, check=True).stdout
     rates = {}
     for m, n, k in PRODUCTS:
         numbers = re.search(rf"\( *{m}, *{n}, *{k}\)(.*)", text).group(1).split()

@@ -1,0 +1,276 @@
+/* bench.c - how fast: matmul step by step, then the parts of a training step of BERT-base. `make bench`
+ *
+ *   build/bench          all of it
+ *   build/bench brief    what data/bench_torch.py compares with PyTorch
+ *
+ * Random weights, nothing is downloaded. Times are medians.
+ */
+#define main ptune_main
+#include "../ptune.c"
+#undef main
+#include <sys/resource.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+static int cores = 1; /* threads that the machine, or OMP_NUM_THREADS, gives */
+
+static void threads(int count) {
+#ifdef _OPENMP
+    omp_set_num_threads(count);
+#else
+    (void)count;
+#endif
+}
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+static double median(double *times, int count) {
+    qsort(times, (size_t)count, sizeof *times, compare_doubles);
+    return times[count / 2];
+}
+
+/* ==== matmul ====================================================================================================== */
+
+/* The rate of independent multiply-adds in registers, all threads: what no product can exceed. */
+static double multiply_add_peak(void) {
+    enum { COUNT = 4000000 };
+    double best = 0, sink = 0;
+    for (int i = 0; i < 9; i++) {
+        const double start = seconds();
+        double operations = 0;
+#pragma omp parallel reduction(+ : operations, sink)
+        {
+            Vector sum[TILE_ROWS * TILE_VECTORS], total = {0};
+#pragma GCC unroll 24
+            for (int s = 0; s < TILE_ROWS * TILE_VECTORS; s++) sum[s] = total + (real)s;
+            for (int p = 0; p < COUNT; p++) {
+#pragma GCC unroll 24
+                for (int s = 0; s < TILE_ROWS * TILE_VECTORS; s++) sum[s] = sum[s] * (real)0.5 + (real)1;
+            }
+#pragma GCC unroll 24
+            for (int s = 0; s < TILE_ROWS * TILE_VECTORS; s++) total += sum[s];
+            sink += (double)total[0];
+            operations += 2.0 * COUNT * TILE_ROWS * TILE_COLS;
+        }
+        best = fmax(best, 1e-9 * operations / (seconds() - start));
+    }
+    return sink > 0 ? best : 0;
+}
+
+/* The steps from the definition to matmul, C (m, n) += A (m, k) B (k, n), for row-major A, B and C. */
+static void matmul_reordered(Matrix c, Matrix a, Matrix b) { /* B and C are read along their rows */
+    for (int i = 0; i < c.rows; i++)
+        for (int p = 0; p < a.cols; p++)
+            for (int j = 0; j < c.cols; j++)
+                c.data[i * c.row_stride + j] += a.data[i * a.row_stride + p] * b.data[p * b.row_stride + j];
+}
+static void matmul_tiled(Matrix c, Matrix a, Matrix b) { /* a block of B stays in the L1 cache for all rows of A */
+    enum { TILE = 64 };
+    for (int p = 0; p < a.cols; p += TILE)
+        for (int j = 0; j < c.cols; j += TILE) {
+            const int k = min_int(TILE, a.cols - p), n = min_int(TILE, c.cols - j);
+            matmul_reordered(part(c, 0, c.rows, j, n), part(a, 0, a.rows, p, k), part(b, p, k, j, n));
+        }
+}
+
+/* The products of a linear layer with weights W (n, k) and m rows. The weights change from product to product, as they
+ * do from layer to layer, so they come from memory. */
+typedef enum { FORWARD, BACKWARD_X, BACKWARD_W } Product;
+static double bench_product(int m, int n, int k, Product which, void (*product)(Matrix, Matrix, Matrix)) {
+    enum { COPIES = 8, TIMES = 15 };
+    Mark before = mark();
+    Random random = {1};
+    Tensor x = tensor(m, k), y = tensor(m, n), w[COPIES];
+    fill_uniform(x, 1, &random), fill_uniform(y, 1, &random);
+    for (int i = 0; i < COPIES; i++) fill_constant(w[i] = tensor(n, k), 1);
+    double times[TIMES];
+    const int count = product == matmul ? TIMES : 3;
+    for (int i = -1; i < count; i++) {
+        const Matrix weights = values(w[(i + 1) % COPIES]);
+        const double start = seconds();
+        if (which == FORWARD) product(values(y), values(x), transposed(weights)); /* Y += X W' */
+        if (which == BACKWARD_X) product(values(x), values(y), weights);          /* dX += dY W */
+        if (which == BACKWARD_W) product(weights, transposed(values(y)), values(x)); /* dW += dY' X */
+        if (i >= 0) times[i] = seconds() - start;
+    }
+    release(before);
+    return 2e-9 * m * n * k / median(times, count);
+}
+static void bench_ladder(void) {
+    static const struct { const char *what; void (*product)(Matrix, Matrix, Matrix); } steps[] = {
+        {"naive: the definition", matmul_naive}, {"reordered: rows of B and C", matmul_reordered},
+        {"tiled: blocks of B in L1", matmul_tiled}, {"in registers and packed: matmul", matmul}};
+    printf("From the definition to matmul: dX (120, 768) += dY (120, 768) W (768, 768), GFLOP/s\n");
+    threads(1);
+    for (int i = 0; i < 4; i++)
+        printf("%-34s %7.1f\n", steps[i].what, bench_product(120, 768, 768, BACKWARD_X, steps[i].product));
+    threads(cores);
+    printf("%-34s %7.1f\n\n", format("on %d threads", cores), bench_product(120, 768, 768, BACKWARD_X, matmul));
+}
+static void bench_matmul(void) {
+    static const int shapes[][3] = {{120, 768, 768}, {176, 768, 768}, {176, 3072, 768}, {176, 768, 3072},
+                                    {512, 768, 768}, {8, 28996, 768}};
+    printf("matmul, GFLOP/s (%d threads)    X W'            dY W           dY' X\n", cores);
+    for (int i = 0; i < 6; i++) {
+        printf("(%3d, %5d, %4d)   ", shapes[i][0], shapes[i][1], shapes[i][2]);
+        for (Product p = FORWARD; p <= BACKWARD_W; p++)
+            for (int all = 0; all <= (cores > 1); all++) {
+                threads(all ? cores : 1);
+                printf(" %7.1f", bench_product(shapes[i][0], shapes[i][1], shapes[i][2], p, matmul));
+            }
+        printf("\n");
+    }
+    threads(cores);
+}
+
+
+/* ==== Steps of a BERT-base with random weights =================================================================== */
+
+/* Rows [CLS] P P P x P P P [MASK] P P P [SEP], or words for the P; x has 1 to 6 tokens, eight rows have 120. */
+enum { ROW_TOKENS = 15, LONGEST_ROW = 18, MAX_BATCH = 64 };
+static void bench_examples(Example *examples, int (*ids)[LONGEST_ROW], bool pseudo) {
+    static const int subject[8] = {3, 2, 4, 1, 3, 2, 6, 3};
+    for (int s = 0; s < MAX_BATCH; s++) {
+        const int x = subject[s % 8], length = 12 + x;
+        for (int i = 0, p = 0; i < length; i++) {
+            const bool word = !pseudo || i == 0 || (i > 3 && i < 4 + x) || i == 7 + x || i == length - 1;
+            ids[s][i] = word ? 100 + 37 * s + i : -1 - p++;
+        }
+        examples[s] = (Example){.id = ids[s], .length = length, .mask = 7 + x, .answer = 1000 + s};
+    }
+}
+/* The products of a P-tuning step alone: forward and backward of every weight matrix of BERT. */
+static void products_alone(const Bert *bert, int tokens, int reads) {
+    Tensor x = tensor_zeros(tokens, bert->intermediate), y = tensor_zeros(tokens, bert->intermediate);
+    for (int i = 0; i < bert->weights.count; i++) {
+        const Tensor w = *bert->weights.at[i].tensor;
+        const char *name = bert->weights.at[i].name;
+        const bool last = strstr(name, format("layer.%d.", bert->layers - 1)) && !strstr(name, ".key") &&
+                          !strstr(name, ".value");
+        if (w.rows < bert->hidden || strstr(name, "position") || !strstr(name, "weight")) continue;
+        const int rows = last || w.rows == bert->vocab || strstr(name, "transform") ? reads : tokens;
+        Tensor logits = w.rows == bert->vocab ? tensor_zeros(rows, w.rows) : y;
+        const Matrix to = part((Matrix){logits.data, rows, w.rows, w.rows, 1}, 0, rows, 0, w.rows);
+        const Matrix from = part(values(x), 0, rows, 0, w.cols);
+        matmul(to, from, transposed(values(w)));
+        matmul(from, to, values(w));
+    }
+}
+enum { ENCODER, FORWARD_PASS, BACKWARD_PASS, ADAM, STEP, PRODUCTS, PARTS };
+static void bench_step(const Bert *bert, PromptEncoder *encoder, const Example *examples, int batch, int times,
+                       double *parts, int *tokens) {
+    double all[PARTS][32];
+    for (int i = -1; i < times; i++) {
+        Mark before = mark();
+        const Rows rows = rows_of(examples, in_order(batch), batch);
+        double at[7] = {seconds()};
+        EncoderActivations e = encoder_forward(encoder);
+        needs_grad(&e.prompt);
+        at[1] = seconds();
+        BertActivations a = bert_forward(bert, embed_forward(bert->word, e.prompt, rows.id, rows.batch.tokens),
+                                         &rows.batch);
+        at[2] = seconds();
+        needs_grad(&a.head.logits), needs_grad(&a.e);
+        cross_entropy_backward(a.head.logits, rows.target);
+        bert_backward(bert, &a, &rows.batch);
+        embed_backward(bert->word, e.prompt, rows.id, a.e);
+        at[3] = seconds();
+        encoder_backward(encoder, &e);
+        at[4] = seconds();
+        adam_step(encoder->weights, (Optimizer){5e-4, 5e-4, false}, i + 2, 1);
+        at[5] = seconds();
+        products_alone(bert, rows.batch.tokens, batch);
+        at[6] = seconds();
+        *tokens = rows.batch.tokens;
+        release(before);
+        if (i < 0) continue;
+        all[ENCODER][i] = at[1] - at[0] + at[4] - at[3];
+        all[FORWARD_PASS][i] = at[2] - at[1], all[BACKWARD_PASS][i] = at[3] - at[2], all[ADAM][i] = at[5] - at[4];
+        all[STEP][i] = at[5] - at[0], all[PRODUCTS][i] = at[6] - at[5];
+    }
+    for (int k = 0; k < PARTS; k++) parts[k] = median(all[k], times);
+}
+static double peak_memory(void) { /* MiB */
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss / 1024;
+}
+static void bench_growth(const Bert *bert, PromptEncoder *encoder, const Example *examples) {
+    double n = 0, x = 0, y = 0, xx = 0, xy = 0, parts[PARTS];
+    int tokens;
+    printf("\nbatch  tokens  ms a step  tokens/s  outside BERT's products and Adam\n");
+    for (int batch = 1; batch <= MAX_BATCH; batch *= 2) {
+        bench_step(bert, encoder, examples, batch, batch < 32 ? 7 : 3, parts, &tokens);
+        printf("%5d  %6d  %9.1f  %8.0f  %5.1f %%\n", batch, tokens, 1e3 * parts[STEP], tokens / parts[STEP],
+               100 * (1 - (parts[PRODUCTS] + parts[ADAM]) / parts[STEP]));
+        n++, x += tokens, y += parts[STEP], xx += (double)tokens * tokens, xy += tokens * parts[STEP];
+    }
+    const double slope = (n * xy - x * y) / (n * xx - x * x);
+    printf("a step takes %.1f ms + %.2f ms a token\n", 1e3 * (y - slope * x) / n, 1e3 * slope);
+}
+static void bench_bert(bool brief) {
+    static Bert bert;
+    static PromptEncoder encoder;
+    static Example examples[MAX_BATCH], words[MAX_BATCH];
+    static int ids[MAX_BATCH][LONGEST_ROW], word_ids[MAX_BATCH][LONGEST_ROW];
+    static const char *const names[] = {"prompt encoder", "BERT forward", "BERT backward",
+                                        "Adam",           "a step",       "the products alone"};
+    Random random = {1};
+    bert = (Bert){.hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072, .vocab = 28996, .positions = 512,
+                  .types = 2, .eps = (real)1e-12};
+    bert_list_weights(&bert);
+    bert_random(&bert, &random);
+    encoder_init(&encoder, ENCODER_LSTM, 9, 768);
+    encoder_random(&encoder, 0, &random);
+    parameters_train(encoder.weights);
+    bench_examples(examples, ids, true), bench_examples(words, word_ids, false);
+    double parts[PARTS], one[PARTS];
+    int tokens;
+    threads(1);
+    bench_step(&bert, &encoder, examples, 8, 5, one, &tokens);
+    threads(cores);
+    bench_step(&bert, &encoder, examples, 8, 15, parts, &tokens);
+    printf("\na step of P-tuning, batch 8, %d tokens, ms   1 thread   %d threads\n", tokens, cores);
+    for (int k = 0; k < PARTS; k++) printf("%-42s %9.1f   %9.1f\n", names[k], 1e3 * one[k], 1e3 * parts[k]);
+    printf("%-42s %9.0f   %9.0f   (%.2f times)\n", "tokens/s", tokens / one[STEP], tokens / parts[STEP],
+           one[STEP] / parts[STEP]);
+    printf("%-42s %9.0f MiB\n", "peak memory", peak_memory());
+    if (!brief) bench_growth(&bert, &encoder, examples);
+    double times[9];
+    const int rows_at_once = min_int(MAX_BATCH, EVALUATION_TOKENS / ROW_TOKENS);
+    for (int i = 0; i < 9; i++) {
+        Mark before = mark();
+        const double start = seconds();
+        const Rows rows = rows_of(words, in_order(rows_at_once), rows_at_once);
+        bert_logits(&bert, embed_forward(bert.word, (Tensor){0}, rows.id, rows.batch.tokens), &rows.batch);
+        times[i] = seconds() - start;
+        release(before);
+    }
+    printf("\nevaluation, %d tokens a row: %.1f rows/s\n", ROW_TOKENS, rows_at_once / median(times, 9));
+    parameters_train(bert.weights);
+    for (int i = 0; i < 5; i++) {
+        Mark before = mark();
+        const double start = seconds();
+        const Rows rows = rows_of(words, in_order(8), 8);
+        loss_and_gradient(&bert, (Tensor){0}, &rows, NULL);
+        adam_step(bert.weights, (Optimizer){5e-6, 5e-4, false}, i + 1, 1);
+        times[i] = seconds() - start;
+        release(before);
+    }
+    printf("fine-tuning all of BERT, batch 8, %d tokens: %.0f ms a step\n", tokens, 1e3 * median(times, 5));
+}
+int main(int count, char **words) {
+    const bool brief = count == 2 && !strcmp(words[1], "brief");
+    if (count > 1 && !brief) return fprintf(stderr, "usage: bench [brief]\n"), 2;
+#ifdef _OPENMP
+    cores = omp_get_max_threads();
+#endif
+    printf("peak of multiply-adds in registers, vectors of %d numbers, %d threads: %.1f GFLOP/s\n\n", LANES, cores,
+           multiply_add_peak());
+    if (!brief) bench_ladder();
+    bench_matmul();
+    bench_bert(brief);
+    return 0;
+}
