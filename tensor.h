@@ -243,17 +243,19 @@ static inline void pack_b(real *packed, Matrix b) {
     enum { AHEAD = 8, LINE = 64 / (int)sizeof(real) };
     const int whole = b.col_stride == 1 ? b.cols / TILE_COLS * TILE_COLS : 0; /* panels of stretches of rows of B */
     for (int p = 0; p < b.rows; p++) {
-        const real *from = b.data + p * b.row_stride;
-        for (int j = 0; j < whole; j += LINE) __builtin_prefetch(from + j + AHEAD * b.row_stride);
+        const real *from = b.data + p * b.row_stride, *later = b.data + min_int(p + AHEAD, b.rows - 1) * b.row_stride;
+        for (int j = 0; j < whole; j += LINE) __builtin_prefetch(later + j);
         for (int j = 0; j < whole; j += TILE_COLS)
             memcpy(packed + (ptrdiff_t)j * b.rows + p * TILE_COLS, from + j, TILE_COLS * sizeof(real));
     }
     for (int j0 = whole; j0 < b.cols; j0 += TILE_COLS)
         for (int p0 = 0; p0 < b.rows; p0 += LINE) /* a cache line of each column, then the next */
-            for (int j = 0; j < TILE_COLS; j++)
+            for (int j = 0; j < TILE_COLS; j++) {
+                const real *from = b.data + min_int(j0 + j, b.cols - 1) * b.col_stride;
+                real *to = packed + (ptrdiff_t)j0 * b.rows + j;
                 for (int p = p0; p < min_int(b.rows, p0 + LINE); p++)
-                    packed[(ptrdiff_t)j0 * b.rows + p * TILE_COLS + j] =
-                        j0 + j < b.cols ? b.data[p * b.row_stride + (j0 + j) * b.col_stride] : 0;
+                    to[p * TILE_COLS] = j0 + j < b.cols ? from[p * b.row_stride] : 0;
+            }
 }
 static inline void pack_a(real *packed, Matrix a, int first, int last) {
     for (int i = 0; i < a.rows; i++)
