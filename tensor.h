@@ -174,25 +174,35 @@ static inline void matmul_naive(Matrix c, Matrix a, Matrix b) {
         }
 }
 
-/* The widest vectors of the target, and a tile of C that just fits its registers, beside a row of B and a number of A:
- * TILE_ROWS rows of TILE_VECTORS each. A tile that does not fit costs a factor of 50. */
+/* The widest vectors of the target, and a tile of C that its registers hold beside a row of B and a number of A:
+ * TILE_ROWS rows of TILE_VECTORS each, or THIN_ROWS of one. Vectors wider than the registers cost a factor of 40, too
+ * many of them a factor of two. */
 #if defined __AVX512F__
-enum { VECTOR_BYTES = 64, TILE_ROWS = 12, TILE_VECTORS = 2, THIN_ROWS = 12 };
+enum { VECTOR_BYTES = 64, TILE_ROWS = 12, TILE_VECTORS = 2 };
 #elif defined __AVX2__
-enum { VECTOR_BYTES = 32, TILE_ROWS = 4, TILE_VECTORS = 3, THIN_ROWS = 8 };
+enum { VECTOR_BYTES = 32, TILE_ROWS = 4, TILE_VECTORS = 3 };
 #else
-enum { VECTOR_BYTES = 16, TILE_ROWS = 6, TILE_VECTORS = 2, THIN_ROWS = 6 };
+enum { VECTOR_BYTES = 16, TILE_ROWS = 6, TILE_VECTORS = 2 };
 #endif
 enum { /* in BLIS's names: TILE_ROWS is MR, TILE_COLS is NR, then KC, NC and MC */
     LANES = VECTOR_BYTES / (int)sizeof(real),
     TILE_COLS = TILE_VECTORS * LANES,
-    BLOCK_K = 768,    /* of the inner dimension: rows of a tile, (TILE_ROWS, BLOCK_K) of A, stay in the L1 cache */
-    BLOCK_PANELS = 5, /* panels of B, (BLOCK_K, TILE_COLS) each: as many as stay in the L2 cache */
-    BLOCK_ROWS = 48   /* rows of A that a thread takes at a time */
+    THIN_ROWS = 8,
+    MOST_ROWS = TILE_ROWS > THIN_ROWS ? TILE_ROWS : THIN_ROWS,
+    BLOCK_K = 768,    /* of the inner dimension: a panel of B, (BLOCK_K, TILE_COLS), and BLOCK_ROWS rows of A ... */
+    BLOCK_PANELS = 5, /* ... stay in the L2 cache, with the other panels that a thread packs at a time */
+    BLOCK_ROWS = 48   /* rows of A that meet a panel before the next one comes */
 };
-_Static_assert(!(BLOCK_ROWS % TILE_ROWS || BLOCK_ROWS % THIN_ROWS), "a tile must not reach into the next block");
-typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
-typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* at any address */
+_Static_assert(BLOCK_ROWS % TILE_ROWS == 0 && BLOCK_ROWS % THIN_ROWS == 0, "no tile reaches into the next block");
+_Static_assert(THIN_ROWS <= TILE_ROWS * TILE_VECTORS && TILE_VECTORS <= 3, "see kernel");
+typedef real Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
+
+/* Unroll the next loop. clang does so by itself; if it is told to, it puts the sums into memory first. */
+#ifdef __clang__
+#define UNROLL
+#else
+#define UNROLL _Pragma("GCC unroll 24")
+#endif
 
 /* The micro-kernel: tile (rows, TILE_COLS) = A (rows, k) B (k, TILE_COLS), all sums in registers; of each row only the
  * first `vectors` are computed. a[i] is where row i of A begins. `rows` and `vectors` are constants where this is
@@ -200,32 +210,27 @@ typedef real Loaded __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
 static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, const real *b, real *tile,
                                                                const int rows, const int vectors) {
     Vector sum[TILE_ROWS * TILE_VECTORS], b_row[TILE_VECTORS];
-    const real *from[THIN_ROWS];
-#pragma GCC unroll 24
-    for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
-#pragma GCC unroll 24
-    for (int i = 0; i < rows; i++) from[i] = a[i];
+    const real *from[MOST_ROWS]; /* a copy: nobody else knows its address, so it may stay in registers */
+    UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
+    UNROLL for (int i = 0; i < rows; i++) from[i] = a[i];
 #pragma GCC unroll 4
     for (ptrdiff_t p = 0; p < k; p++, b += TILE_COLS) {
-#pragma GCC unroll 24
-        for (int j = 0; j < vectors; j++) b_row[j] = *(const Vector *)(b + j * LANES);
-#pragma GCC unroll 24
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 24
-            for (int j = 0; j < vectors; j++) sum[i * vectors + j] += from[i][p] * b_row[j];
+        UNROLL for (int j = 0; j < vectors; j++) b_row[j] = *(const Vector *)(b + j * LANES);
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++) sum[i * vectors + j] += from[i][p] * b_row[j];
     }
-#pragma GCC unroll 24
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 24
-        for (int j = 0; j < vectors; j++) *(Loaded *)(tile + i * TILE_COLS + j * LANES) = sum[i * vectors + j];
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++) *(Vector *)(tile + i * TILE_COLS + j * LANES) = sum[i * vectors + j];
 }
-/* Where B has but one vector a row, a tile has more rows: with few sums each would wait for its last multiply-add. Not
- * inlined into matmul, so that its registers are the kernel's alone. */
+/* A multiply-add waits for the one before it in its own sum, so it takes about eight sums to fill the wait: where B has
+ * but one vector a row, a tile has more rows. Not inlined into matmul, so that its registers are the kernel's alone. */
 static __attribute__((noinline)) void kernel(int k, const real *const *a, const real *b, real *tile, int vectors) {
     if (vectors == TILE_VECTORS) micro_kernel(k, a, b, tile, TILE_ROWS, TILE_VECTORS);
     else if (vectors == 2) micro_kernel(k, a, b, tile, TILE_ROWS, 2);
     else micro_kernel(k, a, b, tile, THIN_ROWS, 1);
 }
+#undef UNROLL
+
 /* C += tile, along the side on which C is contiguous. */
 static inline void add_tile(Matrix c, const real *tile) {
     if (c.row_stride == 1)
@@ -236,9 +241,8 @@ static inline void add_tile(Matrix c, const real *tile) {
             for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tile[i * TILE_COLS + j];
 }
 
-/* Copy what the kernel reads next so that it stands next in memory: B (k, n) into panels of TILE_COLS columns, (k,
- * TILE_COLS) each, the last one filled up with zeros; or columns first .. last - 1 of A (m, k) so that its rows are
- * contiguous. */
+/* What the kernel reads next is made to stand next in memory: B (k, n) as panels of TILE_COLS columns, (k, TILE_COLS)
+ * each, the last one filled up with zeros. */
 static inline void pack_b(real *packed, Matrix b) {
     enum { AHEAD = 8, LINE = 64 / (int)sizeof(real) };
     const int whole = b.col_stride == 1 ? b.cols / TILE_COLS * TILE_COLS : 0; /* panels of stretches of rows of B */
@@ -257,19 +261,20 @@ static inline void pack_b(real *packed, Matrix b) {
                     to[p * TILE_COLS] = j0 + j < b.cols ? from[p * b.row_stride] : 0;
             }
 }
+/* Columns first .. last - 1 of A (m, k), so that its rows are contiguous: threads share the columns. */
 static inline void pack_a(real *packed, Matrix a, int first, int last) {
     for (int i = 0; i < a.rows; i++)
         for (int p = first; p < last; p++)
             packed[(ptrdiff_t)i * a.cols + p] = a.data[i * a.row_stride + p * a.col_stride];
 }
 
-/* Buffers for packed operands, one pair a calling thread, grown as needed. */
+/* Buffers for packed operands, [0] for A and [1] for B, a pair for each thread, grown as needed. */
 static inline real *packing_buffer(int which, size_t count) {
     static _Thread_local real *buffer[2];
     static _Thread_local size_t capacity[2];
     if (count > capacity[which]) {
         free(buffer[which]);
-        capacity[which] = (count + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+        capacity[which] = (count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         buffer[which] = aligned_alloc(ALIGNMENT, capacity[which] * sizeof(real));
         if (!buffer[which]) die("out of memory: %zu numbers to pack", count);
     }
@@ -282,13 +287,14 @@ static inline real *packing_buffer(int which, size_t count) {
  * packs the panels of B for them itself: what it packed lies in its own cache. No sum is split over threads: each
  * element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
-    if (!c.rows || !c.cols) return;
-    if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) {
+    if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) { /* columns of B are rows of A in place */
         const Matrix keep = a;
         a = transposed(b), b = transposed(keep), c = transposed(c);
     }
     const int m = c.rows, n = c.cols, block_k = min_int(BLOCK_K, a.cols), panels = (n + TILE_COLS - 1) / TILE_COLS;
-    const int groups = (panels - 1) / (n > m ? 2 : BLOCK_PANELS) + 1; /* of a wide B small ones, few are packed twice */
+    /* What a thread packs at once. Where the shares of two threads meet within a group both pack it: if B is wide it is
+     * small. */
+    const int groups = (panels - 1) / (n > m ? 2 : BLOCK_PANELS) + 1;
     const bool a_in_place = a.col_stride == 1;
     real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)m * (size_t)block_k);
 
@@ -296,7 +302,7 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
         real *packed_b = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)block_k);
-        int packed = -1; /* the group of panels in packed_b */
+        int packed_group = -1;
         Matrix block_a = part(a, 0, m, p0, k);
         if (!a_in_place) {
 #pragma omp for
@@ -306,18 +312,19 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
 #pragma omp for collapse(2) schedule(static)
         for (int group = 0; group < groups; group++) /* 3rd: a group of panels of B ... */
             for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) { /* ... and rows of A: one piece of work */
-                const int first = group * panels / groups * TILE_COLS, next = (group + 1) * panels / groups * TILE_COLS;
+                const int first = (int)((int64_t)panels * group / groups) * TILE_COLS;
+                const int next = (int)((int64_t)panels * (group + 1) / groups) * TILE_COLS;
                 const Matrix block_b = part(b, p0, k, first, min_int(next, n) - first);
-                if (packed != group) pack_b(packed_b, block_b), packed = group;
-                for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel, in L2 */
+                if (packed_group != group) pack_b(packed_b, block_b), packed_group = group;
+                for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel */
                     const int width = min_int(TILE_COLS, block_b.cols - j), vectors = (width + LANES - 1) / LANES;
                     const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
                     for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += tile_rows) { /* 1st: the rows of a tile */
-                        real tile[THIN_ROWS * TILE_COLS];
-                        const real *rows[THIN_ROWS]; /* below the lower edge the last row again */
+                        _Alignas(VECTOR_BYTES) real tile[MOST_ROWS * TILE_COLS];
+                        const real *row_of_a[MOST_ROWS]; /* below the lower edge the last row again */
                         for (int r = 0; r < tile_rows; r++)
-                            rows[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
-                        kernel(k, rows, packed_b + (ptrdiff_t)j * k, tile, vectors);
+                            row_of_a[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
+                        kernel(k, row_of_a, packed_b + (ptrdiff_t)j * k, tile, vectors);
                         add_tile(part(c, i, min_int(tile_rows, m - i), first + j, width), tile);
                     }
                 }

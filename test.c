@@ -221,11 +221,11 @@ static double product_error(void (*product)(Matrix, Matrix, Matrix), int m, int 
             error = worse(error, fabs((double)*element(c, i, j) - want[i * n + j]) / sqrt(k));
     return error;
 }
-/* Small ones, a few with a long inner dimension; or, `large`, such as have several groups of panels and two blocks of
- * the inner dimension, and are shared by threads. */
+/* Small ones, a few with a long inner dimension; or, `large`, such as have several groups of panels and one to three
+ * blocks of the inner dimension, whole or not, and are shared by threads. */
 static void check_product(const char *name, void (*product)(Matrix, Matrix, Matrix), bool large) {
     const double bound = 100 * (double)(sizeof(real) == 8 ? DBL_EPSILON : FLT_EPSILON);
-    const int trials = large ? 8 : 400;
+    const int trials = large ? 16 : 400;
     Random random = {1};
     double worst = 0;
     int wrong = 0;
@@ -233,7 +233,9 @@ static void check_product(const char *name, void (*product)(Matrix, Matrix, Matr
         Mark before = mark();
         const int m = large ? random_int(&random, 150, 220) : random_int(&random, 1, 70);
         const int n = large ? random_int(&random, 300, 600) : random_int(&random, 1, 70);
-        const int k = large ? random_int(&random, 700, 900) : random_int(&random, 1, trial % 50 ? 90 : 1600);
+        const int some = random_int(&random, 1, trial % 50 ? 90 : 1600);
+        const int rest = trial < 8 ? 0 : trial < 10 ? 1 : some; /* of the inner dimension, after whole blocks */
+        const int k = large ? BLOCK_K * (1 + trial / 2 % 2) + rest : some;
         const double error = product_error(product, m, n, k, trial % 8, &random);
         if (!(error < bound) && !wrong++) printf("      C (%d, %d) += A (%d, %d) B: differs\n", m, n, m, k);
         worst = worse(worst, error);
@@ -248,7 +250,7 @@ static void print_matmul_bits(void) {
     uint64_t hash = 0xCBF29CE484222325u;
     Random random = {1};
     for (int layout = 0; layout < 8; layout++) {
-        const Matrix a = random_view(300, 300, layout & 1, &random), b = random_view(300, 200, layout & 2, &random);
+        const Matrix a = random_view(300, 900, layout & 1, &random), b = random_view(900, 200, layout & 2, &random);
         const Tensor c = layout & 4 ? tensor_zeros(200, 300) : tensor_zeros(300, 200);
         matmul(layout & 4 ? transposed(values(c)) : values(c), a, b);
         const unsigned char *bytes = (const unsigned char *)c.data;
