@@ -642,24 +642,10 @@ static void make_folder(const char *path) {
     if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
         die("%s: %s", path, strerror(errno));
 }
-static void copy_file(const char *from, const char *to) {
-    Text file = read_file(from);
-    Output out = output_open(to);
-    fwrite(file.data, 1, file.size, out.stream);
-    output_close(out);
-    unmap_file(file);
-}
-static void tokenizer_config_write(const char *folder, bool cased) {
-    Output out = output_open(format("%s/tokenizer_config.json", folder));
-    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n",
-            cased ? "false" : "true");
-    output_close(out);
-}
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
     make_folder(folder);
     bert_save(&model->bert, folder);
-    copy_file(format("%s/vocab.txt", model->folder), format("%s/vocab.txt", folder));
-    tokenizer_config_write(folder, model->vocab.cased);
+    vocab_save(&model->vocab, folder);
 }
 
 static void keep_best(const Options *o, Run *run, Tensor prompt) {
@@ -1765,10 +1751,7 @@ static void command_vocab(Options *o) {
     const Texts sentences = world_sentences(&world, &objects);
     const Vocab vocab = vocab_learn(&sentences, &objects, o->size);
     make_folder(o->model);
-    Output out = output_open(format("%s/vocab.txt", o->model));
-    for (int i = 0; i < vocab.size; i++) fprintf(out.stream, "%.*s\n", (int)vocab.piece[i].size, vocab.piece[i].data);
-    output_close(out);
-    tokenizer_config_write(o->model, true);
+    vocab_save(&vocab, o->model);
     printf("%d sentences, %d entries\n", sentences.count, vocab.size);
 }
 

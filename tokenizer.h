@@ -116,7 +116,7 @@ static inline bool vocab_is_cased(const Vocab *vocab, const char *path) {
     return text_is(lower, "false");
 }
 
-/* Reads folder/vocab.txt. */
+/* Reads folder/vocab.txt and, if it is there, folder/tokenizer_config.json. */
 static inline Vocab vocab_load(const char *folder) {
     const char *path = format("%s/vocab.txt", folder);
     Vocab vocab = {0};
@@ -127,6 +127,17 @@ static inline Vocab vocab_load(const char *folder) {
     vocab.mask = vocab_marker(&vocab, "[MASK]", path);
     vocab.cased = vocab_is_cased(&vocab, format("%s/tokenizer_config.json", folder));
     return vocab;
+}
+/* Writes both files that vocab_load reads. */
+static inline void vocab_save(const Vocab *vocab, const char *folder) {
+    Output out = output_open(format("%s/vocab.txt", folder));
+    for (int id = 0; id < vocab->size; id++)
+        fprintf(out.stream, "%.*s\n", (int)vocab->piece[id].size, vocab->piece[id].data);
+    output_close(out);
+    out = output_open(format("%s/tokenizer_config.json", folder));
+    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n",
+            vocab->cased ? "false" : "true");
+    output_close(out);
 }
 
 /* ---- WordPiece --------------------------------------------------------------------------------------------------- */
