@@ -545,7 +545,7 @@ typedef struct {
     PromptEncoder *encoder; /* NULL: a template without [P] */
     Parameters trained;     /* the encoder's weights and, with --tune-lm, BERT's */
     Tensor prompt;          /* (m, H) of the best epoch */
-    real **best_lm;         /* BERT's weights of the best epoch; NULL: BERT is frozen */
+    Parameters best_lm;     /* BERT's weights of the best epoch, with --tune-lm */
     int step, epoch, best_epoch;
     double best;            /* dev P@1 */
     double loss;            /* of this epoch: the mean over its rows */
@@ -618,7 +618,7 @@ static const char *vocab_hash(const Vocab *vocab) {
 }
 /* After training only h is needed: (m, H) numbers, the template they belong to, and whose vocabulary it was. */
 static void prompt_write(const char *path, Tensor prompt, const char *template, const Vocab *vocab) {
-    Parameter p = {"prompt", &prompt, NULL, NULL};
+    Parameter p = {.name = "prompt", .tensor = &prompt};
     safetensors_write(path, (Parameters){&p, 1},
                       format("{\"template\":%s,\"vocab\":\"%s\"}", json_quote(template), vocab_hash(vocab)));
 }
@@ -650,37 +650,23 @@ static void model_write(const Model *model, const char *folder) { /* a Hugging F
 
 static void keep_best(const Options *o, Run *run, Tensor prompt) {
     if (run->encoder) memcpy(run->prompt.data, prompt.data, size_of(prompt) * sizeof(real));
-    for (int i = 0; run->best_lm && i < run->model->bert.weights.count; i++) {
-        const Tensor *t = run->model->bert.weights.at[i].tensor;
-        memcpy(run->best_lm[i], t->data, size_of(*t) * sizeof(real));
-    }
+    if (o->tune_lm) parameters_copy(run->best_lm, run->model->bert.weights);
     if (!o->out) return;
     if (run->encoder) prompt_write(format("%s/prompt.safetensors", o->out), prompt, o->template, &run->model->vocab);
     if (o->tune_lm) model_write(run->model, format("%s/model", o->out));
 }
-static void restore_best(Run *run) {
-    for (int i = 0; run->best_lm && i < run->model->bert.weights.count; i++) {
-        Tensor *t = run->model->bert.weights.at[i].tensor;
-        memcpy(t->data, run->best_lm[i], size_of(*t) * sizeof(real));
-    }
-}
 
 /* The state between two epochs: every trained tensor, Adam's moments, the best prompt, the counters. */
 static Parameters checkpoint_list(Run *run) {
-    const Parameters trained = run->trained;
-    Tensor *moments = allocate(sizeof(Tensor[2 * trained.count]));
-    Parameters list = {allocate(sizeof(Parameter[3 * trained.count + 1])), 0};
-    for (int i = 0; i < trained.count; i++) {
-        const Parameter *p = &trained.at[i];
-        list.at[list.count++] = *p;
-        for (int k = 0; k < 2; k++) {
-            Tensor *moment = &moments[2 * i + k];
-            *moment = (Tensor){p->tensor->rows, p->tensor->cols, k ? p->v : p->m, NULL};
-            const char *name = format("adam.%c.%s", k ? 'v' : 'm', p->name);
-            list.at[list.count++] = (Parameter){.name = name, .tensor = moment};
-        }
+    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 1])), 0};
+    for (int i = 0; i < run->trained.count; i++) {
+        Parameter *p = &run->trained.at[i];
+        const int rows = p->tensor->rows, cols = p->tensor->cols;
+        add_parameter(&list, p->tensor, rows, cols, p->name);
+        add_parameter(&list, &p->m, rows, cols, format("adam.m.%s", p->name));
+        add_parameter(&list, &p->v, rows, cols, format("adam.v.%s", p->name));
     }
-    if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
+    if (run->encoder) add_parameter(&list, &run->prompt, run->prompt.rows, run->prompt.cols, "best.prompt");
     return list;
 }
 static const char *settings(const Options *o) { /* what must be the same when a run goes on */
@@ -705,22 +691,14 @@ static void checkpoint_read(const Options *o, Run *run) {
     Mark before = mark();
     const Safetensors file = safetensors_open(path);
     if (!text_is(safetensors_metadata(&file, "settings"), settings(o))) die("%s: this run had other settings", path);
-    const Parameters list = checkpoint_list(run);
-    for (int i = 0; i < list.count; i++) {
-        Tensor *t = list.at[i].tensor;
-        memcpy(t->data, safetensors_get(&file, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
-    }
+    safetensors_read(&file, checkpoint_list(run));
     run->epoch = json_int(safetensors_metadata(&file, "epoch"));
     run->best_epoch = json_int(safetensors_metadata(&file, "best_epoch"));
     run->best = json_number(safetensors_metadata(&file, "best"));
     if (run->epoch < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
-    if (run->best_lm) { /* the best epoch's weights stand in model/ */
+    if (o->tune_lm) { /* the best epoch's weights stand in model/ */
         const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
-        for (int i = 0; i < run->model->bert.weights.count; i++) {
-            const Parameter *p = &run->model->bert.weights.at[i];
-            memcpy(run->best_lm[i], safetensors_get(&best, p->name, p->tensor->rows, p->tensor->cols).data,
-                   size_of(*p->tensor) * sizeof(real));
-        }
+        safetensors_read(&best, run->best_lm);
         unmap_file(best.file);
     }
     unmap_file(file.file);
@@ -771,7 +749,7 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
         release(before);
     }
     stop_if_interrupted(o, run);
-    restore_best(run);
+    if (o->tune_lm) parameters_copy(bert->weights, run->best_lm);
     return evaluate(bert, run->prompt, test, answers, NULL);
 }
 
@@ -780,25 +758,20 @@ static Score run_seed(const Options *o, Model *model, const Template *t, const D
                       const Answers *answers, Tensor *prompt, size_t *trained) {
     PromptEncoder encoder;
     Mark before = mark();
-    Run run = {
-        .model = model, .best = -1, .trained = {allocate(sizeof(Parameter[24 + model->bert.weights.count])), 0}};
+    Run run = {.model = model, .best = -1};
     if (t->pseudo) {
         Random random = {(uint64_t)o->seed};
         encoder_init(&encoder, encoder_named(o->encoder), t->pseudo, model->bert.hidden);
         encoder_random(&encoder, o->init_scale < 0 ? standard_deviation(model->bert.word) : o->init_scale, &random);
         parameters_train(encoder.weights);
-        for (int i = 0; i < encoder.weights.count; i++) run.trained.at[run.trained.count++] = encoder.weights.at[i];
+        run.trained = encoder.weights;
         run.encoder = &encoder;
         run.prompt = tensor(t->pseudo, model->bert.hidden);
     }
     if (o->tune_lm) {
-        const Parameters lm = model->bert.weights;
-        parameters_train(lm);
-        run.best_lm = allocate(sizeof(real *[lm.count]));
-        for (int i = 0; i < lm.count; i++) {
-            run.trained.at[run.trained.count++] = lm.at[i];
-            run.best_lm[i] = allocate(size_of(*lm.at[i].tensor) * sizeof(real));
-        }
+        parameters_train(model->bert.weights);
+        run.trained = parameters_joined(run.trained, model->bert.weights);
+        run.best_lm = parameters_like(model->bert.weights);
     }
     if (o->resume) checkpoint_read(o, &run);
     *trained = parameters_size(run.trained);

@@ -621,12 +621,6 @@ static void tiny_load(Tiny *t) {
         t->row[s] = (Example){.id = t->id[s], .length = 6, .mask = 4, .answer = 20 + s};
     }
 }
-static Parameters joined(Parameters a, Parameters b) {
-    Parameters all = {allocate(sizeof(Parameter[a.count + b.count])), a.count + b.count};
-    memcpy(all.at, a.at, sizeof(Parameter[a.count]));
-    memcpy(all.at + a.count, b.at, sizeof(Parameter[b.count]));
-    return all;
-}
 /* Words that may not be answered are not in the loss: the only allowed one is certain. */
 static void check_forbid(void) {
     static Tiny t;
@@ -669,11 +663,13 @@ static void check_train_step(void) {
     parameters_train(lm), parameters_train(hand_lm);
     Options o = {.optimizer = "adamw", .lr = 0.01, .lr_lm = 0.002, .decay = 0.1, .clip = 0.001, .epochs = 1, .batch = 1,
                  .tune_lm = true, .quiet = true};
-    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = joined(t.encoder.weights, lm), .epoch = 1};
+    const Parameters both = parameters_joined(t.encoder.weights, lm);
+    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = both, .epoch = 1};
     train_epoch(&o, &run, &(Dataset){t.row, 1, 0, ""}, NULL);
     const Rows first = rows_of(hand.row, in_order(1), 1);
     train_batch(&hand.model.bert, &hand.encoder, &first, NULL);
-    const double share = schedule(&o, 1, 1), scale = 0.001 / gradient_norm(joined(hand.encoder.weights, hand_lm));
+    const double share = schedule(&o, 1, 1);
+    const double scale = 0.001 / gradient_norm(parameters_joined(hand.encoder.weights, hand_lm));
     adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
     adam_step(hand_lm, (Optimizer){0.002 * share, 0.1, true}, 1, scale);
     const double encoder = weights_difference(t.encoder.weights, hand.encoder.weights),
