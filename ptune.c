@@ -25,24 +25,16 @@
 
 /* ==== 1. Rows and templates ======================================================================================= */
 
-typedef struct {
-    const char *folder;
-    Bert bert;
-    Vocab vocab;
-} Model;
+typedef struct { Bert bert; Vocab vocab; } Model;
 
-static void model_load(Model *model, const char *folder) {
-    model->folder = folder;
+static Model *model_load(const char *folder) {
+    Model *model = allocate(sizeof *model);
     bert_load(&model->bert, folder);
     model->vocab = vocab_load(folder);
     if (model->vocab.size > model->bert.vocab)
         die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", folder, model->vocab.size,
             model->bert.vocab);
-}
-
-static void model_reload(Model *model) { /* the weights of the file again, after they were trained */
-    bert_close(&model->bert);
-    bert_load(&model->bert, model->folder);
+    return model;
 }
 
 /* What the command line says; README.md has the list, option_table the names. */
@@ -1175,7 +1167,9 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     r.seen = answers->labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
     r.seconds = seconds() - start;
     release(before);
-    if (o.tune_lm) model_reload(model); /* the next run starts from the published weights */
+    if (!o.tune_lm) return r;
+    bert_close(&model->bert); /* the next run starts from the published weights */
+    bert_load(&model->bert, o.model);
     return r;
 }
 /* The same, unless its result line is there. What is trained goes on from its checkpoint. */
@@ -1516,16 +1510,15 @@ static void demo_instability(Model *model, const Relation *relation, const Optio
     print_nearest(model, prompt);
 }
 static void command_demo(void) {
-    static Model model;
     const Options o = default_options('d');
     const double start = seconds();
     const World world = world_read(o.data);
-    model_load(&model, o.model);
+    Model *model = model_load(o.model);
     printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
            "no method\nwas trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n",
-           parameters_size(model.bert.weights), world.count, o.seed);
-    run_table(&o, &model, &world);
-    demo_instability(&model, &world.at[0], &o);
+           parameters_size(model->bert.weights), world.count, o.seed);
+    run_table(&o, model, &world);
+    demo_instability(model, &world.at[0], &o);
     printf("\n%.0f seconds in all\n", seconds() - start);
 }
 
@@ -1544,13 +1537,12 @@ static void print_best(const Model *model, real *logits) {
 static void command_fill(Options *o) {
     if (!o->text) usage(o->prompt ? "SUBJECT is missing" : "TEXT is missing", NULL);
     if (!utf8_valid(text_of(o->text))) die("the text is not valid UTF-8");
-    static Model model;
     Ids ids = {0};
     Tensor prompt = {0};
-    model_load(&model, o->model);
+    Model *model = model_load(o->model);
     if (o->prompt) {
         const char *form;
-        prompt = prompt_read(o->prompt, &model, &form);
+        prompt = prompt_read(o->prompt, model, &form);
         const Template t = template_parse(form);
         Text field[MAX_PARTS];
         for (int i = 0; i < t.parts; i++) {
@@ -1559,24 +1551,25 @@ static void command_fill(Options *o) {
             field[i] = text_of(o->text);
         }
         Example example;
-        template_fill(&t, &model.vocab, field, model.bert.positions, &example, "SUBJECT", 1);
+        template_fill(&t, &model->vocab, field, model->bert.positions, &example, "SUBJECT", 1);
         ids = (Ids){example.id, example.length};
     } else {
-        ids_push(&ids, model.vocab.cls);
-        tokenize_marked(&model.vocab, text_of(o->text), &ids);
-        ids_push(&ids, model.vocab.sep);
+        ids_push(&ids, model->vocab.cls);
+        tokenize_marked(&model->vocab, text_of(o->text), &ids);
+        ids_push(&ids, model->vocab.sep);
     }
-    if (ids.count > model.bert.positions)
-        die("the text has %d tokens, the model takes %d", ids.count, model.bert.positions);
+    if (ids.count > model->bert.positions)
+        die("the text has %d tokens, the model takes %d", ids.count, model->bert.positions);
     int *reads = allocate(sizeof(int[ids.count])), start[] = {0, ids.count}, read_start[] = {0, 0};
     for (int i = 0; i < ids.count; i++)
-        if (ids.id[i] == model.vocab.mask) reads[read_start[1]++] = i;
+        if (ids.id[i] == model->vocab.mask) reads[read_start[1]++] = i;
     if (!read_start[1]) die("no [MASK] in the text");
     const Batch batch = {1, ids.count, read_start[1], start, read_start, reads};
-    const Tensor logits = bert_logits(&model.bert, embed_forward(model.bert.word, prompt, ids.id, ids.count), &batch);
+    const Tensor e = embed_forward(model->bert.word, prompt, ids.id, ids.count);
+    const Tensor logits = bert_logits(&model->bert, e, &batch);
     for (int i = 0; i < logits.rows; i++) {
         if (i) putchar('\n');
-        print_best(&model, row(logits, i));
+        print_best(model, row(logits, i));
     }
 }
 
@@ -1614,13 +1607,12 @@ static void check_settings(Options *o) {
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
 }
 static void command_train(Options *o) {
-    static Model model;
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
     check_settings(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
-    model_load(&model, o->model);
-    const Answers answers = answers_from(&model, o->vocab, o->labels);
+    Model *model = model_load(o->model);
+    const Answers answers = answers_from(model, o->vocab, o->labels);
     const bool pseudo = template_parse(o->template).pseudo > 0;
     const char *name = pseudo ? format(o->tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
@@ -1633,7 +1625,7 @@ static void command_train(Options *o) {
         Options one = *o;
         one.seed += k;
         if (o->out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", o->out, one.seed));
-        const Result r = run_method(&method, &one, &model, &relation, &answers, NULL);
+        const Result r = run_method(&method, &one, model, &relation, &answers, NULL);
         if (o->out) result_write(format("%s/result.tsv", one.out), &r);
         if (o->seeds > 1) printf("seed %d: ", one.seed);
         print_score(o, r.hits, r.rows, f1[k] = r.macro_f1);
@@ -1647,29 +1639,29 @@ static void command_train(Options *o) {
 }
 
 static void command_eval(Options *o) {
-    static Model model;
     Tensor prompt = {0};
     const char *form = o->template;
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
     if (form && template_parse(form).pseudo)
         usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
-    model_load(&model, o->model);
-    if (o->prompt) prompt = prompt_read(o->prompt, &model, &form);
+    Model *model = model_load(o->model);
+    if (o->prompt) prompt = prompt_read(o->prompt, model, &form);
     const Template t = template_parse(form);
-    const Answers answers = answers_from(&model, o->vocab, o->labels);
+    const Answers answers = answers_from(model, o->vocab, o->labels);
     o->test = o->data;
-    const Dataset data = read_split(o, &model, TEST_ROWS, &t, &answers);
+    const Dataset data = read_split(o, model, TEST_ROWS, &t, &answers);
     Prediction *predictions = allocate(sizeof(Prediction[data.count]));
-    const Score score = evaluate(&model.bert, prompt, &data, &answers, predictions);
+    const Score score = evaluate(&model->bert, prompt, &data, &answers, predictions);
     if (o->predictions) {
         Output out = output_open(o->predictions);
         fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
         for (int i = 0; i < data.count; i++) {
-            const Text gold = model.vocab.piece[data.at[i].answer], best = model.vocab.piece[predictions[i].predicted];
-            fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", data.at[i].subject ? data.at[i].subject : "-",
-                    (int)gold.size, gold.data, (int)best.size, best.data, predictions[i].rank,
-                    predictions[i].log_probability);
+            const Example *e = &data.at[i];
+            const Prediction *p = &predictions[i];
+            const Text gold = model->vocab.piece[e->answer], best = model->vocab.piece[p->predicted];
+            fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", said(e->subject), (int)gold.size, gold.data,
+                    (int)best.size, best.data, p->rank, p->log_probability);
         }
         output_close(out);
     }
@@ -1679,29 +1671,26 @@ static void command_eval(Options *o) {
 }
 
 static void command_words(Options *o) {
-    static Model model;
     const char *form;
     if (!o->prompt) usage("--prompt FILE is missing", NULL);
-    model_load(&model, o->model);
-    const Tensor prompt = prompt_read(o->prompt, &model, &form);
+    Model *model = model_load(o->model);
+    const Tensor prompt = prompt_read(o->prompt, model, &form);
     printf("%s\n", form);
-    print_nearest(&model, prompt);
+    print_nearest(model, prompt);
 }
 
 static void command_search(Options *o) {
-    static Model model;
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
     check_settings(o);
     o->quiet = true;
     const Template t = template_parse(o->template);
-    model_load(&model, o->model);
-    const Answers answers = answers_from(&model, o->vocab, o->labels);
-    const Dataset train_rows = read_split(o, &model, TRAIN_ROWS, &t, &answers);
-    printf("%s\n", search(o, &model, &t, &train_rows, &answers));
+    Model *model = model_load(o->model);
+    const Answers answers = answers_from(model, o->vocab, o->labels);
+    const Dataset train_rows = read_split(o, model, TRAIN_ROWS, &t, &answers);
+    printf("%s\n", search(o, model, &t, &train_rows, &answers));
 }
 
 static void command_table(Options *o) {
-    static Model model;
     if (o->text && o->model) usage("either --model DIR, to run, or a folder of results", NULL);
     if (o->text) {
         print_folder(o->text);
@@ -1711,9 +1700,9 @@ static void command_table(Options *o) {
     check_settings(o);
     const World world = world_read(o->data);
     o->quiet = true;
-    model_load(&model, o->model);
+    Model *model = model_load(o->model);
     if (o->out) make_folder(o->out);
-    run_table(o, &model, &world);
+    run_table(o, model, &world);
 }
 
 /* vocab.txt and tokenizer_config.json of a world. */
@@ -1731,12 +1720,10 @@ static void command_vocab(Options *o) {
 /* A small BERT that has read every sentence of the world. */
 static void command_pretrain(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
-    static Model model;
     const World world = world_read(o->data);
     const Texts sentences = world_sentences(&world, NULL);
     o->quiet = true;
-    model.folder = o->model;
-    model.vocab = vocab_load(o->model);
+    Model model = {.vocab = vocab_load(o->model)};
     if (model.vocab.size <= MARKERS) die("%s/vocab.txt: no words beside the markers", o->model);
     model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
                         .positions = 64, .types = 2, .eps = (real)1e-12};

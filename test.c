@@ -542,10 +542,9 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
           wrong_words, worst);
 }
 static void check_layers(void) { /* in the BERT of the small world */
-    static Model model;
-    model_load(&model, "data/bert");
-    check_fill("data/expected/fill_world.jsonl", &model, 1e-4);
-    bert_close(&model.bert);
+    Model *model = model_load("data/bert");
+    check_fill("data/expected/fill_world.jsonl", model, 1e-4);
+    bert_close(&model->bert);
 }
 
 /* ==== ptune.c ===================================================================================================== */
@@ -907,19 +906,18 @@ static void check_prompt_gradient(const char *path, const Model *model) {
     }
 }
 static void section_bert(const char **folders, int count) {
-    static Model model;
     bool seen[2] = {false, false};
     printf("\n== BERT-base ==\n");
     for (int i = 0; i < count; i++) {
         Mark before = mark();
-        model_load(&model, folders[i]);
-        const bool cased = model.vocab.cased;
+        Model *model = model_load(folders[i]);
+        const bool cased = model->vocab.cased;
         const char *texts = cased ? "fill_cased.jsonl" : "fill_uncased.jsonl",
                    *prompt = "prompt_grad_bert_base_cased.safetensors";
         seen[cased] = true;
-        if (have(texts, "BERT-base")) check_fill(oracle(texts), &model, 5e-3);
-        if (cased && have(prompt, "BERT-base")) check_prompt_gradient(oracle(prompt), &model);
-        bert_close(&model.bert);
+        if (have(texts, "BERT-base")) check_fill(oracle(texts), model, 5e-3);
+        if (cased && have(prompt, "BERT-base")) check_prompt_gradient(oracle(prompt), model);
+        bert_close(&model->bert);
         release(before);
     }
     for (int k = 1; k >= 0; k--)
