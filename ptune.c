@@ -826,28 +826,28 @@ static const char *template_with_words(const Template *t, const Vocab *vocab, co
  * a swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried;
  * the best one is kept if the true loss falls, on these rows and on other ones too. */
 enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 2 };
-static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train,
-                          const Answers *answers) {
+static const char *search(const Options *o, const Model *model, const char *form, const Answers *answers) {
+    const Template t = template_parse(form);
+    const Dataset train = read_split(o, model, TRAIN_ROWS, &t, answers);
     const Tensor table = model->bert.word;
-    const bool *loss_words = answers->in_loss, *usable = search_words(model, train);
+    const bool *loss_words = answers->in_loss, *usable = search_words(model, &train);
     const int the = single_token(&model->vocab, text_of("the")), start_word = the >= 0 ? the : model->vocab.unk;
-    const int rows_each = min_int(SEARCH_ROWS, train->count / 2);
-    int *order = in_order(train->count), *word = allocate(sizeof(int[t->pseudo]));
-    Tensor prompt = tensor(t->pseudo, table.cols), gain = tensor(1, table.rows);
+    const int rows_each = min_int(SEARCH_ROWS, train.count / 2);
+    int *order = in_order(train.count), *word = allocate(sizeof(int[t.pseudo]));
+    Tensor prompt = tensor(t.pseudo, table.cols);
     Random random = {(uint64_t)o->seed};
-    if (train->count < 2) die("%s: too few rows to search on", train->path);
-    needs_grad(&prompt);
-    for (int k = 0; k < t->pseudo; k++)
+    if (train.count < 2) die("%s: too few rows to search on", train.path);
+    for (int k = 0; k < t.pseudo; k++)
         memcpy(row(prompt, k), row(table, word[k] = start_word), sizeof(real[table.cols]));
-    for (int turn = 0; turn < SEARCH_SWEEPS * t->pseudo; turn++) {
+    for (int turn = 0; turn < SEARCH_SWEEPS * t.pseudo; turn++) {
         Mark before = mark();
-        const int slot = turn % t->pseudo;
-        shuffle(order, train->count, &random);
-        const Rows rows = rows_of(train->at, order, rows_each),
-                   other = rows_of(train->at, order + rows_each, rows_each);
-        memset(prompt.grad, 0, size_of(prompt) * sizeof(real));
+        const int slot = turn % t.pseudo;
+        shuffle(order, train.count, &random);
+        const Rows rows = rows_of(train.at, order, rows_each),
+                   other = rows_of(train.at, order + rows_each, rows_each);
+        needs_grad(&prompt);
         double best_loss = loss_and_gradient(&model->bert, prompt, &rows, loss_words);
-        fill_constant(gain, 0);
+        const Tensor gain = tensor_zeros(1, table.rows);
         const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
         matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de */
         for (int w = 0; w < table.rows; w++)
@@ -867,7 +867,7 @@ static const char *search(const Options *o, const Model *model, const Template *
         }
         release(before);
     }
-    return template_with_words(t, &model->vocab, word);
+    return template_with_words(&t, &model->vocab, word);
 }
 
 /* ==== 9. The small world: a vocabulary and a BERT from facts and wordings ========================================= */
@@ -1093,11 +1093,7 @@ static const char *method_template(const Method *m, const Options *o, const Mode
     if (!strcmp(form, "manual")) return text_string(relation->template);
     if (!strcmp(form, "hybrid"))
         return text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
-    if (m->way == SEARCH) {
-        const Template t = template_parse(form);
-        const Dataset train_rows = read_split(o, model, TRAIN_ROWS, &t, answers);
-        return search(o, model, &t, &train_rows, answers);
-    }
+    if (m->way == SEARCH) return search(o, model, form, answers);
     if (!best && strcmp(form, "worst")) return form;
     const Texts prompts = relation_prompts(o, relation);
     for (int p = 0, top = INT32_MIN; p < prompts.count; p++) {
@@ -1683,11 +1679,9 @@ static void command_search(Options *o) {
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
     check_settings(o);
     o->quiet = true;
-    const Template t = template_parse(o->template);
     Model *model = model_load(o->model);
     const Answers answers = answers_from(model, o->vocab, o->labels);
-    const Dataset train_rows = read_split(o, model, TRAIN_ROWS, &t, &answers);
-    printf("%s\n", search(o, model, &t, &train_rows, &answers));
+    printf("%s\n", search(o, model, o->template, &answers));
 }
 
 static void command_table(Options *o) {
