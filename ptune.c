@@ -104,7 +104,7 @@ static Template template_parse(const char *form) {
 
 /* One row of data after the template: token ids, where id < 0 stands for row -1 - id of the prompt. */
 typedef struct { int *id, length, mask, answer; const char *subject; } Example; /* subject: NULL if none is named */
-typedef struct { Example *at; int count, left_out; const char *path; } Dataset;
+typedef struct { Example *at; int count; const char *path; } Dataset;
 
 static bool row_subject(Text json, Text *value) { /* LAMA's two names for it */
     return json_member(json, "sub_label", value) || json_member(json, "sub", value);
@@ -250,46 +250,34 @@ static bool next_row(Text *rest, Text *json, const char *path, int *line) {
     }
     return false;
 }
-/* All rows of a JSONL file under a template. Rows without an allowed answer are left out and counted. */
-static Dataset dataset_read(const Model *model, const char *path, const Template *t, const Answers *answers,
-                            int max_length) {
-    const Text file = read_file(path);
-    size_t lines = 1;
-    for (size_t i = 0; i < file.size; i++) lines += file.data[i] == '\n';
-    Dataset data = {.at = allocate(lines * sizeof(Example)), .path = path};
-    Text rest = file, subject;
-    int line = 0;
-    for (Text json; next_row(&rest, &json, path, &line);) {
-        Example *example = &data.at[data.count];
-        Text field[MAX_PARTS];
-        for (int i = 0; i < t->parts; i++)
-            if (t->part[i].kind == FIELD) field[i] = row_field(json, t->part[i].text, path, line);
-        example->answer = row_answer(model, answers, json, path, line);
-        if (example->answer < 0) {
-            data.left_out++;
-            continue;
-        }
-        const bool named = row_subject(json, &subject) && json_is_string(subject);
-        example->subject = named ? text_line(json_string(subject)) : NULL;
-        template_fill(t, &model->vocab, field, max_length, example, path, line);
-        data.count++;
-    }
-    unmap_file(file);
-    if (!data.count) die("%s: no row is left (%d without an allowed answer of one token)", path, data.left_out);
-    return data;
-}
-
-/* One of the three files, under a template. */
+/* The rows of one of the three files, under a template. Those without an allowed answer are left out and counted. */
 typedef enum { TRAIN_ROWS, DEV_ROWS, TEST_ROWS } Split;
 static const char *const split_name[] = {"train", "dev", "test"};
 static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t,
                           const Answers *answers) {
     const char *const given[] = {o->train, o->dev, o->test};
-    const int most = model->bert.positions, length = o->max_length ? min_int(o->max_length, most) : most;
     const char *path = given[which] ? given[which] : format("%s/%s.jsonl", said(o->data), split_name[which]);
-    const Dataset data = dataset_read(model, path, t, answers, length);
-    if (!o->quiet)
-        printf("%s: %d rows%s\n", path, data.count, data.left_out ? format(" (%d left out)", data.left_out) : "");
+    const int most = model->bert.positions, max_length = o->max_length ? min_int(o->max_length, most) : most;
+    const Text file = read_file(path);
+    Text rest = file, subject, field[MAX_PARTS];
+    Dataset data = {.path = path};
+    int line = 0, left_out = 0;
+    for (Text json; next_row(&rest, &json, path, &line);) {
+        for (int i = 0; i < t->parts; i++)
+            if (t->part[i].kind == FIELD) field[i] = row_field(json, t->part[i].text, path, line);
+        Example example = {.answer = row_answer(model, answers, json, path, line)};
+        if (example.answer < 0) {
+            left_out++;
+            continue;
+        }
+        if (row_subject(json, &subject) && json_is_string(subject)) example.subject = text_line(json_string(subject));
+        template_fill(t, &model->vocab, field, max_length, &example, path, line);
+        data.at = room(data.at, data.count, sizeof example);
+        data.at[data.count++] = example;
+    }
+    unmap_file(file);
+    if (!data.count) die("%s: no row is left (%d without an allowed answer of one token)", path, left_out);
+    if (!o->quiet) printf("%s: %d rows%s\n", path, data.count, left_out ? format(" (%d left out)", left_out) : "");
     return data;
 }
 

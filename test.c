@@ -641,7 +641,7 @@ static void check_train_epoch(void) {
     tiny_load(&t);
     Run run = {.model = &t.model, .encoder = &t.encoder, .trained = t.encoder.weights, .epoch = 1};
     Options o = {.optimizer = "adam", .epochs = 1, .batch = 2, .quiet = true};
-    const Dataset five = {t.row, 5, 0, ""};
+    const Dataset five = {t.row, 5, ""};
     const Rows all = rows_of(t.row, in_order(5), 5);
     const double want = batch_loss(&t.model.bert, encoder_forward(&t.encoder).prompt, &all, NULL);
     train_epoch(&o, &run, &five, NULL);
@@ -664,7 +664,7 @@ static void check_train_step(void) {
                  .tune_lm = true, .quiet = true};
     const Parameters both = parameters_joined(t.encoder.weights, lm);
     Run run = {.model = &t.model, .encoder = &t.encoder, .trained = both, .epoch = 1};
-    train_epoch(&o, &run, &(Dataset){t.row, 1, 0, ""}, NULL);
+    train_epoch(&o, &run, &(Dataset){t.row, 1, ""}, NULL);
     const Rows first = rows_of(hand.row, in_order(1), 1);
     train_batch(&hand.model.bert, &hand.encoder, &first, NULL);
     const double share = schedule(&o, 1, 1);
