@@ -602,7 +602,7 @@ static void prompt_write(const char *path, Tensor prompt, const char *template, 
     safetensors_write(path, (Parameters){&p, 1},
                       format("{\"template\":%s,\"vocab\":\"%s\"}", json_quote(template), vocab_hash(vocab)));
 }
-static Tensor prompt_read(const char *path, const Model *model, const char **template) {
+static Tensor prompt_read(const char *path, const Model *model, Template *t) {
     const Safetensors file = safetensors_open(path);
     Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab");
     Tensor prompt;
@@ -613,8 +613,8 @@ static Tensor prompt_read(const char *path, const Model *model, const char **tem
         die("%s: rows of %d numbers, the model has %d", path, prompt.cols, model->bert.hidden);
     for (size_t i = 0; i < size_of(prompt); i++)
         if (!isfinite(prompt.data[i])) die("%s: holds a number that is not finite", path);
-    *template = text_string(text);
-    if (template_parse(*template).pseudo != prompt.rows)
+    *t = template_parse(text_string(text));
+    if (t->pseudo != prompt.rows)
         die("%s: %d rows, but its template has another number of [P]", path, prompt.rows);
     return prompt;
 }
@@ -1525,13 +1525,12 @@ static void command_fill(Options *o) {
     Tensor prompt = {0};
     Model *model = model_load(o->model);
     if (o->prompt) {
-        const char *form;
-        prompt = prompt_read(o->prompt, model, &form);
-        const Template t = template_parse(form);
+        Template t;
         Text field[MAX_PARTS];
+        prompt = prompt_read(o->prompt, model, &t);
         for (int i = 0; i < t.parts; i++) {
             if (t.part[i].kind == FIELD && t.part[i].text.size)
-                die("%s: its template asks for more than a subject: %s", o->prompt, form);
+                die("%s: its template asks for more than a subject: %s", o->prompt, t.text);
             field[i] = text_of(o->text);
         }
         Example example;
@@ -1623,15 +1622,14 @@ static void command_train(Options *o) {
 }
 
 static void command_eval(Options *o) {
+    Template t = {0};
     Tensor prompt = {0};
-    const char *form = o->template;
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
-    if (form && template_parse(form).pseudo)
-        usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
+    if (o->template) t = template_parse(o->template);
+    if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
     Model *model = model_load(o->model);
-    if (o->prompt) prompt = prompt_read(o->prompt, model, &form);
-    const Template t = template_parse(form);
+    if (o->prompt) prompt = prompt_read(o->prompt, model, &t);
     const Answers answers = answers_from(model, o->vocab, o->labels);
     o->test = o->data;
     const Dataset data = read_split(o, model, TEST_ROWS, &t, &answers);
@@ -1655,11 +1653,11 @@ static void command_eval(Options *o) {
 }
 
 static void command_words(Options *o) {
-    const char *form;
     if (!o->prompt) usage("--prompt FILE is missing", NULL);
     Model *model = model_load(o->model);
-    const Tensor prompt = prompt_read(o->prompt, model, &form);
-    printf("%s\n", form);
+    Template t;
+    const Tensor prompt = prompt_read(o->prompt, model, &t);
+    printf("%s\n", t.text);
     print_nearest(model, prompt);
 }
 
