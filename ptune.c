@@ -1023,29 +1023,30 @@ static const Method *method_named(Text name) {
 /* One run: a method on a relation. In a file it is one line: these fields with tabs between them. */
 typedef struct {
     const char *relation, *method, *vocab, *seed, *template;
-    int hits, rows, seen; /* on test; seen: rows whose subject also stands in train */
-    int trained, kept;    /* numbers that were trained, and that must be kept to answer */
-    double seconds, macro_f1; /* macro_f1: 0 without --labels */
+    Score score;       /* on test */
+    int seen;          /* rows whose subject also stands in train */
+    int trained, kept; /* numbers that were trained, and that must be kept to answer */
+    double seconds;
 } Result;
 
 static void result_write(const char *path, const Result *r) {
     Output out = output_open(path);
     fprintf(out.stream, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.2f\n", r->relation, r->method, r->vocab,
-            r->seed, text_line(text_of(r->template)), r->hits, r->rows, r->seen, r->trained, r->kept, r->seconds,
-            r->macro_f1);
+            r->seed, text_line(text_of(r->template)), r->score.hits, r->score.rows, r->seen, r->trained, r->kept,
+            r->seconds, r->score.macro_f1);
     output_close(out);
 }
 static Result result_read(const char *path) {
-    const Texts lines = read_lines(path), field = split(lines.count == 1 ? lines.at[0] : text_of(""), '\t');
-    if (field.count != 12) die("%s: not one line of 12 fields", path);
-    Result r = {.seconds = json_number(field.at[10]), .macro_f1 = json_number(field.at[11])};
-    const char **const words[] = {&r.relation, &r.method, &r.vocab, &r.seed, &r.template};
-    int *const numbers[] = {&r.hits, &r.rows, &r.seen, &r.trained, &r.kept}, wrong = 0;
-    for (int i = 0; i < 5; i++) {
-        *words[i] = text_string(field.at[i]);
-        wrong |= (*numbers[i] = json_int(field.at[5 + i])) < 0;
-    }
-    if (wrong || !r.rows || r.hits > r.rows || !(r.seconds >= 0) || !(r.macro_f1 >= 0)) die("%s: not a result", path);
+    const Texts lines = read_lines(path), fields = split(lines.count == 1 ? lines.at[0] : text_of(""), '\t');
+    const Text *f = fields.at;
+    if (fields.count != 12) die("%s: not one line of 12 fields", path);
+    Result r = {text_string(f[0]), text_string(f[1]), text_string(f[2]), text_string(f[3]), text_string(f[4]),
+                .score = {.hits = json_int(f[5]), .rows = json_int(f[6]), .macro_f1 = json_number(f[11])},
+                .seen = json_int(f[7]), .trained = json_int(f[8]), .kept = json_int(f[9]),
+                .seconds = json_number(f[10])};
+    if (r.score.hits < 0 || r.score.hits > r.score.rows || r.score.rows < 1 || !(r.score.macro_f1 >= 0) || r.seen < 0 ||
+        r.trained < 0 || r.kept < 0 || !(r.seconds >= 0))
+        die("%s: not a result", path);
     return r;
 }
 
@@ -1134,20 +1135,20 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     o.data = relation->folder, o.encoder = m->encoder, o.tune_lm = m->tune_lm;
     if (o.lr < 0) o.lr = o.lr_lm = m->demo_rate;
     o.template = method_template(m, &o, model, relation, answers);
-    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template, .rows = 0};
+    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template, .seen = 0};
     Mark before = mark();
     const Template t = template_parse(o.template);
     if (t.pseudo && !m->encoder) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t, answers);
     if (m->way == TRAIN && o.recipe && data[0].count < o.batch)
         die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o.batch);
-    const Score score = m->way == MAJORITY ? majority_score(&data[0], &data[2], model->bert.vocab)
-                        : m->way == TRAIN  ? run_seed(&o, model, &t, data, answers, prompt, &trained)
-                                           : evaluate(&model->bert, (Tensor){0}, &data[2], answers, NULL);
+    r.score = m->way == MAJORITY ? majority_score(&data[0], &data[2], model->bert.vocab)
+              : m->way == TRAIN  ? run_seed(&o, model, &t, data, answers, prompt, &trained)
+                                 : evaluate(&model->bert, (Tensor){0}, &data[2], answers, NULL);
     if (m->way == SEARCH) kept = (size_t)template_parse(m->template).pseudo;
     if (m->way == TRAIN) kept = (size_t)t.pseudo * (size_t)model->bert.hidden;
     if (o.tune_lm) kept += parameters_size(model->bert.weights);
-    r.hits = score.hits, r.rows = score.rows, r.macro_f1 = score.macro_f1, r.trained = (int)trained, r.kept = (int)kept;
+    r.trained = (int)trained, r.kept = (int)kept;
     r.seen = answers->labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
     r.seconds = seconds() - start;
     release(before);
@@ -1209,7 +1210,7 @@ static Cell table_cell(const Table *t, Text method, Text vocab, const Text *rela
             if (!text_is(t->seeds.at[s], r->seed) || !text_is(method, r->method) || !text_is(vocab, r->vocab) ||
                 (relation && !text_is(*relation, r->relation)))
                 continue;
-            sum += 100.0 * r->hits / r->rows, hits += r->hits, rows += r->rows, relations++;
+            sum += p_at_1(r->score), hits += r->score.hits, rows += r->score.rows, relations++;
             cell.seconds += r->seconds, cell.last = r;
         }
         if (!relations) continue;
@@ -1232,7 +1233,7 @@ static void print_relation(const Table *t, Text vocab, const Text *relation) {
         if (cell.seeds) some = cell.last;
     }
     if (!relation) printf("%-16s%6s%6s%s\n", "relation", "rows", "seen", line);
-    else if (some) printf("%-16s%6d%6d%s\n", some->relation, some->rows, some->seen, line);
+    else if (some) printf("%-16s%6d%6d%s\n", some->relation, some->score.rows, some->seen, line);
     fflush(stdout);
     release(before);
 }
@@ -1488,7 +1489,7 @@ static void demo_instability(Model *model, const Relation *relation, const Optio
     for (int p = 0; p <= prompts.count; p++) {
         const Method ask = {.way = ASK, .template = p < prompts.count ? text_string(prompts.at[p]) : NULL};
         const Result r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all, &prompt);
-        printf("%8.1f  %s\n", 100.0 * r.hits / r.rows, r.template);
+        printf("%8.1f  %s\n", p_at_1(r.score), r.template);
     }
     printf("\nThe words nearest to what was learned there (cosine):\n");
     print_nearest(model, prompt);
@@ -1573,9 +1574,9 @@ static void command_tokenize(Options *o) {
     }
 }
 
-static void print_score(const Options *o, int hits, int rows, double f1) {
-    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", 100.0 * hits / rows, hits, rows,
-           o->labels ? format(", macro-F1 %.2f", f1) : "");
+static void print_score(const Options *o, Score s) {
+    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", p_at_1(s), s.hits, s.rows,
+           o->labels ? format(", macro-F1 %.2f", s.macro_f1) : "");
 }
 /* What train, table and search have in common. */
 static void check_settings(Options *o) {
@@ -1611,8 +1612,8 @@ static void command_train(Options *o) {
         const Result r = run_method(&method, &one, model, &relation, &answers, NULL);
         if (o->out) result_write(format("%s/result.tsv", one.out), &r);
         if (o->seeds > 1) printf("seed %d: ", one.seed);
-        print_score(o, r.hits, r.rows, f1[k] = r.macro_f1);
-        hits[k] = 100.0 * r.hits / r.rows;
+        print_score(o, r.score);
+        hits[k] = p_at_1(r.score), f1[k] = r.score.macro_f1;
     }
     const Spread p = spread_of(hits, o->seeds), f = spread_of(f1, o->seeds);
     if (o->seeds > 1 && o->labels) printf("mean macro-F1 %.2f, standard deviation %.2f\n", f.mean, f.deviation);
@@ -1649,7 +1650,7 @@ static void command_eval(Options *o) {
     }
     if (!o->labels)
         printf("P@10 %.2f, MRR %.4f\n", 100.0 * score.hits_at_10 / score.rows, score.reciprocal_rank / score.rows);
-    print_score(o, score.hits, score.rows, score.macro_f1);
+    print_score(o, score);
 }
 
 static void command_words(Options *o) {
@@ -1731,7 +1732,7 @@ static void command_pretrain(Options *o) {
         int hits_here = 0, rows_here = 0;
         for (int w = 0; w < wordings.count; w++) {
             const Method ask = {.way = ASK, .template = text_string(wordings.at[w])};
-            const Result score = run_method(&ask, o, &model, &world.at[r], &answers, NULL);
+            const Score score = run_method(&ask, o, &model, &world.at[r], &answers, NULL).score;
             hits_here += score.hits, rows_here += score.rows;
         }
         printf("%-16s %.1f\n", world.at[r].name, 100.0 * hits_here / rows_here);
