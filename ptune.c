@@ -696,25 +696,23 @@ static void stop_if_interrupted(const Options *o, const Run *run) {
 }
 /* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from
  * the seed alone, so the same seed gives the same numbers. */
-static Score train(const Options *o, Run *run, const Dataset *train_rows, const Dataset *dev, const Dataset *test,
-                   const Answers *answers, FILE *log_file) {
+static Score train(const Options *o, Run *run, const Dataset data[3], const Answers *answers, FILE *log_file) {
     const Bert *bert = &run->model->bert;
     run->start = seconds(), run->epochs_before = run->epoch;
-    for (int idle = run->epoch - run->best_epoch; run->epoch < o->epochs && idle < o->patience;) {
+    while (run->epoch < o->epochs && run->epoch - run->best_epoch < o->patience) {
         Mark before = mark();
         const double epoch_start = seconds();
         run->epoch++;
-        train_epoch(o, run, train_rows, answers->in_loss);
+        train_epoch(o, run, &data[TRAIN_ROWS], answers->in_loss);
         stop_if_interrupted(o, run);
         const double speed = run->tokens / (seconds() - epoch_start);
         const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
-        const double dev_score = p_at_1(evaluate(bert, prompt, dev, answers, NULL));
+        const double dev_score = p_at_1(evaluate(bert, prompt, &data[DEV_ROWS], answers, NULL));
         const bool better = dev_score >= run->best; /* ties take the later epoch, as published */
         if (better) {
             run->best = dev_score, run->best_epoch = run->epoch;
             keep_best(o, run, prompt);
         }
-        idle = run->epoch - run->best_epoch;
         if (!o->quiet) {
             printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, run->loss,
                    o->labels ? "accuracy" : "P@1", dev_score, better ? " *" : "", speed);
@@ -730,7 +728,7 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
     }
     stop_if_interrupted(o, run);
     if (o->tune_lm) parameters_copy(bert->weights, run->best_lm);
-    return evaluate(bert, run->prompt, test, answers, NULL);
+    return evaluate(bert, run->prompt, &data[TEST_ROWS], answers, NULL);
 }
 
 /* One seed: everything from its start to its test score. */
@@ -757,7 +755,7 @@ static Score run_seed(const Options *o, Model *model, const Template *t, const D
     *trained = parameters_size(run.trained);
     FILE *log_file = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
     if (o->out && !log_file) die("%s/log.tsv: %s", o->out, strerror(errno));
-    const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log_file);
+    const Score score = train(o, &run, data, answers, log_file);
     if (log_file && (ferror(log_file) || fclose(log_file))) die("%s/log.tsv: cannot be written", o->out);
     if (prompt && run.encoder) memcpy(prompt->data, run.prompt.data, size_of(run.prompt) * sizeof(real));
     release(before);
@@ -956,7 +954,7 @@ static Rows mask_words(const Example *sentences, const int *order, int count, co
 }
 static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Options *o) {
     const double steps = (double)(count / o->batch) * o->epochs, start = seconds();
-    int *order = in_order(count), step = 0, seen = 0;
+    int *order = in_order(count), step = 0;
     double loss = 0;
     Random random = {(uint64_t)o->seed + 1};
     if (count < o->batch) die("%d sentences do not fill one batch of %d", count, o->batch);
@@ -968,15 +966,14 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
             const Rows r = mask_words(sentences, order + first, o->batch, vocab, &random);
             const double share = schedule(o, ++step, count / o->batch);
             loss += loss_and_gradient(bert, (Tensor){0}, &r, NULL);
-            seen++;
             if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller --lr may help", step);
             adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step,
                       clip_factor(o, bert->weights));
             release(before);
             if (step % 500 == 0) {
-                printf("step %d of %.0f, loss %.4f, %.0f s\n", step, steps, loss / seen, seconds() - start);
+                printf("step %d of %.0f, loss %.4f, %.0f s\n", step, steps, loss / 500, seconds() - start);
                 fflush(stdout);
-                loss = seen = 0;
+                loss = 0;
             }
         }
     }
