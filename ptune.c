@@ -1339,11 +1339,11 @@ static Options default_options(char command) {
     Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
     o.init_scale = -1; /* h starts at the scale of the word table */
     o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
+    o.quiet = !strchr("te", command); /* train and eval say what they do: their rows, each epoch */
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
     o.methods = "majority,manual,ft,mp+ft,p-lstm";
     if (command == 'd') { /* the rates: each method's own; the epochs: by the minute */
         o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE, o.lr = -1, o.epochs = 8;
-        o.quiet = true;
         o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
     }
     return o;
@@ -1662,7 +1662,6 @@ static void command_words(Options *o) {
 static void command_search(Options *o) {
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
     check_settings(o);
-    o->quiet = true;
     Model *model = model_load(o->model);
     const Answers answers = answers_from(model, o->vocab, o->labels);
     printf("%s\n", search(o, model, o->template, &answers));
@@ -1677,7 +1676,6 @@ static void command_table(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     check_settings(o);
     const World world = world_read(o->data);
-    o->quiet = true;
     Model *model = model_load(o->model);
     if (o->out) make_folder(o->out);
     run_table(o, model, &world);
@@ -1700,7 +1698,6 @@ static void command_pretrain(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     const World world = world_read(o->data);
     const Texts sentences = world_sentences(&world, NULL);
-    o->quiet = true;
     Model model = {.vocab = vocab_load(o->model)};
     if (model.vocab.size <= MARKERS) die("%s/vocab.txt: no words beside the markers", o->model);
     model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
