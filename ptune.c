@@ -862,23 +862,27 @@ static const char *search(const Options *o, const Model *model, const char *form
  * ({train,dev,test}.jsonl) and the wordings that the LM reads them in (pretrain.txt: a template a line, with [X] and
  * [Y]; LAMA has none). */
 typedef struct { const char *name, *folder; Text template; } Relation;
-typedef struct { Relation at[64]; int count; } World;
+typedef struct { Relation *at; int count; } World;
 
+static bool has_relation(const World *world, Text name) {
+    for (int r = 0; r < world->count; r++)
+        if (text_is(name, world->at[r].name)) return true;
+    return false;
+}
 static World world_read(const char *data) {
     const char *path = format("%s/relations.jsonl", data);
-    World world = {.count = 0};
+    World world = {0};
     Text rest = read_file(path), name, template;
     int line = 0;
     for (Text json; next_row(&rest, &json, path, &line);) {
         if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
             !json_is_string(name) || !json_is_string(template))
             die("%s:%d: no relation or template", path, line);
-        if (world.count == 64) die("%s:%d: more than 64 relations", path, line);
         const char *word = text_line(json_string(name)), *folder = format("%s/relations/%s", data, word);
         if (!*word || strchr(word, '/')) die("%s:%d: not a name for a folder: '%s'", path, line, word);
-        for (int k = 0; k < world.count; k++)
-            if (!strcmp(word, world.at[k].name)) die("%s:%d: relation '%s' again", path, line, word);
+        if (has_relation(&world, text_of(word))) die("%s:%d: relation '%s' again", path, line, word);
         if (!file_exists(folder)) folder = format("%s/%s", data, word);
+        world.at = room(world.at, world.count, sizeof(Relation));
         world.at[world.count++] = (Relation){word, folder, json_string(template)};
     }
     if (!world.count) die("%s: no relation", path);
@@ -1190,6 +1194,7 @@ static void add_name(Texts *names, const char *name) {
     if (!among(names, text_of(name))) texts_push(names, text_of(name));
 }
 static void table_add(Table *t, Result r) {
+    t->at = room(t->at, t->count, sizeof r);
     t->at[t->count++] = r;
     add_name(&t->relations, r.relation), add_name(&t->methods, r.method);
     add_name(&t->vocabs, r.vocab), add_name(&t->seeds, r.seed);
@@ -1255,13 +1260,12 @@ static void print_methods(const Table *t, Text vocab) {
 /* Runs what is missing; a relation's line comes when it is whole. */
 static void run_table(const Options *o, Model *model, const World *world) {
     const Answers answers = answers_from(model, o->vocab, NULL);
-    const Texts names = split(text_of(o->methods), ','), wanted = split(text_of(o->relations ? o->relations : ""), ',');
-    Table t = {.at = allocate(sizeof(Result) * (size_t)(names.count * world->count) * (size_t)o->seeds)};
+    const Texts names = split(text_of(o->methods), ',');
+    const Texts wanted = o->relations ? split(text_of(o->relations), ',') : (Texts){0};
+    Table t = {0};
     for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
-    Texts known = {0};
-    for (int r = 0; r < world->count; r++) add_name(&known, world->at[r].name);
-    for (int k = 0; o->relations && k < wanted.count; k++)
-        if (!among(&known, wanted.at[k]))
+    for (int k = 0; k < wanted.count; k++)
+        if (!has_relation(world, wanted.at[k]))
             die("--relations: no relation '%s' in relations.jsonl", text_string(wanted.at[k]));
     print_relation(&t, text_of(""), NULL);
     for (int r = 0; r < world->count; r++) {
@@ -1290,7 +1294,7 @@ static void print_folder(const char *folder) {
     const int count = scandir(folder, &files, is_result, alphasort);
     if (count < 0) die("%s: %s", folder, strerror(errno));
     if (!count) die("%s: no file ...result.tsv", folder);
-    Table t = {.at = allocate(sizeof(Result) * (size_t)count)};
+    Table t = {0};
     for (int i = 0; i < count; i++) {
         table_add(&t, result_read(format("%s/%s", folder, files[i]->d_name)));
         free(files[i]);
