@@ -1355,13 +1355,8 @@ static Options default_options(char command) {
 
 /* Which commands know an option: see commands[] in main for the letters. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
-static const struct {
-    const char *name;
-    OptionKind kind;
-    size_t offset;
-    const char *commands;
-    double least;
-} option_table[] = {
+typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
+static const Option option_table[] = {
     {"--model", STRING, offsetof(Options, model), "fktewvpsb", 0},
     {"--data", STRING, offsetof(Options, data), "tevpsb", 0},
     {"--train", STRING, offsetof(Options, train), "ts", 0},
@@ -1410,37 +1405,39 @@ static void task_read(Options *o) {
     }
     die("%s: no task '%s'", path, o->task);
 }
+static const Option *option_named(const char *word) { /* NULL: none */
+    for (size_t k = 0; k < sizeof option_table / sizeof *option_table; k++)
+        if (!strcmp(word, option_table[k].name)) return &option_table[k];
+    return NULL;
+}
+static double option_number(const Option *option, const char *word) {
+    char *end;
+    const double number = strtod(word, &end);
+    if (end == word || *end || !isfinite(number) || number < option->least) usage("not a value for ", option->name);
+    if (option->kind == INTEGER && (number > INT32_MAX || number != floor(number)))
+        usage("not a whole number for ", option->name);
+    return number;
+}
 static Options options_read(char command, int count, char **words) {
     Options o = default_options(command);
     for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
         if (!strcmp(words[i], "--recipe") && i + 1 < count)
             o.lr = 1e-5, o.epochs = 100, o.init_scale = 0;
-    const size_t known = sizeof option_table / sizeof *option_table;
     for (int i = 0; i < count; i++) {
-        size_t k = 0;
-        while (k < known && strcmp(words[i], option_table[k].name)) k++;
-        if (k == known) {
+        const Option *option = option_named(words[i]);
+        if (!option) {
             if (words[i][0] == '-' && words[i][1]) usage("unknown option ", words[i]);
             if (o.text || !strchr("fkb", command)) usage("one argument too many: ", words[i]);
             o.text = words[i];
             continue;
         }
-        if (!strchr(option_table[k].commands, command)) usage("this command has no ", words[i]);
-        char *field = (char *)&o + option_table[k].offset, *end = NULL;
-        if (option_table[k].kind == SWITCH) {
-            memcpy(field, &(bool){true}, sizeof(bool));
-            continue;
-        }
-        if (++i == count) usage("a value is missing after ", option_table[k].name);
-        const double number = option_table[k].kind == STRING ? 0 : strtod(words[i], &end);
-        if (option_table[k].kind != STRING &&
-            (end == words[i] || *end || !isfinite(number) || number < option_table[k].least))
-            usage("not a value for ", option_table[k].name);
-        if (option_table[k].kind == INTEGER && (number > INT32_MAX || number != floor(number)))
-            usage("not a whole number for ", option_table[k].name);
-        if (option_table[k].kind == STRING) memcpy(field, &words[i], sizeof words[i]);
-        if (option_table[k].kind == NUMBER) memcpy(field, &number, sizeof number);
-        if (option_table[k].kind == INTEGER) memcpy(field, &(int){(int)number}, sizeof(int));
+        if (!strchr(option->commands, command)) usage("this command has no ", words[i]);
+        void *field = (char *)&o + option->offset;
+        if (option->kind == SWITCH) *(bool *)field = true;
+        else if (++i == count) usage("a value is missing after ", option->name);
+        else if (option->kind == STRING) *(const char **)field = words[i];
+        else if (option->kind == NUMBER) *(double *)field = option_number(option, words[i]);
+        else *(int *)field = (int)option_number(option, words[i]);
     }
     if (!o.model && !(command == 'b' && o.text)) usage("--model DIR is missing", NULL);
     if (o.task) task_read(&o);
