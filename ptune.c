@@ -731,20 +731,19 @@ static Score train(const Options *o, Run *run, const Dataset data[3], const Answ
     return evaluate(bert, run->prompt, &data[TEST_ROWS], answers, NULL);
 }
 
-/* One seed: everything from its start to its test score. */
-static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3],
-                      const Answers *answers, Tensor *prompt, size_t *trained) {
+/* One seed: everything from its start to its test score. The best epoch's h goes to `prompt` (m, H). */
+static Score run_seed(const Options *o, Model *model, const Dataset data[3], const Answers *answers, Tensor prompt,
+                      int *trained) {
     PromptEncoder encoder;
     Mark before = mark();
-    Run run = {.model = model, .best = -1};
-    if (t->pseudo) {
+    Run run = {.model = model, .prompt = prompt, .best = -1};
+    if (prompt.rows) {
         Random random = {(uint64_t)o->seed};
-        encoder_init(&encoder, encoder_named(o->encoder), t->pseudo, model->bert.hidden);
+        encoder_init(&encoder, encoder_named(o->encoder), prompt.rows, prompt.cols);
         encoder_random(&encoder, o->init_scale < 0 ? standard_deviation(model->bert.word) : o->init_scale, &random);
         parameters_train(encoder.weights);
         run.trained = encoder.weights;
         run.encoder = &encoder;
-        run.prompt = tensor(t->pseudo, model->bert.hidden);
     }
     if (o->tune_lm) {
         parameters_train(model->bert.weights);
@@ -752,12 +751,11 @@ static Score run_seed(const Options *o, Model *model, const Template *t, const D
         run.best_lm = parameters_like(model->bert.weights);
     }
     if (o->resume) checkpoint_read(o, &run);
-    *trained = parameters_size(run.trained);
+    *trained = (int)parameters_size(run.trained);
     FILE *log_file = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
     if (o->out && !log_file) die("%s/log.tsv: %s", o->out, strerror(errno));
     const Score score = train(o, &run, data, answers, log_file);
     if (log_file && (ferror(log_file) || fclose(log_file))) die("%s/log.tsv: cannot be written", o->out);
-    if (prompt && run.encoder) memcpy(prompt->data, run.prompt.data, size_of(run.prompt) * sizeof(real));
     release(before);
     return score;
 }
@@ -1028,6 +1026,7 @@ typedef struct {
     int seen;          /* rows whose subject also stands in train */
     int trained, kept; /* numbers that were trained, and that must be kept to answer */
     double seconds;
+    Tensor prompt; /* what was learned; not in the file */
 } Result;
 
 static void result_write(const char *path, const Result *r) {
@@ -1126,30 +1125,29 @@ static const char *stem(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
     return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
 }
-/* Everything from the files to the score on test; the rows h that were learned go to `prompt`, if it is not NULL. */
+/* Everything from the files to the score on test. */
 static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation,
-                         const Answers *answers, Tensor *prompt) {
+                         const Answers *answers) {
     const double start = seconds();
     Options o = *options;
     Dataset data[3];
-    size_t trained = 0, kept = 0;
     o.data = relation->folder, o.encoder = m->encoder, o.tune_lm = m->tune_lm;
     if (o.lr < 0) o.lr = o.lr_lm = m->demo_rate;
     o.template = method_template(m, &o, model, relation, answers);
-    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template, .seen = 0};
-    Mark before = mark();
     const Template t = template_parse(o.template);
+    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template,
+                .prompt = tensor(t.pseudo, model->bert.hidden)};
+    Mark before = mark();
     if (t.pseudo && !m->encoder) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t, answers);
     if (m->way == TRAIN && o.recipe && data[0].count < o.batch)
         die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o.batch);
-    r.score = m->way == MAJORITY ? majority_score(&data[0], &data[2], model->bert.vocab)
-              : m->way == TRAIN  ? run_seed(&o, model, &t, data, answers, prompt, &trained)
-                                 : evaluate(&model->bert, (Tensor){0}, &data[2], answers, NULL);
-    if (m->way == SEARCH) kept = (size_t)template_parse(m->template).pseudo;
-    if (m->way == TRAIN) kept = (size_t)t.pseudo * (size_t)model->bert.hidden;
-    if (o.tune_lm) kept += parameters_size(model->bert.weights);
-    r.trained = (int)trained, r.kept = (int)kept;
+    r.score = m->way == MAJORITY ? majority_score(&data[TRAIN_ROWS], &data[TEST_ROWS], model->bert.vocab)
+              : m->way == TRAIN  ? run_seed(&o, model, data, answers, r.prompt, &r.trained)
+                                 : evaluate(&model->bert, r.prompt, &data[TEST_ROWS], answers, NULL);
+    if (m->way == SEARCH) r.kept = template_parse(m->template).pseudo;
+    if (m->way == TRAIN) r.kept = (int)size_of(r.prompt);
+    if (o.tune_lm) r.kept += (int)parameters_size(model->bert.weights);
     r.seen = answers->labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
     r.seconds = seconds() - start;
     release(before);
@@ -1163,14 +1161,14 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
                        const Answers *answers) {
     static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
                                           "model/tokenizer_config.json", "model/model.safetensors", "model"};
-    if (!options->out) return run_method(m, options, model, relation, answers, NULL);
+    if (!options->out) return run_method(m, options, model, relation, answers);
     Options o = *options;
     o.resume = true;
     o.out = format("%s/%s.%s.%s.%d", o.out, relation->name, m->name, o.vocab ? stem(o.vocab) : "all", o.seed);
     const char *path = format("%s.result.tsv", o.out);
     if (!file_exists(path)) {
         if (m->way == TRAIN) make_folder(o.out);
-        const Result r = run_method(m, &o, model, relation, answers, NULL);
+        const Result r = run_method(m, &o, model, relation, answers);
         result_write(path, &r);
         for (int i = 0; m->way == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
@@ -1482,15 +1480,15 @@ static void demo_instability(Model *model, const Relation *relation, const Optio
     const Texts prompts = relation_prompts(o, relation);
     const Answers all = answers_from(model, NULL, NULL);
     const Method *p_tuning = method_named(text_of("p-lstm"));
-    Tensor prompt = tensor(template_parse(o->template).pseudo, model->bert.hidden);
+    Result r;
     printf("\n%s: the same question in other words\n", relation->name);
     for (int p = 0; p <= prompts.count; p++) {
         const Method ask = {.way = ASK, .template = p < prompts.count ? text_string(prompts.at[p]) : NULL};
-        const Result r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all, &prompt);
+        r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all);
         printf("%8.1f  %s\n", p_at_1(r.score), r.template);
     }
     printf("\nThe words nearest to what was learned there (cosine):\n");
-    print_nearest(model, prompt);
+    print_nearest(model, r.prompt);
 }
 static void command_demo(void) {
     const Options o = default_options('d');
@@ -1607,7 +1605,7 @@ static void command_train(Options *o) {
         Options one = *o;
         one.seed += k;
         if (o->out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", o->out, one.seed));
-        const Result r = run_method(&method, &one, model, &relation, &answers, NULL);
+        const Result r = run_method(&method, &one, model, &relation, &answers);
         if (o->out) result_write(format("%s/result.tsv", one.out), &r);
         if (o->seeds > 1) printf("seed %d: ", one.seed);
         print_score(o, r.score);
@@ -1727,7 +1725,7 @@ static void command_pretrain(Options *o) {
         int hits_here = 0, rows_here = 0;
         for (int w = 0; w < wordings.count; w++) {
             const Method ask = {.way = ASK, .template = text_string(wordings.at[w])};
-            const Score score = run_method(&ask, o, &model, &world.at[r], &answers, NULL).score;
+            const Score score = run_method(&ask, o, &model, &world.at[r], &answers).score;
             hits_here += score.hits, rows_here += score.rows;
         }
         printf("%-16s %.1f\n", world.at[r].name, 100.0 * hits_here / rows_here);
