@@ -60,19 +60,16 @@ static void template_add(Template *t, PartKind kind, const char *from, const cha
     t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
     t->pseudo += kind == PSEUDO, t->masks += kind == MASK;
 }
+static const char *pseudo_tokens(int count) { /* [P], so many times */
+    return count ? format("[P]%s", pseudo_tokens(count - 1)) : "";
+}
 /* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
  * of 0 puts a full stop there. */
 static const char *template_from_counts(const char *form) {
     int a, b, c, used = 0;
     if (sscanf(form, " (%2d,%2d,%2d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
         return form;
-    char *text = allocate(3 * 100 * 4), *at = text;
-    for (int i = 0; i < a; i++) at += sprintf(at, "[P]");
-    at += sprintf(at, " [MASK] ");
-    for (int i = 0; i < b; i++) at += sprintf(at, "[P]");
-    at += sprintf(at, c ? " [X] " : " [X] .");
-    for (int i = 0; i < c; i++) at += sprintf(at, "[P]");
-    return text;
+    return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
 }
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
