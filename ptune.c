@@ -167,16 +167,6 @@ static void template_fill(const Template *t, const Vocab *vocab, Text *field, in
     }
 }
 
-/* The parts of a text between separators. */
-static Texts split(Text text, char separator) {
-    Texts parts = {0};
-    for (size_t at = 0, i = 0; i <= text.size; i++)
-        if (i == text.size || text.data[i] == separator) {
-            texts_push(&parts, (Text){text.data + at, i - at});
-            at = i + 1;
-        }
-    return parts;
-}
 /* The answers that are allowed, and how a row names its answer. */
 typedef struct {
     bool *allowed;       /* (V): words that may be predicted */
@@ -882,12 +872,6 @@ static World world_read(const char *data) {
     }
     if (!world.count) die("%s: no relation", path);
     return world;
-}
-
-static bool among(const Texts *list, Text text) {
-    for (int i = 0; i < list->count; i++)
-        if (text_equal(list->at[i], text)) return true;
-    return false;
 }
 
 /* A wording with subject and object in the places of [X] and [Y]. */

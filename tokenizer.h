@@ -43,6 +43,21 @@ static inline Texts read_lines(const char *path) { /* the lines that are not emp
     return lines;
 }
 
+static inline Texts split(Text text, char separator) { /* the parts of a text between separators */
+    Texts parts = {0};
+    for (size_t at = 0, i = 0; i <= text.size; i++)
+        if (i == text.size || text.data[i] == separator) {
+            texts_push(&parts, (Text){text.data + at, i - at});
+            at = i + 1;
+        }
+    return parts;
+}
+static inline bool among(const Texts *list, Text text) {
+    for (int i = 0; i < list->count; i++)
+        if (text_equal(list->at[i], text)) return true;
+    return false;
+}
+
 /* ---- The vocabulary ---------------------------------------------------------------------------------------------- */
 
 typedef struct {
