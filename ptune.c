@@ -25,18 +25,6 @@
 
 /* ==== 1. Rows and templates ======================================================================================= */
 
-typedef struct { Bert bert; Vocab vocab; } Model;
-
-static Model *model_load(const char *folder) {
-    Model *model = allocate(sizeof *model);
-    bert_load(&model->bert, folder);
-    model->vocab = vocab_load(folder);
-    if (model->vocab.size > model->bert.vocab)
-        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", folder, model->vocab.size,
-            model->bert.vocab);
-    return model;
-}
-
 /* What the command line says; README.md has the list, option_table the names. */
 typedef struct {
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
@@ -183,9 +171,8 @@ static int single_token(const Vocab *vocab, Text word) {
     return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
 }
 /* The words of a file, or of labels (name=Word,name=Word), or all of vocab.txt (the word table may have more rows). */
-static Answers answers_from(const Model *model, const char *vocab_file, const char *labels) {
-    const Vocab *vocab = &model->vocab;
-    Answers answers = {.allowed = allocate_zeroed(sizeof(bool[model->bert.vocab]))};
+static Answers answers_from(const Vocab *vocab, int table_rows, const char *vocab_file, const char *labels) {
+    Answers answers = {.allowed = allocate_zeroed(sizeof(bool[table_rows]))};
     for (int w = 0; w < vocab->size; w++) answers.allowed[w] = !vocab_file && !labels;
     if (vocab_file) {
         const Texts words = read_lines(vocab_file);
@@ -211,8 +198,24 @@ static Answers answers_from(const Model *model, const char *vocab_file, const ch
     if (labels) answers.in_loss = answers.allowed;
     return answers;
 }
+
+/* What answers, and what it may answer with. */
+typedef struct { Bert bert; Vocab vocab; Answers answers; } Model;
+
+static Model *model_load(const Options *o) {
+    Model *model = allocate(sizeof *model);
+    bert_load(&model->bert, o->model);
+    model->vocab = vocab_load(o->model);
+    if (model->vocab.size > model->bert.vocab)
+        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", o->model, model->vocab.size,
+            model->bert.vocab);
+    model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
+    return model;
+}
+
 /* The answer of a row as a token, or -1: not one token, or not allowed. */
-static int row_answer(const Model *model, const Answers *answers, Text json, const char *file, int line) {
+static int row_answer(const Model *model, Text json, const char *file, int line) {
+    const Answers *answers = &model->answers;
     Text value;
     if (answers->labels) {
         const Text label = row_field(json, text_of("label"), file, line);
@@ -240,8 +243,7 @@ static bool next_row(Text *rest, Text *json, const char *path, int *line) {
 /* The rows of one of the three files, under a template. Those without an allowed answer are left out and counted. */
 typedef enum { TRAIN_ROWS, DEV_ROWS, TEST_ROWS } Split;
 static const char *const split_name[] = {"train", "dev", "test"};
-static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t,
-                          const Answers *answers) {
+static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t) {
     const char *const given[] = {o->train, o->dev, o->test};
     const char *path = given[which] ? given[which] : format("%s/%s.jsonl", said(o->data), split_name[which]);
     const int most = model->bert.positions, max_length = o->max_length ? min_int(o->max_length, most) : most;
@@ -252,7 +254,7 @@ static Dataset read_split(const Options *o, const Model *model, Split which, con
     for (Text json; next_row(&rest, &json, path, &line);) {
         for (int i = 0; i < t->parts; i++)
             if (t->part[i].kind == FIELD) field[i] = row_field(json, t->part[i].text, path, line);
-        Example example = {.answer = row_answer(model, answers, json, path, line)};
+        Example example = {.answer = row_answer(model, json, path, line)};
         if (example.answer < 0) {
             left_out++;
             continue;
@@ -468,8 +470,8 @@ static double macro_f1(const Answers *answers, const Dataset *data, const Predic
     return sum / occurring;
 }
 /* Predictions for all rows, into `predictions` (count) if it is not NULL. */
-static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const Answers *answers,
-                      Prediction *predictions) {
+static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Prediction *predictions) {
+    const Answers *answers = &model->answers;
     Score score = {.rows = data->count};
     const int *order = in_order(data->count);
     if (!predictions) predictions = allocate(sizeof(Prediction[data->count]));
@@ -479,7 +481,7 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
         for (count = 0; first + count < data->count; count++)
             if ((tokens += data->at[first + count].length) > EVALUATION_TOKENS && count) break;
         Rows r = rows_of(data->at, order + first, count);
-        const Tensor logits = batch_logits(bert, prompt, &r, answers->allowed);
+        const Tensor logits = batch_logits(&model->bert, prompt, &r, answers->allowed);
         for (int i = 0; i < count; i++) {
             const Prediction p = prediction_of(row(logits, i), logits.cols, r.target[i]);
             if (!isfinite(p.log_probability)) die("the logits are not finite"); /* else NaN would rank first */
@@ -683,18 +685,18 @@ static void stop_if_interrupted(const Options *o, const Run *run) {
 }
 /* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from
  * the seed alone, so the same seed gives the same numbers. */
-static Score train(const Options *o, Run *run, const Dataset data[3], const Answers *answers, FILE *log_file) {
-    const Bert *bert = &run->model->bert;
+static Score train(const Options *o, Run *run, const Dataset data[3], FILE *log_file) {
+    const Model *model = run->model;
     run->start = seconds(), run->epochs_before = run->epoch;
     while (run->epoch < o->epochs && run->epoch - run->best_epoch < o->patience) {
         Mark before = mark();
         const double epoch_start = seconds();
         run->epoch++;
-        train_epoch(o, run, &data[TRAIN_ROWS], answers->in_loss);
+        train_epoch(o, run, &data[TRAIN_ROWS], model->answers.in_loss);
         stop_if_interrupted(o, run);
         const double speed = run->tokens / (seconds() - epoch_start);
         const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
-        const double dev_score = p_at_1(evaluate(bert, prompt, &data[DEV_ROWS], answers, NULL));
+        const double dev_score = p_at_1(evaluate(model, prompt, &data[DEV_ROWS], NULL));
         const bool better = dev_score >= run->best; /* ties take the later epoch, as published */
         if (better) {
             run->best = dev_score, run->best_epoch = run->epoch;
@@ -714,13 +716,12 @@ static Score train(const Options *o, Run *run, const Dataset data[3], const Answ
         release(before);
     }
     stop_if_interrupted(o, run);
-    if (o->tune_lm) parameters_copy(bert->weights, run->best_lm);
-    return evaluate(bert, run->prompt, &data[TEST_ROWS], answers, NULL);
+    if (o->tune_lm) parameters_copy(model->bert.weights, run->best_lm);
+    return evaluate(model, run->prompt, &data[TEST_ROWS], NULL);
 }
 
 /* One seed: everything from its start to its test score. The best epoch's h goes to `prompt` (m, H). */
-static Score run_seed(const Options *o, Model *model, const Dataset data[3], const Answers *answers, Tensor prompt,
-                      int *trained) {
+static Score run_seed(const Options *o, Model *model, const Dataset data[3], Tensor prompt, int *trained) {
     PromptEncoder encoder;
     Mark before = mark();
     Run run = {.model = model, .prompt = prompt, .best = -1};
@@ -741,7 +742,7 @@ static Score run_seed(const Options *o, Model *model, const Dataset data[3], con
     *trained = (int)parameters_size(run.trained);
     FILE *log_file = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
     if (o->out && !log_file) die("%s/log.tsv: %s", o->out, strerror(errno));
-    const Score score = train(o, &run, data, answers, log_file);
+    const Score score = train(o, &run, data, log_file);
     if (log_file && (ferror(log_file) || fclose(log_file))) die("%s/log.tsv: cannot be written", o->out);
     release(before);
     return score;
@@ -797,11 +798,11 @@ static const char *template_with_words(const Template *t, const Vocab *vocab, co
  * a swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried;
  * the best one is kept if the true loss falls, on these rows and on other ones too. */
 enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 2 };
-static const char *search(const Options *o, const Model *model, const char *form, const Answers *answers) {
+static const char *search(const Options *o, const Model *model, const char *form) {
     const Template t = template_parse(form);
-    const Dataset train = read_split(o, model, TRAIN_ROWS, &t, answers);
+    const Dataset train = read_split(o, model, TRAIN_ROWS, &t);
     const Tensor table = model->bert.word;
-    const bool *loss_words = answers->in_loss, *usable = search_words(model, &train);
+    const bool *loss_words = model->answers.in_loss, *usable = search_words(model, &train);
     const int the = single_token(&model->vocab, text_of("the")), start_word = the >= 0 ? the : model->vocab.unk;
     const int rows_each = min_int(SEARCH_ROWS, train.count / 2);
     int *order = in_order(train.count), *word = allocate(sizeof(int[t.pseudo]));
@@ -1056,14 +1057,13 @@ static Texts relation_prompts(const Options *o, const Relation *relation) {
     if (!prompts.count) die("%s: no prompt for %s", path, relation->name);
     return prompts;
 }
-static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation,
-                                   const Answers *answers) {
+static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation) {
     const char *form = m->template ? m->template : o->template, *chosen = NULL;
     const bool best = !strcmp(form, "best");
     if (!strcmp(form, "manual")) return text_string(relation->template);
     if (!strcmp(form, "hybrid"))
         return text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
-    if (m->way == SEARCH) return search(o, model, form, answers);
+    if (m->way == SEARCH) return search(o, model, form);
     if (!best && strcmp(form, "worst")) return form;
     const Texts prompts = relation_prompts(o, relation);
     for (int p = 0, top = INT32_MIN; p < prompts.count; p++) {
@@ -1071,8 +1071,8 @@ static const char *method_template(const Method *m, const Options *o, const Mode
         Mark before = mark();
         const Template t = template_parse(candidate);
         if (t.pseudo) die("%s: [P] where nothing is trained: %s", relation->name, candidate);
-        const Dataset rows = read_split(o, model, best ? DEV_ROWS : TEST_ROWS, &t, answers);
-        const int hits = evaluate(&model->bert, (Tensor){0}, &rows, answers, NULL).hits, merit = best ? hits : -hits;
+        const Dataset rows = read_split(o, model, best ? DEV_ROWS : TEST_ROWS, &t);
+        const int hits = evaluate(model, (Tensor){0}, &rows, NULL).hits, merit = best ? hits : -hits;
         if (merit > top) top = merit, chosen = candidate;
         release(before);
     }
@@ -1107,29 +1107,28 @@ static const char *stem(const char *path) {
     return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
 }
 /* Everything from the files to the score on test. */
-static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation,
-                         const Answers *answers) {
+static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation) {
     const double start = seconds();
     Options o = *options;
     Dataset data[3];
     o.data = relation->folder, o.encoder = m->encoder, o.tune_lm = m->tune_lm;
     if (o.lr < 0) o.lr = o.lr_lm = m->demo_rate;
-    o.template = method_template(m, &o, model, relation, answers);
+    o.template = method_template(m, &o, model, relation);
     const Template t = template_parse(o.template);
     Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template,
                 .prompt = tensor(t.pseudo, model->bert.hidden)};
     Mark before = mark();
     if (t.pseudo && !m->encoder) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
-    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t, answers);
+    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t);
     if (m->way == TRAIN && o.recipe && data[0].count < o.batch)
         die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o.batch);
     r.score = m->way == MAJORITY ? majority_score(&data[TRAIN_ROWS], &data[TEST_ROWS], model->bert.vocab)
-              : m->way == TRAIN  ? run_seed(&o, model, data, answers, r.prompt, &r.trained)
-                                 : evaluate(&model->bert, r.prompt, &data[TEST_ROWS], answers, NULL);
+              : m->way == TRAIN  ? run_seed(&o, model, data, r.prompt, &r.trained)
+                                 : evaluate(model, r.prompt, &data[TEST_ROWS], NULL);
     if (m->way == SEARCH) r.kept = template_parse(m->template).pseudo;
     if (m->way == TRAIN) r.kept = (int)size_of(r.prompt);
     if (o.tune_lm) r.kept += (int)parameters_size(model->bert.weights);
-    r.seen = answers->labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
+    r.seen = model->answers.labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
     r.seconds = seconds() - start;
     release(before);
     if (!o.tune_lm) return r;
@@ -1138,18 +1137,17 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     return r;
 }
 /* The same, unless its result line is there. What is trained goes on from its checkpoint. */
-static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation,
-                       const Answers *answers) {
+static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation) {
     static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
                                           "model/tokenizer_config.json", "model/model.safetensors", "model"};
-    if (!options->out) return run_method(m, options, model, relation, answers);
+    if (!options->out) return run_method(m, options, model, relation);
     Options o = *options;
     o.resume = true;
     o.out = format("%s/%s.%s.%s.%d", o.out, relation->name, m->name, o.vocab ? stem(o.vocab) : "all", o.seed);
     const char *path = format("%s.result.tsv", o.out);
     if (!file_exists(path)) {
         if (m->way == TRAIN) make_folder(o.out);
-        const Result r = run_method(m, &o, model, relation, answers);
+        const Result r = run_method(m, &o, model, relation);
         result_write(path, &r);
         for (int i = 0; m->way == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
@@ -1238,7 +1236,6 @@ static void print_methods(const Table *t, Text vocab) {
 }
 /* Runs what is missing; a relation's line comes when it is whole. */
 static void run_table(const Options *o, Model *model, const World *world) {
-    const Answers answers = answers_from(model, o->vocab, NULL);
     const Texts names = split(text_of(o->methods), ',');
     const Texts wanted = o->relations ? split(text_of(o->relations), ',') : (Texts){0};
     Table t = {0};
@@ -1255,7 +1252,7 @@ static void run_table(const Options *o, Model *model, const World *world) {
             for (int s = 0; s < (method->way < SEARCH ? 1 : o->seeds); s++) { /* chance has no part in the others */
                 Options one = *o;
                 one.seed += s;
-                table_add(&t, run_once(method, &one, model, relation, &answers));
+                table_add(&t, run_once(method, &one, model, relation));
             }
         }
         print_relation(&t, t.vocabs.at[0], &t.relations.at[t.relations.count - 1]);
@@ -1459,13 +1456,12 @@ static void print_nearest(const Model *model, Tensor prompt) {
 /* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
 static void demo_instability(Model *model, const Relation *relation, const Options *o) {
     const Texts prompts = relation_prompts(o, relation);
-    const Answers all = answers_from(model, NULL, NULL);
     const Method *p_tuning = method_named(text_of("p-lstm"));
     Result r;
     printf("\n%s: the same question in other words\n", relation->name);
     for (int p = 0; p <= prompts.count; p++) {
         const Method ask = {.way = ASK, .template = p < prompts.count ? text_string(prompts.at[p]) : NULL};
-        r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all);
+        r = run_method(ask.template ? &ask : p_tuning, o, model, relation);
         printf("%8.1f  %s\n", p_at_1(r.score), r.template);
     }
     printf("\nThe words nearest to what was learned there (cosine):\n");
@@ -1475,7 +1471,7 @@ static void command_demo(void) {
     const Options o = default_options('d');
     const double start = seconds();
     const World world = world_read(o.data);
-    Model *model = model_load(o.model);
+    Model *model = model_load(&o);
     printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
            "no method\nwas trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n",
            parameters_size(model->bert.weights), world.count, o.seed);
@@ -1501,7 +1497,7 @@ static void command_fill(Options *o) {
     if (!utf8_valid(text_of(o->text))) die("the text is not valid UTF-8");
     Ids ids = {0};
     Tensor prompt = {0};
-    Model *model = model_load(o->model);
+    Model *model = model_load(o);
     if (o->prompt) {
         Template t;
         Text field[MAX_PARTS];
@@ -1572,8 +1568,7 @@ static void command_train(Options *o) {
     check_settings(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
-    Model *model = model_load(o->model);
-    const Answers answers = answers_from(model, o->vocab, o->labels);
+    Model *model = model_load(o);
     const bool pseudo = template_parse(o->template).pseudo > 0;
     const char *name = pseudo ? format(o->tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
@@ -1586,7 +1581,7 @@ static void command_train(Options *o) {
         Options one = *o;
         one.seed += k;
         if (o->out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", o->out, one.seed));
-        const Result r = run_method(&method, &one, model, &relation, &answers);
+        const Result r = run_method(&method, &one, model, &relation);
         if (o->out) result_write(format("%s/result.tsv", one.out), &r);
         if (o->seeds > 1) printf("seed %d: ", one.seed);
         print_score(o, r.score);
@@ -1606,13 +1601,12 @@ static void command_eval(Options *o) {
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
     if (o->template) t = template_parse(o->template);
     if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
-    Model *model = model_load(o->model);
+    Model *model = model_load(o);
     if (o->prompt) prompt = prompt_read(o->prompt, model, &t);
-    const Answers answers = answers_from(model, o->vocab, o->labels);
     o->test = o->data;
-    const Dataset data = read_split(o, model, TEST_ROWS, &t, &answers);
+    const Dataset data = read_split(o, model, TEST_ROWS, &t);
     Prediction *predictions = allocate(sizeof(Prediction[data.count]));
-    const Score score = evaluate(&model->bert, prompt, &data, &answers, predictions);
+    const Score score = evaluate(model, prompt, &data, predictions);
     if (o->predictions) {
         Output out = output_open(o->predictions);
         fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
@@ -1632,7 +1626,7 @@ static void command_eval(Options *o) {
 
 static void command_words(Options *o) {
     if (!o->prompt) usage("--prompt FILE is missing", NULL);
-    Model *model = model_load(o->model);
+    Model *model = model_load(o);
     Template t;
     const Tensor prompt = prompt_read(o->prompt, model, &t);
     printf("%s\n", t.text);
@@ -1642,9 +1636,8 @@ static void command_words(Options *o) {
 static void command_search(Options *o) {
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
     check_settings(o);
-    Model *model = model_load(o->model);
-    const Answers answers = answers_from(model, o->vocab, o->labels);
-    printf("%s\n", search(o, model, o->template, &answers));
+    Model *model = model_load(o);
+    printf("%s\n", search(o, model, o->template));
 }
 
 static void command_table(Options *o) {
@@ -1656,7 +1649,7 @@ static void command_table(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     check_settings(o);
     const World world = world_read(o->data);
-    Model *model = model_load(o->model);
+    Model *model = model_load(o);
     if (o->out) make_folder(o->out);
     run_table(o, model, &world);
 }
@@ -1699,14 +1692,14 @@ static void command_pretrain(Options *o) {
     printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
     pretrain(&model.bert, &model.vocab, examples, sentences.count, o);
     bert_save(&model.bert, o->model);
-    const Answers answers = answers_from(&model, NULL, NULL);
+    model.answers = answers_from(&model.vocab, model.bert.vocab, NULL, NULL);
     int hits = 0, rows = 0;
     for (int r = 0; r < world.count; r++) { /* does it know its world? test facts in the wordings it has read */
         const Texts wordings = read_lines(format("%s/pretrain.txt", world.at[r].folder));
         int hits_here = 0, rows_here = 0;
         for (int w = 0; w < wordings.count; w++) {
             const Method ask = {.way = ASK, .template = text_string(wordings.at[w])};
-            const Score score = run_method(&ask, o, &model, &world.at[r], &answers).score;
+            const Score score = run_method(&ask, o, &model, &world.at[r]).score;
             hits_here += score.hits, rows_here += score.rows;
         }
         printf("%-16s %.1f\n", world.at[r].name, 100.0 * hits_here / rows_here);

@@ -542,7 +542,7 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
           wrong_words, worst);
 }
 static void check_layers(void) { /* in the BERT of the small world */
-    Model *model = model_load("data/bert");
+    Model *model = model_load(&(Options){.model = "data/bert"});
     check_fill("data/expected/fill_world.jsonl", model, 1e-4);
     bert_close(&model->bert);
 }
@@ -910,7 +910,7 @@ static void section_bert(const char **folders, int count) {
     printf("\n== BERT-base ==\n");
     for (int i = 0; i < count; i++) {
         Mark before = mark();
-        Model *model = model_load(folders[i]);
+        Model *model = model_load(&(Options){.model = folders[i]});
         const bool cased = model->vocab.cased;
         const char *texts = cased ? "fill_cased.jsonl" : "fill_uncased.jsonl",
                    *prompt = "prompt_grad_bert_base_cased.safetensors";
