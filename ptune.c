@@ -67,20 +67,16 @@ static Template template_parse(const char *form) {
     const char *at = template_from_counts(form), *words = at;
     while (*at) {
         const char *close = *at == '{' ? strchr(at, '}') : NULL;
-        size_t length = close ? (size_t)(close - at) + 1 : 0, m = 0;
-        for (; !length && m < 5; m++)
-            if (!strncmp(at, kinds[m].name, strlen(kinds[m].name))) {
-                length = strlen(kinds[m].name);
-                break;
-            }
-        if (!length) {
+        size_t m = 0;
+        while (m < 5 && strncmp(at, kinds[m].name, strlen(kinds[m].name))) m++;
+        if (!close && m == 5) {
             at++;
             continue;
         }
         template_add(&t, WORDS, words, at);
         if (close) template_add(&t, FIELD, at + 1, close);
-        else template_add(&t, kinds[m].kind, at, at + (kinds[m].kind == FIELD ? 0 : length));
-        words = at += length;
+        else template_add(&t, kinds[m].kind, at, at); /* no text: [X] is the field without a name */
+        words = at = close ? close + 1 : at + strlen(kinds[m].name);
     }
     template_add(&t, WORDS, words, at);
     if (t.masks != 1) die("template '%s': %s [MASK], it needs exactly one", form, t.masks ? "more than one" : "no");
