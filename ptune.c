@@ -20,6 +20,7 @@
 #include "tokenizer.h"
 
 #include <dirent.h>
+#include <libgen.h>
 #include <signal.h>
 #include <time.h>
 
@@ -1084,23 +1085,19 @@ static Score majority_score(const Dataset *train, const Dataset *test, int words
 }
 /* Rows of test whose subject also stands in train. */
 static int seen_subjects(const Dataset *train, const Dataset *test) {
+    Texts known = {0};
     int seen = 0;
-    for (int i = 0; i < test->count; i++) {
-        const char *subject = test->at[i].subject;
-        bool known = false;
-        for (int j = 0; subject && j < train->count; j++)
-            known |= train->at[j].subject && !strcmp(subject, train->at[j].subject);
-        seen += known;
-    }
+    for (int i = 0; i < train->count; i++)
+        if (train->at[i].subject) texts_push(&known, text_of(train->at[i].subject));
+    for (int i = 0; i < test->count; i++)
+        seen += test->at[i].subject && among(&known, text_of(test->at[i].subject));
     return seen;
 }
 /* The name of a file without its folder and what follows its last dot. */
 static const char *stem(const char *path) {
-    size_t size = strlen(path);
-    while (size > 1 && path[size - 1] == '/') size--;
-    path = text_string((Text){path, size});
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-    return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
+    char *name = basename(text_string(text_of(path))), *dot = strrchr(name, '.');
+    if (dot && dot > name) *dot = 0;
+    return text_line(text_of(name));
 }
 /* Everything from the files to the score on test. */
 static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation) {
