@@ -604,10 +604,6 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
         die("%s: %d rows, but its template has another number of [P]", path, prompt.rows);
     return prompt;
 }
-static void make_folder(const char *path) {
-    if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
-        die("%s: %s", path, strerror(errno));
-}
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
     make_folder(folder);
     bert_save(&model->bert, folder);

@@ -633,6 +633,10 @@ static inline char *text_line(Text text) { /* the same for a table: a tab or lin
     return s;
 }
 static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+static inline void make_folder(const char *path) {
+    if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
+        die("%s: %s", path, strerror(errno));
+}
 
 /* The whole file mapped, private and writable: pages that nobody writes to are shared with the page cache, a
  * weight that is trained is copied on its first write, and the file never changes. */
