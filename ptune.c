@@ -1576,11 +1576,11 @@ static void command_train(Options *o) {
         print_score(o, r.score);
         hits[k] = p_at_1(r.score), f1[k] = r.score.macro_f1;
     }
+    if (o->seeds == 1) return;
     const Spread p = spread_of(hits, o->seeds), f = spread_of(f1, o->seeds);
-    if (o->seeds > 1 && o->labels) printf("mean macro-F1 %.2f, standard deviation %.2f\n", f.mean, f.deviation);
-    if (o->seeds > 1)
-        printf("mean %s %.2f, standard deviation %.2f, %d seeds\n", o->labels ? "accuracy" : "P@1", p.mean, p.deviation,
-               o->seeds);
+    if (o->labels) printf("mean macro-F1 %.2f, standard deviation %.2f\n", f.mean, f.deviation);
+    printf("mean %s %.2f, standard deviation %.2f, %d seeds\n", o->labels ? "accuracy" : "P@1", p.mean, p.deviation,
+           o->seeds);
 }
 
 static void command_eval(Options *o) {
