@@ -924,7 +924,7 @@ static inline Tensor safetensors_get(const Safetensors *st, const char *name, in
         die("%s: %s is (%d, %d), expected (%d, %d)", st->path, name, t.rows, t.cols, rows, cols);
     return t;
 }
-/* The numbers of a whole list. */
+/* The numbers of a whole list of tensors, into the memory they have. */
 static inline void safetensors_read(const Safetensors *st, Parameters list) {
     for (int i = 0; i < list.count; i++) {
         Tensor *t = list.at[i].tensor;

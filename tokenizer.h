@@ -42,7 +42,6 @@ static inline Texts read_lines(const char *path) { /* the lines that are not emp
         if (line.size) texts_push(&lines, line);
     return lines;
 }
-
 static inline Texts split(Text text, char separator) { /* the parts of a text between separators */
     Texts parts = {0};
     for (size_t at = 0, i = 0; i <= text.size; i++)
