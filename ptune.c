@@ -639,13 +639,10 @@ static const char *settings(const Options *o) { /* what must be the same when a 
                   o->warmup, o->init_scale, o->epochs, o->batch, o->seed, o->tune_lm, said(o->recipe));
 }
 static void checkpoint_write(const Options *o, Run *run) {
-    Mark before = mark();
-    const Parameters list = checkpoint_list(run);
     safetensors_write(
-        format("%s/checkpoint.safetensors", o->out), list,
+        format("%s/checkpoint.safetensors", o->out), checkpoint_list(run),
         format("{\"settings\":%s,\"epoch\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
                json_quote(settings(o)), run->epoch, run->best_epoch, run->best));
-    release(before);
 }
 static void checkpoint_read(const Options *o, Run *run) {
     const char *path = format("%s/checkpoint.safetensors", o->out);
@@ -764,13 +761,12 @@ static bool *search_words(const Model *model, const Dataset *train) {
     for (int i = 0; i < train->count; i++) usable[train->at[i].answer] = false;
     return usable;
 }
-static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Rows *rows,
-                             const bool *loss_words) {
+static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Rows *rows) {
     Mark before = mark();
     Tensor changed = tensor(prompt.rows, prompt.cols);
     memcpy(changed.data, prompt.data, size_of(prompt) * sizeof(real));
     memcpy(row(changed, slot), row(model->bert.word, word), sizeof(real[prompt.cols]));
-    const double loss = batch_loss(&model->bert, changed, rows, loss_words);
+    const double loss = batch_loss(&model->bert, changed, rows, model->answers.in_loss);
     release(before);
     return loss;
 }
@@ -795,7 +791,7 @@ static const char *search(const Options *o, const Model *model, const char *form
     const Template t = template_parse(form);
     const Dataset train = read_split(o, model, TRAIN_ROWS, &t);
     const Tensor table = model->bert.word;
-    const bool *loss_words = model->answers.in_loss, *usable = search_words(model, &train);
+    const bool *usable = search_words(model, &train);
     const int the = single_token(&model->vocab, text_of("the")), start_word = the >= 0 ? the : model->vocab.unk;
     const int rows_each = min_int(SEARCH_ROWS, train.count / 2);
     int *order = in_order(train.count), *word = allocate(sizeof(int[t.pseudo]));
@@ -811,7 +807,7 @@ static const char *search(const Options *o, const Model *model, const char *form
         const Rows rows = rows_of(train.at, order, rows_each),
                    other = rows_of(train.at, order + rows_each, rows_each);
         needs_grad(&prompt);
-        double best_loss = loss_and_gradient(&model->bert, prompt, &rows, loss_words);
+        double best_loss = loss_and_gradient(&model->bert, prompt, &rows, model->answers.in_loss);
         const Tensor gain = tensor_zeros(1, table.rows);
         const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
         matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de */
@@ -822,11 +818,11 @@ static const char *search(const Options *o, const Model *model, const char *form
             real promise;
             const int next = take_best(gain.data, table.rows, &promise);
             if (!isfinite(promise)) break;
-            const double loss = loss_with_word(model, prompt, slot, next, &rows, loss_words);
+            const double loss = loss_with_word(model, prompt, slot, next, &rows);
             if (loss < best_loss) best_loss = loss, best = next;
         }
-        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other, loss_words) <
-                                      loss_with_word(model, prompt, slot, word[slot], &other, loss_words)) {
+        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other) <
+                                      loss_with_word(model, prompt, slot, word[slot], &other)) {
             word[slot] = best;
             memcpy(row(prompt, slot), row(table, best), sizeof(real[table.cols]));
         }
@@ -1192,7 +1188,6 @@ static Cell table_cell(const Table *t, Text method, Text vocab, const Text *rela
 static void print_relation(const Table *t, Text vocab, const Text *relation) {
     const Result *some = NULL;
     const char *line = "";
-    Mark before = mark();
     for (int m = 0; m < t->methods.count; m++) {
         const Text method = t->methods.at[m];
         const Cell cell = relation ? table_cell(t, method, vocab, relation) : (Cell){.seeds = 0};
@@ -1203,7 +1198,6 @@ static void print_relation(const Table *t, Text vocab, const Text *relation) {
     if (!relation) printf("%-16s%6s%6s%s\n", "relation", "rows", "seen", line);
     else if (some) printf("%-16s%6d%6d%s\n", some->relation, some->score.rows, some->seen, line);
     fflush(stdout);
-    release(before);
 }
 static const char *spread_text(Spread s, int seeds) {
     return seeds > 1 ? format("%.2f +- %.2f", s.mean, s.deviation) : format("%.2f", s.mean);
