@@ -20,30 +20,11 @@
 #include "tokenizer.h"
 
 #include <dirent.h>
+#include <libgen.h>
 #include <signal.h>
 #include <time.h>
 
 /* ==== 1. Rows and templates ======================================================================================= */
-
-typedef struct {
-    const char *folder;
-    Bert bert;
-    Vocab vocab;
-} Model;
-
-static void model_load(Model *model, const char *folder) {
-    model->folder = folder;
-    bert_load(&model->bert, folder);
-    model->vocab = vocab_load(folder);
-    if (model->vocab.size > model->bert.vocab)
-        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", folder, model->vocab.size,
-            model->bert.vocab);
-}
-
-static void model_reload(Model *model) { /* the weights of the file again, after they were trained */
-    bert_close(&model->bert);
-    bert_load(&model->bert, model->folder);
-}
 
 /* What the command line says; README.md has the list, option_table the names. */
 typedef struct {
@@ -68,19 +49,16 @@ static void template_add(Template *t, PartKind kind, const char *from, const cha
     t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
     t->pseudo += kind == PSEUDO, t->masks += kind == MASK;
 }
+static const char *pseudo_tokens(int count) { /* [P], so many times */
+    return count ? format("[P]%s", pseudo_tokens(count - 1)) : "";
+}
 /* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
  * of 0 puts a full stop there. */
 static const char *template_from_counts(const char *form) {
     int a, b, c, used = 0;
     if (sscanf(form, " (%2d,%2d,%2d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
         return form;
-    char *text = allocate(3 * 100 * 4), *at = text;
-    for (int i = 0; i < a; i++) at += sprintf(at, "[P]");
-    at += sprintf(at, " [MASK] ");
-    for (int i = 0; i < b; i++) at += sprintf(at, "[P]");
-    at += sprintf(at, c ? " [X] " : " [X] .");
-    for (int i = 0; i < c; i++) at += sprintf(at, "[P]");
-    return text;
+    return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
 }
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
@@ -90,20 +68,16 @@ static Template template_parse(const char *form) {
     const char *at = template_from_counts(form), *words = at;
     while (*at) {
         const char *close = *at == '{' ? strchr(at, '}') : NULL;
-        size_t length = close ? (size_t)(close - at) + 1 : 0, m = 0;
-        for (; !length && m < 5; m++)
-            if (!strncmp(at, kinds[m].name, strlen(kinds[m].name))) {
-                length = strlen(kinds[m].name);
-                break;
-            }
-        if (!length) {
+        size_t m = 0;
+        while (m < 5 && strncmp(at, kinds[m].name, strlen(kinds[m].name))) m++;
+        if (!close && m == 5) {
             at++;
             continue;
         }
         template_add(&t, WORDS, words, at);
         if (close) template_add(&t, FIELD, at + 1, close);
-        else template_add(&t, kinds[m].kind, at, at + (kinds[m].kind == FIELD ? 0 : length));
-        words = at += length;
+        else template_add(&t, kinds[m].kind, at, at); /* no text: [X] is the field without a name */
+        words = at = close ? close + 1 : at + strlen(kinds[m].name);
     }
     template_add(&t, WORDS, words, at);
     if (t.masks != 1) die("template '%s': %s [MASK], it needs exactly one", form, t.masks ? "more than one" : "no");
@@ -112,7 +86,7 @@ static Template template_parse(const char *form) {
 
 /* One row of data after the template: token ids, where id < 0 stands for row -1 - id of the prompt. */
 typedef struct { int *id, length, mask, answer; const char *subject; } Example; /* subject: NULL if none is named */
-typedef struct { Example *at; int count, left_out; const char *path; } Dataset;
+typedef struct { Example *at; int count; const char *path; } Dataset;
 
 static bool row_subject(Text json, Text *value) { /* LAMA's two names for it */
     return json_member(json, "sub_label", value) || json_member(json, "sub", value);
@@ -178,16 +152,6 @@ static void template_fill(const Template *t, const Vocab *vocab, Text *field, in
     }
 }
 
-/* The parts of a text between separators. */
-static Texts split(Text text, char separator) {
-    Texts parts = {0};
-    for (size_t at = 0, i = 0; i <= text.size; i++)
-        if (i == text.size || text.data[i] == separator) {
-            texts_push(&parts, (Text){text.data + at, i - at});
-            at = i + 1;
-        }
-    return parts;
-}
 /* The answers that are allowed, and how a row names its answer. */
 typedef struct {
     bool *allowed;       /* (V): words that may be predicted */
@@ -204,9 +168,8 @@ static int single_token(const Vocab *vocab, Text word) {
     return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
 }
 /* The words of a file, or of labels (name=Word,name=Word), or all of vocab.txt (the word table may have more rows). */
-static Answers answers_from(const Model *model, const char *vocab_file, const char *labels) {
-    const Vocab *vocab = &model->vocab;
-    Answers answers = {.allowed = allocate_zeroed(sizeof(bool[model->bert.vocab]))};
+static Answers answers_from(const Vocab *vocab, int table_rows, const char *vocab_file, const char *labels) {
+    Answers answers = {.allowed = allocate_zeroed(sizeof(bool[table_rows]))};
     for (int w = 0; w < vocab->size; w++) answers.allowed[w] = !vocab_file && !labels;
     if (vocab_file) {
         const Texts words = read_lines(vocab_file);
@@ -232,8 +195,24 @@ static Answers answers_from(const Model *model, const char *vocab_file, const ch
     if (labels) answers.in_loss = answers.allowed;
     return answers;
 }
+
+/* What answers, and what it may answer with. */
+typedef struct { Bert bert; Vocab vocab; Answers answers; } Model;
+
+static Model *model_load(const Options *o) {
+    Model *model = allocate(sizeof *model);
+    bert_load(&model->bert, o->model);
+    model->vocab = vocab_load(o->model);
+    if (model->vocab.size > model->bert.vocab)
+        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", o->model, model->vocab.size,
+            model->bert.vocab);
+    model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
+    return model;
+}
+
 /* The answer of a row as a token, or -1: not one token, or not allowed. */
-static int row_answer(const Model *model, const Answers *answers, Text json, const char *file, int line) {
+static int row_answer(const Model *model, Text json, const char *file, int line) {
+    const Answers *answers = &model->answers;
     Text value;
     if (answers->labels) {
         const Text label = row_field(json, text_of("label"), file, line);
@@ -258,46 +237,33 @@ static bool next_row(Text *rest, Text *json, const char *path, int *line) {
     }
     return false;
 }
-/* All rows of a JSONL file under a template. Rows without an allowed answer are left out and counted. */
-static Dataset dataset_read(const Model *model, const char *path, const Template *t, const Answers *answers,
-                            int max_length) {
-    const Text file = read_file(path);
-    size_t lines = 1;
-    for (size_t i = 0; i < file.size; i++) lines += file.data[i] == '\n';
-    Dataset data = {.at = allocate(lines * sizeof(Example)), .path = path};
-    Text rest = file, subject;
-    int line = 0;
-    for (Text json; next_row(&rest, &json, path, &line);) {
-        Example *example = &data.at[data.count];
-        Text field[MAX_PARTS];
-        for (int i = 0; i < t->parts; i++)
-            if (t->part[i].kind == FIELD) field[i] = row_field(json, t->part[i].text, path, line);
-        example->answer = row_answer(model, answers, json, path, line);
-        if (example->answer < 0) {
-            data.left_out++;
-            continue;
-        }
-        const bool named = row_subject(json, &subject) && json_is_string(subject);
-        example->subject = named ? text_line(json_string(subject)) : NULL;
-        template_fill(t, &model->vocab, field, max_length, example, path, line);
-        data.count++;
-    }
-    unmap_file(file);
-    if (!data.count) die("%s: no row is left (%d without an allowed answer of one token)", path, data.left_out);
-    return data;
-}
-
-/* One of the three files, under a template. */
+/* The rows of one of the three files, under a template. Those without an allowed answer are left out and counted. */
 typedef enum { TRAIN_ROWS, DEV_ROWS, TEST_ROWS } Split;
 static const char *const split_name[] = {"train", "dev", "test"};
-static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t,
-                          const Answers *answers) {
+static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t) {
     const char *const given[] = {o->train, o->dev, o->test};
-    const int most = model->bert.positions, length = o->max_length ? min_int(o->max_length, most) : most;
     const char *path = given[which] ? given[which] : format("%s/%s.jsonl", said(o->data), split_name[which]);
-    const Dataset data = dataset_read(model, path, t, answers, length);
-    if (!o->quiet)
-        printf("%s: %d rows%s\n", path, data.count, data.left_out ? format(" (%d left out)", data.left_out) : "");
+    const int most = model->bert.positions, max_length = o->max_length ? min_int(o->max_length, most) : most;
+    const Text file = read_file(path);
+    Text rest = file, subject, field[MAX_PARTS];
+    Dataset data = {.path = path};
+    int line = 0, left_out = 0;
+    for (Text json; next_row(&rest, &json, path, &line);) {
+        for (int i = 0; i < t->parts; i++)
+            if (t->part[i].kind == FIELD) field[i] = row_field(json, t->part[i].text, path, line);
+        Example example = {.answer = row_answer(model, json, path, line)};
+        if (example.answer < 0) {
+            left_out++;
+            continue;
+        }
+        if (row_subject(json, &subject) && json_is_string(subject)) example.subject = text_line(json_string(subject));
+        template_fill(t, &model->vocab, field, max_length, &example, path, line);
+        data.at = room(data.at, data.count, sizeof example);
+        data.at[data.count++] = example;
+    }
+    unmap_file(file);
+    if (!data.count) die("%s: no row is left (%d without an allowed answer of one token)", path, left_out);
+    if (!o->quiet) printf("%s: %d rows%s\n", path, data.count, left_out ? format(" (%d left out)", left_out) : "");
     return data;
 }
 
@@ -501,8 +467,8 @@ static double macro_f1(const Answers *answers, const Dataset *data, const Predic
     return sum / occurring;
 }
 /* Predictions for all rows, into `predictions` (count) if it is not NULL. */
-static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, const Answers *answers,
-                      Prediction *predictions) {
+static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Prediction *predictions) {
+    const Answers *answers = &model->answers;
     Score score = {.rows = data->count};
     const int *order = in_order(data->count);
     if (!predictions) predictions = allocate(sizeof(Prediction[data->count]));
@@ -512,7 +478,7 @@ static Score evaluate(const Bert *bert, Tensor prompt, const Dataset *data, cons
         for (count = 0; first + count < data->count; count++)
             if ((tokens += data->at[first + count].length) > EVALUATION_TOKENS && count) break;
         Rows r = rows_of(data->at, order + first, count);
-        const Tensor logits = batch_logits(bert, prompt, &r, answers->allowed);
+        const Tensor logits = batch_logits(&model->bert, prompt, &r, answers->allowed);
         for (int i = 0; i < count; i++) {
             const Prediction p = prediction_of(row(logits, i), logits.cols, r.target[i]);
             if (!isfinite(p.log_probability)) die("the logits are not finite"); /* else NaN would rank first */
@@ -545,7 +511,7 @@ typedef struct {
     PromptEncoder *encoder; /* NULL: a template without [P] */
     Parameters trained;     /* the encoder's weights and, with --tune-lm, BERT's */
     Tensor prompt;          /* (m, H) of the best epoch */
-    real **best_lm;         /* BERT's weights of the best epoch; NULL: BERT is frozen */
+    Parameters best_lm;     /* BERT's weights of the best epoch, with --tune-lm */
     int step, epoch, best_epoch;
     double best;            /* dev P@1 */
     double loss;            /* of this epoch: the mean over its rows */
@@ -618,11 +584,11 @@ static const char *vocab_hash(const Vocab *vocab) {
 }
 /* After training only h is needed: (m, H) numbers, the template they belong to, and whose vocabulary it was. */
 static void prompt_write(const char *path, Tensor prompt, const char *template, const Vocab *vocab) {
-    Parameter p = {"prompt", &prompt, NULL, NULL};
+    Parameter p = {.name = "prompt", .tensor = &prompt};
     safetensors_write(path, (Parameters){&p, 1},
                       format("{\"template\":%s,\"vocab\":\"%s\"}", json_quote(template), vocab_hash(vocab)));
 }
-static Tensor prompt_read(const char *path, const Model *model, const char **template) {
+static Tensor prompt_read(const char *path, const Model *model, Template *t) {
     const Safetensors file = safetensors_open(path);
     Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab");
     Tensor prompt;
@@ -633,68 +599,36 @@ static Tensor prompt_read(const char *path, const Model *model, const char **tem
         die("%s: rows of %d numbers, the model has %d", path, prompt.cols, model->bert.hidden);
     for (size_t i = 0; i < size_of(prompt); i++)
         if (!isfinite(prompt.data[i])) die("%s: holds a number that is not finite", path);
-    *template = text_string(text);
-    if (template_parse(*template).pseudo != prompt.rows)
+    *t = template_parse(text_string(text));
+    if (t->pseudo != prompt.rows)
         die("%s: %d rows, but its template has another number of [P]", path, prompt.rows);
     return prompt;
-}
-static void make_folder(const char *path) {
-    if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
-        die("%s: %s", path, strerror(errno));
-}
-static void copy_file(const char *from, const char *to) {
-    Text file = read_file(from);
-    Output out = output_open(to);
-    fwrite(file.data, 1, file.size, out.stream);
-    output_close(out);
-    unmap_file(file);
-}
-static void tokenizer_config_write(const char *folder, bool cased) {
-    Output out = output_open(format("%s/tokenizer_config.json", folder));
-    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n",
-            cased ? "false" : "true");
-    output_close(out);
 }
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
     make_folder(folder);
     bert_save(&model->bert, folder);
-    copy_file(format("%s/vocab.txt", model->folder), format("%s/vocab.txt", folder));
-    tokenizer_config_write(folder, model->vocab.cased);
+    vocab_save(&model->vocab, folder);
 }
 
 static void keep_best(const Options *o, Run *run, Tensor prompt) {
     if (run->encoder) memcpy(run->prompt.data, prompt.data, size_of(prompt) * sizeof(real));
-    for (int i = 0; run->best_lm && i < run->model->bert.weights.count; i++) {
-        const Tensor *t = run->model->bert.weights.at[i].tensor;
-        memcpy(run->best_lm[i], t->data, size_of(*t) * sizeof(real));
-    }
+    if (o->tune_lm) parameters_copy(run->best_lm, run->model->bert.weights);
     if (!o->out) return;
     if (run->encoder) prompt_write(format("%s/prompt.safetensors", o->out), prompt, o->template, &run->model->vocab);
     if (o->tune_lm) model_write(run->model, format("%s/model", o->out));
 }
-static void restore_best(Run *run) {
-    for (int i = 0; run->best_lm && i < run->model->bert.weights.count; i++) {
-        Tensor *t = run->model->bert.weights.at[i].tensor;
-        memcpy(t->data, run->best_lm[i], size_of(*t) * sizeof(real));
-    }
-}
 
 /* The state between two epochs: every trained tensor, Adam's moments, the best prompt, the counters. */
 static Parameters checkpoint_list(Run *run) {
-    const Parameters trained = run->trained;
-    Tensor *moments = allocate(sizeof(Tensor[2 * trained.count]));
-    Parameters list = {allocate(sizeof(Parameter[3 * trained.count + 1])), 0};
-    for (int i = 0; i < trained.count; i++) {
-        const Parameter *p = &trained.at[i];
-        list.at[list.count++] = *p;
-        for (int k = 0; k < 2; k++) {
-            Tensor *moment = &moments[2 * i + k];
-            *moment = (Tensor){p->tensor->rows, p->tensor->cols, k ? p->v : p->m, NULL};
-            const char *name = format("adam.%c.%s", k ? 'v' : 'm', p->name);
-            list.at[list.count++] = (Parameter){.name = name, .tensor = moment};
-        }
+    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 1])), 0};
+    for (int i = 0; i < run->trained.count; i++) {
+        Parameter *p = &run->trained.at[i];
+        const int rows = p->tensor->rows, cols = p->tensor->cols;
+        add_parameter(&list, p->tensor, rows, cols, p->name);
+        add_parameter(&list, &p->m, rows, cols, format("adam.m.%s", p->name));
+        add_parameter(&list, &p->v, rows, cols, format("adam.v.%s", p->name));
     }
-    if (run->encoder) list.at[list.count++] = (Parameter){"best.prompt", &run->prompt, NULL, NULL};
+    if (run->encoder) add_parameter(&list, &run->prompt, run->prompt.rows, run->prompt.cols, "best.prompt");
     return list;
 }
 static const char *settings(const Options *o) { /* what must be the same when a run goes on */
@@ -705,13 +639,10 @@ static const char *settings(const Options *o) { /* what must be the same when a 
                   o->warmup, o->init_scale, o->epochs, o->batch, o->seed, o->tune_lm, said(o->recipe));
 }
 static void checkpoint_write(const Options *o, Run *run) {
-    Mark before = mark();
-    const Parameters list = checkpoint_list(run);
     safetensors_write(
-        format("%s/checkpoint.safetensors", o->out), list,
+        format("%s/checkpoint.safetensors", o->out), checkpoint_list(run),
         format("{\"settings\":%s,\"epoch\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
                json_quote(settings(o)), run->epoch, run->best_epoch, run->best));
-    release(before);
 }
 static void checkpoint_read(const Options *o, Run *run) {
     const char *path = format("%s/checkpoint.safetensors", o->out);
@@ -719,22 +650,14 @@ static void checkpoint_read(const Options *o, Run *run) {
     Mark before = mark();
     const Safetensors file = safetensors_open(path);
     if (!text_is(safetensors_metadata(&file, "settings"), settings(o))) die("%s: this run had other settings", path);
-    const Parameters list = checkpoint_list(run);
-    for (int i = 0; i < list.count; i++) {
-        Tensor *t = list.at[i].tensor;
-        memcpy(t->data, safetensors_get(&file, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
-    }
+    safetensors_read(&file, checkpoint_list(run));
     run->epoch = json_int(safetensors_metadata(&file, "epoch"));
     run->best_epoch = json_int(safetensors_metadata(&file, "best_epoch"));
     run->best = json_number(safetensors_metadata(&file, "best"));
     if (run->epoch < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
-    if (run->best_lm) { /* the best epoch's weights stand in model/ */
+    if (o->tune_lm) { /* the best epoch's weights stand in model/ */
         const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
-        for (int i = 0; i < run->model->bert.weights.count; i++) {
-            const Parameter *p = &run->model->bert.weights.at[i];
-            memcpy(run->best_lm[i], safetensors_get(&best, p->name, p->tensor->rows, p->tensor->cols).data,
-                   size_of(*p->tensor) * sizeof(real));
-        }
+        safetensors_read(&best, run->best_lm);
         unmap_file(best.file);
     }
     unmap_file(file.file);
@@ -752,25 +675,23 @@ static void stop_if_interrupted(const Options *o, const Run *run) {
 }
 /* Trains, and returns the score of the best dev epoch on test. The encoder's start and every epoch's order follow from
  * the seed alone, so the same seed gives the same numbers. */
-static Score train(const Options *o, Run *run, const Dataset *train_rows, const Dataset *dev, const Dataset *test,
-                   const Answers *answers, FILE *log_file) {
-    const Bert *bert = &run->model->bert;
+static Score train(const Options *o, Run *run, const Dataset data[3], FILE *log_file) {
+    const Model *model = run->model;
     run->start = seconds(), run->epochs_before = run->epoch;
-    for (int idle = run->epoch - run->best_epoch; run->epoch < o->epochs && idle < o->patience;) {
+    while (run->epoch < o->epochs && run->epoch - run->best_epoch < o->patience) {
         Mark before = mark();
         const double epoch_start = seconds();
         run->epoch++;
-        train_epoch(o, run, train_rows, answers->in_loss);
+        train_epoch(o, run, &data[TRAIN_ROWS], model->answers.in_loss);
         stop_if_interrupted(o, run);
         const double speed = run->tokens / (seconds() - epoch_start);
         const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
-        const double dev_score = p_at_1(evaluate(bert, prompt, dev, answers, NULL));
+        const double dev_score = p_at_1(evaluate(model, prompt, &data[DEV_ROWS], NULL));
         const bool better = dev_score >= run->best; /* ties take the later epoch, as published */
         if (better) {
             run->best = dev_score, run->best_epoch = run->epoch;
             keep_best(o, run, prompt);
         }
-        idle = run->epoch - run->best_epoch;
         if (!o->quiet) {
             printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, run->loss,
                    o->labels ? "accuracy" : "P@1", dev_score, better ? " *" : "", speed);
@@ -785,42 +706,34 @@ static Score train(const Options *o, Run *run, const Dataset *train_rows, const 
         release(before);
     }
     stop_if_interrupted(o, run);
-    restore_best(run);
-    return evaluate(bert, run->prompt, test, answers, NULL);
+    if (o->tune_lm) parameters_copy(model->bert.weights, run->best_lm);
+    return evaluate(model, run->prompt, &data[TEST_ROWS], NULL);
 }
 
-/* One seed: everything from its start to its test score. */
-static Score run_seed(const Options *o, Model *model, const Template *t, const Dataset data[3],
-                      const Answers *answers, Tensor *prompt, size_t *trained) {
+/* One seed: everything from its start to its test score. The best epoch's h goes to `prompt` (m, H). */
+static Score run_seed(const Options *o, Model *model, const Dataset data[3], Tensor prompt, int *trained) {
     PromptEncoder encoder;
     Mark before = mark();
-    Run run = {
-        .model = model, .best = -1, .trained = {allocate(sizeof(Parameter[24 + model->bert.weights.count])), 0}};
-    if (t->pseudo) {
+    Run run = {.model = model, .prompt = prompt, .best = -1};
+    if (prompt.rows) {
         Random random = {(uint64_t)o->seed};
-        encoder_init(&encoder, encoder_named(o->encoder), t->pseudo, model->bert.hidden);
+        encoder_init(&encoder, encoder_named(o->encoder), prompt.rows, prompt.cols);
         encoder_random(&encoder, o->init_scale < 0 ? standard_deviation(model->bert.word) : o->init_scale, &random);
         parameters_train(encoder.weights);
-        for (int i = 0; i < encoder.weights.count; i++) run.trained.at[run.trained.count++] = encoder.weights.at[i];
+        run.trained = encoder.weights;
         run.encoder = &encoder;
-        run.prompt = tensor(t->pseudo, model->bert.hidden);
     }
     if (o->tune_lm) {
-        const Parameters lm = model->bert.weights;
-        parameters_train(lm);
-        run.best_lm = allocate(sizeof(real *[lm.count]));
-        for (int i = 0; i < lm.count; i++) {
-            run.trained.at[run.trained.count++] = lm.at[i];
-            run.best_lm[i] = allocate(size_of(*lm.at[i].tensor) * sizeof(real));
-        }
+        parameters_train(model->bert.weights);
+        run.trained = parameters_joined(run.trained, model->bert.weights);
+        run.best_lm = parameters_like(model->bert.weights);
     }
     if (o->resume) checkpoint_read(o, &run);
-    *trained = parameters_size(run.trained);
+    *trained = (int)parameters_size(run.trained);
     FILE *log_file = o->out ? fopen(format("%s/log.tsv", o->out), o->resume ? "a" : "w") : NULL;
     if (o->out && !log_file) die("%s/log.tsv: %s", o->out, strerror(errno));
-    const Score score = train(o, &run, &data[0], &data[1], &data[2], answers, log_file);
+    const Score score = train(o, &run, data, log_file);
     if (log_file && (ferror(log_file) || fclose(log_file))) die("%s/log.tsv: cannot be written", o->out);
-    if (prompt && run.encoder) memcpy(prompt->data, run.prompt.data, size_of(run.prompt) * sizeof(real));
     release(before);
     return score;
 }
@@ -848,13 +761,12 @@ static bool *search_words(const Model *model, const Dataset *train) {
     for (int i = 0; i < train->count; i++) usable[train->at[i].answer] = false;
     return usable;
 }
-static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Rows *rows,
-                             const bool *loss_words) {
+static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Rows *rows) {
     Mark before = mark();
     Tensor changed = tensor(prompt.rows, prompt.cols);
     memcpy(changed.data, prompt.data, size_of(prompt) * sizeof(real));
     memcpy(row(changed, slot), row(model->bert.word, word), sizeof(real[prompt.cols]));
-    const double loss = batch_loss(&model->bert, changed, rows, loss_words);
+    const double loss = batch_loss(&model->bert, changed, rows, model->answers.in_loss);
     release(before);
     return loss;
 }
@@ -875,28 +787,28 @@ static const char *template_with_words(const Template *t, const Vocab *vocab, co
  * a swap to word w changes the loss by (e_w - e_now) . dL/de to first order. The words that promise most are tried;
  * the best one is kept if the true loss falls, on these rows and on other ones too. */
 enum { SEARCH_CANDIDATES = 10, SEARCH_ROWS = 24, SEARCH_SWEEPS = 2 };
-static const char *search(const Options *o, const Model *model, const Template *t, const Dataset *train,
-                          const Answers *answers) {
+static const char *search(const Options *o, const Model *model, const char *form) {
+    const Template t = template_parse(form);
+    const Dataset train = read_split(o, model, TRAIN_ROWS, &t);
     const Tensor table = model->bert.word;
-    const bool *loss_words = answers->in_loss, *usable = search_words(model, train);
+    const bool *usable = search_words(model, &train);
     const int the = single_token(&model->vocab, text_of("the")), start_word = the >= 0 ? the : model->vocab.unk;
-    const int rows_each = min_int(SEARCH_ROWS, train->count / 2);
-    int *order = in_order(train->count), *word = allocate(sizeof(int[t->pseudo]));
-    Tensor prompt = tensor(t->pseudo, table.cols), gain = tensor(1, table.rows);
+    const int rows_each = min_int(SEARCH_ROWS, train.count / 2);
+    int *order = in_order(train.count), *word = allocate(sizeof(int[t.pseudo]));
+    Tensor prompt = tensor(t.pseudo, table.cols);
     Random random = {(uint64_t)o->seed};
-    if (train->count < 2) die("%s: too few rows to search on", train->path);
-    needs_grad(&prompt);
-    for (int k = 0; k < t->pseudo; k++)
+    if (train.count < 2) die("%s: too few rows to search on", train.path);
+    for (int k = 0; k < t.pseudo; k++)
         memcpy(row(prompt, k), row(table, word[k] = start_word), sizeof(real[table.cols]));
-    for (int turn = 0; turn < SEARCH_SWEEPS * t->pseudo; turn++) {
+    for (int turn = 0; turn < SEARCH_SWEEPS * t.pseudo; turn++) {
         Mark before = mark();
-        const int slot = turn % t->pseudo;
-        shuffle(order, train->count, &random);
-        const Rows rows = rows_of(train->at, order, rows_each),
-                   other = rows_of(train->at, order + rows_each, rows_each);
-        memset(prompt.grad, 0, size_of(prompt) * sizeof(real));
-        double best_loss = loss_and_gradient(&model->bert, prompt, &rows, loss_words);
-        fill_constant(gain, 0);
+        const int slot = turn % t.pseudo;
+        shuffle(order, train.count, &random);
+        const Rows rows = rows_of(train.at, order, rows_each),
+                   other = rows_of(train.at, order + rows_each, rows_each);
+        needs_grad(&prompt);
+        double best_loss = loss_and_gradient(&model->bert, prompt, &rows, model->answers.in_loss);
+        const Tensor gain = tensor_zeros(1, table.rows);
         const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
         matmul(values(gain), dslot, transposed(values(table))); /* e_w . dL/de */
         for (int w = 0; w < table.rows; w++)
@@ -906,17 +818,17 @@ static const char *search(const Options *o, const Model *model, const Template *
             real promise;
             const int next = take_best(gain.data, table.rows, &promise);
             if (!isfinite(promise)) break;
-            const double loss = loss_with_word(model, prompt, slot, next, &rows, loss_words);
+            const double loss = loss_with_word(model, prompt, slot, next, &rows);
             if (loss < best_loss) best_loss = loss, best = next;
         }
-        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other, loss_words) <
-                                      loss_with_word(model, prompt, slot, word[slot], &other, loss_words)) {
+        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other) <
+                                      loss_with_word(model, prompt, slot, word[slot], &other)) {
             word[slot] = best;
             memcpy(row(prompt, slot), row(table, best), sizeof(real[table.cols]));
         }
         release(before);
     }
-    return template_with_words(t, &model->vocab, word);
+    return template_with_words(&t, &model->vocab, word);
 }
 
 /* ==== 9. The small world: a vocabulary and a BERT from facts and wordings ========================================= */
@@ -925,33 +837,31 @@ static const char *search(const Options *o, const Model *model, const Template *
  * ({train,dev,test}.jsonl) and the wordings that the LM reads them in (pretrain.txt: a template a line, with [X] and
  * [Y]; LAMA has none). */
 typedef struct { const char *name, *folder; Text template; } Relation;
-typedef struct { Relation at[64]; int count; } World;
+typedef struct { Relation *at; int count; } World;
 
+static bool has_relation(const World *world, Text name) {
+    for (int r = 0; r < world->count; r++)
+        if (text_is(name, world->at[r].name)) return true;
+    return false;
+}
 static World world_read(const char *data) {
     const char *path = format("%s/relations.jsonl", data);
-    World world = {.count = 0};
+    World world = {0};
     Text rest = read_file(path), name, template;
     int line = 0;
     for (Text json; next_row(&rest, &json, path, &line);) {
         if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
             !json_is_string(name) || !json_is_string(template))
             die("%s:%d: no relation or template", path, line);
-        if (world.count == 64) die("%s:%d: more than 64 relations", path, line);
         const char *word = text_line(json_string(name)), *folder = format("%s/relations/%s", data, word);
         if (!*word || strchr(word, '/')) die("%s:%d: not a name for a folder: '%s'", path, line, word);
-        for (int k = 0; k < world.count; k++)
-            if (!strcmp(word, world.at[k].name)) die("%s:%d: relation '%s' again", path, line, word);
+        if (has_relation(&world, text_of(word))) die("%s:%d: relation '%s' again", path, line, word);
         if (!file_exists(folder)) folder = format("%s/%s", data, word);
+        world.at = room(world.at, world.count, sizeof(Relation));
         world.at[world.count++] = (Relation){word, folder, json_string(template)};
     }
     if (!world.count) die("%s: no relation", path);
     return world;
-}
-
-static bool among(const Texts *list, Text text) {
-    for (int i = 0; i < list->count; i++)
-        if (text_equal(list->at[i], text)) return true;
-    return false;
 }
 
 /* A wording with subject and object in the places of [X] and [Y]. */
@@ -1017,7 +927,7 @@ static Rows mask_words(const Example *sentences, const int *order, int count, co
 }
 static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Options *o) {
     const double steps = (double)(count / o->batch) * o->epochs, start = seconds();
-    int *order = in_order(count), step = 0, seen = 0;
+    int *order = in_order(count), step = 0;
     double loss = 0;
     Random random = {(uint64_t)o->seed + 1};
     if (count < o->batch) die("%d sentences do not fill one batch of %d", count, o->batch);
@@ -1029,15 +939,14 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
             const Rows r = mask_words(sentences, order + first, o->batch, vocab, &random);
             const double share = schedule(o, ++step, count / o->batch);
             loss += loss_and_gradient(bert, (Tensor){0}, &r, NULL);
-            seen++;
             if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller --lr may help", step);
             adam_step(bert->weights, (Optimizer){o->lr * share, o->decay, true}, step,
                       clip_factor(o, bert->weights));
             release(before);
             if (step % 500 == 0) {
-                printf("step %d of %.0f, loss %.4f, %.0f s\n", step, steps, loss / seen, seconds() - start);
+                printf("step %d of %.0f, loss %.4f, %.0f s\n", step, steps, loss / 500, seconds() - start);
                 fflush(stdout);
-                loss = seen = 0;
+                loss = 0;
             }
         }
     }
@@ -1084,29 +993,31 @@ static const Method *method_named(Text name) {
 /* One run: a method on a relation. In a file it is one line: these fields with tabs between them. */
 typedef struct {
     const char *relation, *method, *vocab, *seed, *template;
-    int hits, rows, seen; /* on test; seen: rows whose subject also stands in train */
-    int trained, kept;    /* numbers that were trained, and that must be kept to answer */
-    double seconds, macro_f1; /* macro_f1: 0 without --labels */
+    Score score;       /* on test */
+    int seen;          /* rows whose subject also stands in train */
+    int trained, kept; /* numbers that were trained, and that must be kept to answer */
+    double seconds;
+    Tensor prompt; /* what was learned; not in the file */
 } Result;
 
 static void result_write(const char *path, const Result *r) {
     Output out = output_open(path);
     fprintf(out.stream, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.2f\n", r->relation, r->method, r->vocab,
-            r->seed, text_line(text_of(r->template)), r->hits, r->rows, r->seen, r->trained, r->kept, r->seconds,
-            r->macro_f1);
+            r->seed, text_line(text_of(r->template)), r->score.hits, r->score.rows, r->seen, r->trained, r->kept,
+            r->seconds, r->score.macro_f1);
     output_close(out);
 }
 static Result result_read(const char *path) {
-    const Texts lines = read_lines(path), field = split(lines.count == 1 ? lines.at[0] : text_of(""), '\t');
-    if (field.count != 12) die("%s: not one line of 12 fields", path);
-    Result r = {.seconds = json_number(field.at[10]), .macro_f1 = json_number(field.at[11])};
-    const char **const words[] = {&r.relation, &r.method, &r.vocab, &r.seed, &r.template};
-    int *const numbers[] = {&r.hits, &r.rows, &r.seen, &r.trained, &r.kept}, wrong = 0;
-    for (int i = 0; i < 5; i++) {
-        *words[i] = text_string(field.at[i]);
-        wrong |= (*numbers[i] = json_int(field.at[5 + i])) < 0;
-    }
-    if (wrong || !r.rows || r.hits > r.rows || !(r.seconds >= 0) || !(r.macro_f1 >= 0)) die("%s: not a result", path);
+    const Texts lines = read_lines(path), fields = split(lines.count == 1 ? lines.at[0] : text_of(""), '\t');
+    const Text *f = fields.at;
+    if (fields.count != 12) die("%s: not one line of 12 fields", path);
+    Result r = {text_string(f[0]), text_string(f[1]), text_string(f[2]), text_string(f[3]), text_string(f[4]),
+                .score = {.hits = json_int(f[5]), .rows = json_int(f[6]), .macro_f1 = json_number(f[11])},
+                .seen = json_int(f[7]), .trained = json_int(f[8]), .kept = json_int(f[9]),
+                .seconds = json_number(f[10])};
+    if (r.score.hits < 0 || r.score.hits > r.score.rows || r.score.rows < 1 || !(r.score.macro_f1 >= 0) || r.seen < 0 ||
+        r.trained < 0 || r.kept < 0 || !(r.seconds >= 0))
+        die("%s: not a result", path);
     return r;
 }
 
@@ -1135,18 +1046,13 @@ static Texts relation_prompts(const Options *o, const Relation *relation) {
     if (!prompts.count) die("%s: no prompt for %s", path, relation->name);
     return prompts;
 }
-static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation,
-                                   const Answers *answers) {
+static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation) {
     const char *form = m->template ? m->template : o->template, *chosen = NULL;
     const bool best = !strcmp(form, "best");
     if (!strcmp(form, "manual")) return text_string(relation->template);
     if (!strcmp(form, "hybrid"))
         return text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
-    if (m->way == SEARCH) {
-        const Template t = template_parse(form);
-        const Dataset train_rows = read_split(o, model, TRAIN_ROWS, &t, answers);
-        return search(o, model, &t, &train_rows, answers);
-    }
+    if (m->way == SEARCH) return search(o, model, form);
     if (!best && strcmp(form, "worst")) return form;
     const Texts prompts = relation_prompts(o, relation);
     for (int p = 0, top = INT32_MIN; p < prompts.count; p++) {
@@ -1154,8 +1060,8 @@ static const char *method_template(const Method *m, const Options *o, const Mode
         Mark before = mark();
         const Template t = template_parse(candidate);
         if (t.pseudo) die("%s: [P] where nothing is trained: %s", relation->name, candidate);
-        const Dataset rows = read_split(o, model, best ? DEV_ROWS : TEST_ROWS, &t, answers);
-        const int hits = evaluate(&model->bert, (Tensor){0}, &rows, answers, NULL).hits, merit = best ? hits : -hits;
+        const Dataset rows = read_split(o, model, best ? DEV_ROWS : TEST_ROWS, &t);
+        const int hits = evaluate(model, (Tensor){0}, &rows, NULL).hits, merit = best ? hits : -hits;
         if (merit > top) top = merit, chosen = candidate;
         release(before);
     }
@@ -1171,67 +1077,62 @@ static Score majority_score(const Dataset *train, const Dataset *test, int words
 }
 /* Rows of test whose subject also stands in train. */
 static int seen_subjects(const Dataset *train, const Dataset *test) {
+    Texts known = {0};
     int seen = 0;
-    for (int i = 0; i < test->count; i++) {
-        const char *subject = test->at[i].subject;
-        bool known = false;
-        for (int j = 0; subject && j < train->count; j++)
-            known |= train->at[j].subject && !strcmp(subject, train->at[j].subject);
-        seen += known;
-    }
+    for (int i = 0; i < train->count; i++)
+        if (train->at[i].subject) texts_push(&known, text_of(train->at[i].subject));
+    for (int i = 0; i < test->count; i++)
+        seen += test->at[i].subject && among(&known, text_of(test->at[i].subject));
     return seen;
 }
 /* The name of a file without its folder and what follows its last dot. */
 static const char *stem(const char *path) {
-    size_t size = strlen(path);
-    while (size > 1 && path[size - 1] == '/') size--;
-    path = text_string((Text){path, size});
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-    return text_line((Text){name, dot && dot > name ? (size_t)(dot - name) : strlen(name)});
+    char *name = basename(text_string(text_of(path))), *dot = strrchr(name, '.');
+    if (dot && dot > name) *dot = 0;
+    return text_line(text_of(name));
 }
-/* Everything from the files to the score on test; the rows h that were learned go to `prompt`, if it is not NULL. */
-static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation,
-                         const Answers *answers, Tensor *prompt) {
+/* Everything from the files to the score on test. */
+static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation) {
     const double start = seconds();
     Options o = *options;
     Dataset data[3];
-    size_t trained = 0, kept = 0;
     o.data = relation->folder, o.encoder = m->encoder, o.tune_lm = m->tune_lm;
     if (o.lr < 0) o.lr = o.lr_lm = m->demo_rate;
-    o.template = method_template(m, &o, model, relation, answers);
-    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template, .rows = 0};
-    Mark before = mark();
+    o.template = method_template(m, &o, model, relation);
     const Template t = template_parse(o.template);
+    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.seed), o.template,
+                .prompt = tensor(t.pseudo, model->bert.hidden)};
+    Mark before = mark();
     if (t.pseudo && !m->encoder) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
-    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t, answers);
+    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t);
     if (m->way == TRAIN && o.recipe && data[0].count < o.batch)
         die("%s: %d rows do not fill one batch of %d", data[0].path, data[0].count, o.batch);
-    const Score score = m->way == MAJORITY ? majority_score(&data[0], &data[2], model->bert.vocab)
-                        : m->way == TRAIN  ? run_seed(&o, model, &t, data, answers, prompt, &trained)
-                                           : evaluate(&model->bert, (Tensor){0}, &data[2], answers, NULL);
-    if (m->way == SEARCH) kept = (size_t)template_parse(m->template).pseudo;
-    if (m->way == TRAIN) kept = (size_t)t.pseudo * (size_t)model->bert.hidden;
-    if (o.tune_lm) kept += parameters_size(model->bert.weights);
-    r.hits = score.hits, r.rows = score.rows, r.macro_f1 = score.macro_f1, r.trained = (int)trained, r.kept = (int)kept;
-    r.seen = answers->labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
+    r.score = m->way == MAJORITY ? majority_score(&data[TRAIN_ROWS], &data[TEST_ROWS], model->bert.vocab)
+              : m->way == TRAIN  ? run_seed(&o, model, data, r.prompt, &r.trained)
+                                 : evaluate(model, r.prompt, &data[TEST_ROWS], NULL);
+    if (m->way == SEARCH) r.kept = template_parse(m->template).pseudo;
+    if (m->way == TRAIN) r.kept = (int)size_of(r.prompt);
+    if (o.tune_lm) r.kept += (int)parameters_size(model->bert.weights);
+    r.seen = model->answers.labels ? 0 : seen_subjects(&data[0], &data[2]); /* with labels: sentences, not subjects */
     r.seconds = seconds() - start;
     release(before);
-    if (o.tune_lm) model_reload(model); /* the next run starts from the published weights */
+    if (!o.tune_lm) return r;
+    bert_close(&model->bert); /* the next run starts from the published weights */
+    bert_load(&model->bert, o.model);
     return r;
 }
 /* The same, unless its result line is there. What is trained goes on from its checkpoint. */
-static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation,
-                       const Answers *answers) {
+static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation) {
     static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
                                           "model/tokenizer_config.json", "model/model.safetensors", "model"};
-    if (!options->out) return run_method(m, options, model, relation, answers, NULL);
+    if (!options->out) return run_method(m, options, model, relation);
     Options o = *options;
     o.resume = true;
     o.out = format("%s/%s.%s.%s.%d", o.out, relation->name, m->name, o.vocab ? stem(o.vocab) : "all", o.seed);
     const char *path = format("%s.result.tsv", o.out);
     if (!file_exists(path)) {
         if (m->way == TRAIN) make_folder(o.out);
-        const Result r = run_method(m, &o, model, relation, answers, NULL);
+        const Result r = run_method(m, &o, model, relation);
         result_write(path, &r);
         for (int i = 0; m->way == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
@@ -1255,6 +1156,7 @@ static void add_name(Texts *names, const char *name) {
     if (!among(names, text_of(name))) texts_push(names, text_of(name));
 }
 static void table_add(Table *t, Result r) {
+    t->at = room(t->at, t->count, sizeof r);
     t->at[t->count++] = r;
     add_name(&t->relations, r.relation), add_name(&t->methods, r.method);
     add_name(&t->vocabs, r.vocab), add_name(&t->seeds, r.seed);
@@ -1272,7 +1174,7 @@ static Cell table_cell(const Table *t, Text method, Text vocab, const Text *rela
             if (!text_is(t->seeds.at[s], r->seed) || !text_is(method, r->method) || !text_is(vocab, r->vocab) ||
                 (relation && !text_is(*relation, r->relation)))
                 continue;
-            sum += 100.0 * r->hits / r->rows, hits += r->hits, rows += r->rows, relations++;
+            sum += p_at_1(r->score), hits += r->score.hits, rows += r->score.rows, relations++;
             cell.seconds += r->seconds, cell.last = r;
         }
         if (!relations) continue;
@@ -1286,7 +1188,6 @@ static Cell table_cell(const Table *t, Text method, Text vocab, const Text *rela
 static void print_relation(const Table *t, Text vocab, const Text *relation) {
     const Result *some = NULL;
     const char *line = "";
-    Mark before = mark();
     for (int m = 0; m < t->methods.count; m++) {
         const Text method = t->methods.at[m];
         const Cell cell = relation ? table_cell(t, method, vocab, relation) : (Cell){.seeds = 0};
@@ -1295,9 +1196,8 @@ static void print_relation(const Table *t, Text vocab, const Text *relation) {
         if (cell.seeds) some = cell.last;
     }
     if (!relation) printf("%-16s%6s%6s%s\n", "relation", "rows", "seen", line);
-    else if (some) printf("%-16s%6d%6d%s\n", some->relation, some->rows, some->seen, line);
+    else if (some) printf("%-16s%6d%6d%s\n", some->relation, some->score.rows, some->seen, line);
     fflush(stdout);
-    release(before);
 }
 static const char *spread_text(Spread s, int seeds) {
     return seeds > 1 ? format("%.2f +- %.2f", s.mean, s.deviation) : format("%.2f", s.mean);
@@ -1319,14 +1219,12 @@ static void print_methods(const Table *t, Text vocab) {
 }
 /* Runs what is missing; a relation's line comes when it is whole. */
 static void run_table(const Options *o, Model *model, const World *world) {
-    const Answers answers = answers_from(model, o->vocab, NULL);
-    const Texts names = split(text_of(o->methods), ','), wanted = split(text_of(o->relations ? o->relations : ""), ',');
-    Table t = {.at = allocate(sizeof(Result) * (size_t)(names.count * world->count) * (size_t)o->seeds)};
+    const Texts names = split(text_of(o->methods), ',');
+    const Texts wanted = o->relations ? split(text_of(o->relations), ',') : (Texts){0};
+    Table t = {0};
     for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
-    Texts known = {0};
-    for (int r = 0; r < world->count; r++) add_name(&known, world->at[r].name);
-    for (int k = 0; o->relations && k < wanted.count; k++)
-        if (!among(&known, wanted.at[k]))
+    for (int k = 0; k < wanted.count; k++)
+        if (!has_relation(world, wanted.at[k]))
             die("--relations: no relation '%s' in relations.jsonl", text_string(wanted.at[k]));
     print_relation(&t, text_of(""), NULL);
     for (int r = 0; r < world->count; r++) {
@@ -1337,7 +1235,7 @@ static void run_table(const Options *o, Model *model, const World *world) {
             for (int s = 0; s < (method->way < SEARCH ? 1 : o->seeds); s++) { /* chance has no part in the others */
                 Options one = *o;
                 one.seed += s;
-                table_add(&t, run_once(method, &one, model, relation, &answers));
+                table_add(&t, run_once(method, &one, model, relation));
             }
         }
         print_relation(&t, t.vocabs.at[0], &t.relations.at[t.relations.count - 1]);
@@ -1355,7 +1253,7 @@ static void print_folder(const char *folder) {
     const int count = scandir(folder, &files, is_result, alphasort);
     if (count < 0) die("%s: %s", folder, strerror(errno));
     if (!count) die("%s: no file ...result.tsv", folder);
-    Table t = {.at = allocate(sizeof(Result) * (size_t)count)};
+    Table t = {0};
     for (int i = 0; i < count; i++) {
         table_add(&t, result_read(format("%s/%s", folder, files[i]->d_name)));
         free(files[i]);
@@ -1404,11 +1302,11 @@ static Options default_options(char command) {
     Options o = {.encoder = "lstm", .optimizer = "adam", .lr = 5e-4, .lr_lm = 5e-6, .decay = 5e-4};
     o.init_scale = -1; /* h starts at the scale of the word table */
     o.warmup = 0.1, o.epochs = 5, o.batch = 8, o.patience = 20, o.seed = 34, o.seeds = 1, o.size = 2400;
+    o.quiet = !strchr("te", command); /* train and eval say what they do: their rows, each epoch */
     if (command == 'p') o.lr = 2e-3, o.decay = 0.01, o.clip = 1, o.epochs = 16, o.batch = 64;
     o.methods = "majority,manual,ft,mp+ft,p-lstm";
     if (command == 'd') { /* the rates: each method's own; the epochs: by the minute */
         o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE, o.lr = -1, o.epochs = 8;
-        o.quiet = true;
         o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
     }
     return o;
@@ -1416,13 +1314,8 @@ static Options default_options(char command) {
 
 /* Which commands know an option: see commands[] in main for the letters. */
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
-static const struct {
-    const char *name;
-    OptionKind kind;
-    size_t offset;
-    const char *commands;
-    double least;
-} option_table[] = {
+typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
+static const Option option_table[] = {
     {"--model", STRING, offsetof(Options, model), "fktewvpsb", 0},
     {"--data", STRING, offsetof(Options, data), "tevpsb", 0},
     {"--train", STRING, offsetof(Options, train), "ts", 0},
@@ -1471,37 +1364,39 @@ static void task_read(Options *o) {
     }
     die("%s: no task '%s'", path, o->task);
 }
+static const Option *option_named(const char *word) { /* NULL: none */
+    for (size_t k = 0; k < sizeof option_table / sizeof *option_table; k++)
+        if (!strcmp(word, option_table[k].name)) return &option_table[k];
+    return NULL;
+}
+static double option_number(const Option *option, const char *word) {
+    char *end;
+    const double number = strtod(word, &end);
+    if (end == word || *end || !isfinite(number) || number < option->least) usage("not a value for ", option->name);
+    if (option->kind == INTEGER && (number > INT32_MAX || number != floor(number)))
+        usage("not a whole number for ", option->name);
+    return number;
+}
 static Options options_read(char command, int count, char **words) {
     Options o = default_options(command);
     for (int i = 0; i < count; i++) /* a recipe is a set of defaults: whatever else is said goes before it */
         if (!strcmp(words[i], "--recipe") && i + 1 < count)
             o.lr = 1e-5, o.epochs = 100, o.init_scale = 0;
-    const size_t known = sizeof option_table / sizeof *option_table;
     for (int i = 0; i < count; i++) {
-        size_t k = 0;
-        while (k < known && strcmp(words[i], option_table[k].name)) k++;
-        if (k == known) {
+        const Option *option = option_named(words[i]);
+        if (!option) {
             if (words[i][0] == '-' && words[i][1]) usage("unknown option ", words[i]);
             if (o.text || !strchr("fkb", command)) usage("one argument too many: ", words[i]);
             o.text = words[i];
             continue;
         }
-        if (!strchr(option_table[k].commands, command)) usage("this command has no ", words[i]);
-        char *field = (char *)&o + option_table[k].offset, *end = NULL;
-        if (option_table[k].kind == SWITCH) {
-            memcpy(field, &(bool){true}, sizeof(bool));
-            continue;
-        }
-        if (++i == count) usage("a value is missing after ", option_table[k].name);
-        const double number = option_table[k].kind == STRING ? 0 : strtod(words[i], &end);
-        if (option_table[k].kind != STRING &&
-            (end == words[i] || *end || !isfinite(number) || number < option_table[k].least))
-            usage("not a value for ", option_table[k].name);
-        if (option_table[k].kind == INTEGER && (number > INT32_MAX || number != floor(number)))
-            usage("not a whole number for ", option_table[k].name);
-        if (option_table[k].kind == STRING) memcpy(field, &words[i], sizeof words[i]);
-        if (option_table[k].kind == NUMBER) memcpy(field, &number, sizeof number);
-        if (option_table[k].kind == INTEGER) memcpy(field, &(int){(int)number}, sizeof(int));
+        if (!strchr(option->commands, command)) usage("this command has no ", words[i]);
+        void *field = (char *)&o + option->offset;
+        if (option->kind == SWITCH) *(bool *)field = true;
+        else if (++i == count) usage("a value is missing after ", option->name);
+        else if (option->kind == STRING) *(const char **)field = words[i];
+        else if (option->kind == NUMBER) *(double *)field = option_number(option, words[i]);
+        else *(int *)field = (int)option_number(option, words[i]);
     }
     if (!o.model && !(command == 'b' && o.text)) usage("--model DIR is missing", NULL);
     if (o.task) task_read(&o);
@@ -1544,29 +1439,27 @@ static void print_nearest(const Model *model, Tensor prompt) {
 /* The paper's first table: a prompt is changed by a word and the answers are others; then what P-tuning gives. */
 static void demo_instability(Model *model, const Relation *relation, const Options *o) {
     const Texts prompts = relation_prompts(o, relation);
-    const Answers all = answers_from(model, NULL, NULL);
     const Method *p_tuning = method_named(text_of("p-lstm"));
-    Tensor prompt = tensor(template_parse(o->template).pseudo, model->bert.hidden);
+    Result r;
     printf("\n%s: the same question in other words\n", relation->name);
     for (int p = 0; p <= prompts.count; p++) {
         const Method ask = {.way = ASK, .template = p < prompts.count ? text_string(prompts.at[p]) : NULL};
-        const Result r = run_method(ask.template ? &ask : p_tuning, o, model, relation, &all, &prompt);
-        printf("%8.1f  %s\n", 100.0 * r.hits / r.rows, r.template);
+        r = run_method(ask.template ? &ask : p_tuning, o, model, relation);
+        printf("%8.1f  %s\n", p_at_1(r.score), r.template);
     }
     printf("\nThe words nearest to what was learned there (cosine):\n");
-    print_nearest(model, prompt);
+    print_nearest(model, r.prompt);
 }
 static void command_demo(void) {
-    static Model model;
     const Options o = default_options('d');
     const double start = seconds();
     const World world = world_read(o.data);
-    model_load(&model, o.model);
+    Model *model = model_load(&o);
     printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
            "no method\nwas trained on? P@1 on the test rows, in per cent; each column is one method, seed %d.\n\n",
-           parameters_size(model.bert.weights), world.count, o.seed);
-    run_table(&o, &model, &world);
-    demo_instability(&model, &world.at[0], &o);
+           parameters_size(model->bert.weights), world.count, o.seed);
+    run_table(&o, model, &world);
+    demo_instability(model, &world.at[0], &o);
     printf("\n%.0f seconds in all\n", seconds() - start);
 }
 
@@ -1585,39 +1478,38 @@ static void print_best(const Model *model, real *logits) {
 static void command_fill(Options *o) {
     if (!o->text) usage(o->prompt ? "SUBJECT is missing" : "TEXT is missing", NULL);
     if (!utf8_valid(text_of(o->text))) die("the text is not valid UTF-8");
-    static Model model;
     Ids ids = {0};
     Tensor prompt = {0};
-    model_load(&model, o->model);
+    Model *model = model_load(o);
     if (o->prompt) {
-        const char *form;
-        prompt = prompt_read(o->prompt, &model, &form);
-        const Template t = template_parse(form);
+        Template t;
         Text field[MAX_PARTS];
+        prompt = prompt_read(o->prompt, model, &t);
         for (int i = 0; i < t.parts; i++) {
             if (t.part[i].kind == FIELD && t.part[i].text.size)
-                die("%s: its template asks for more than a subject: %s", o->prompt, form);
+                die("%s: its template asks for more than a subject: %s", o->prompt, t.text);
             field[i] = text_of(o->text);
         }
         Example example;
-        template_fill(&t, &model.vocab, field, model.bert.positions, &example, "SUBJECT", 1);
+        template_fill(&t, &model->vocab, field, model->bert.positions, &example, "SUBJECT", 1);
         ids = (Ids){example.id, example.length};
     } else {
-        ids_push(&ids, model.vocab.cls);
-        tokenize_marked(&model.vocab, text_of(o->text), &ids);
-        ids_push(&ids, model.vocab.sep);
+        ids_push(&ids, model->vocab.cls);
+        tokenize_marked(&model->vocab, text_of(o->text), &ids);
+        ids_push(&ids, model->vocab.sep);
     }
-    if (ids.count > model.bert.positions)
-        die("the text has %d tokens, the model takes %d", ids.count, model.bert.positions);
+    if (ids.count > model->bert.positions)
+        die("the text has %d tokens, the model takes %d", ids.count, model->bert.positions);
     int *reads = allocate(sizeof(int[ids.count])), start[] = {0, ids.count}, read_start[] = {0, 0};
     for (int i = 0; i < ids.count; i++)
-        if (ids.id[i] == model.vocab.mask) reads[read_start[1]++] = i;
+        if (ids.id[i] == model->vocab.mask) reads[read_start[1]++] = i;
     if (!read_start[1]) die("no [MASK] in the text");
     const Batch batch = {1, ids.count, read_start[1], start, read_start, reads};
-    const Tensor logits = bert_logits(&model.bert, embed_forward(model.bert.word, prompt, ids.id, ids.count), &batch);
+    const Tensor e = embed_forward(model->bert.word, prompt, ids.id, ids.count);
+    const Tensor logits = bert_logits(&model->bert, e, &batch);
     for (int i = 0; i < logits.rows; i++) {
         if (i) putchar('\n');
-        print_best(&model, row(logits, i));
+        print_best(model, row(logits, i));
     }
 }
 
@@ -1638,9 +1530,9 @@ static void command_tokenize(Options *o) {
     }
 }
 
-static void print_score(const Options *o, int hits, int rows, double f1) {
-    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", 100.0 * hits / rows, hits, rows,
-           o->labels ? format(", macro-F1 %.2f", f1) : "");
+static void print_score(const Options *o, Score s) {
+    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", p_at_1(s), s.hits, s.rows,
+           o->labels ? format(", macro-F1 %.2f", s.macro_f1) : "");
 }
 /* What train, table and search have in common. */
 static void check_settings(Options *o) {
@@ -1655,13 +1547,11 @@ static void check_settings(Options *o) {
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
 }
 static void command_train(Options *o) {
-    static Model model;
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
     check_settings(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
-    model_load(&model, o->model);
-    const Answers answers = answers_from(&model, o->vocab, o->labels);
+    Model *model = model_load(o);
     const bool pseudo = template_parse(o->template).pseudo > 0;
     const char *name = pseudo ? format(o->tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
@@ -1674,75 +1564,66 @@ static void command_train(Options *o) {
         Options one = *o;
         one.seed += k;
         if (o->out && o->seeds > 1) make_folder(one.out = format("%s/seed%d", o->out, one.seed));
-        const Result r = run_method(&method, &one, &model, &relation, &answers, NULL);
+        const Result r = run_method(&method, &one, model, &relation);
         if (o->out) result_write(format("%s/result.tsv", one.out), &r);
         if (o->seeds > 1) printf("seed %d: ", one.seed);
-        print_score(o, r.hits, r.rows, f1[k] = r.macro_f1);
-        hits[k] = 100.0 * r.hits / r.rows;
+        print_score(o, r.score);
+        hits[k] = p_at_1(r.score), f1[k] = r.score.macro_f1;
     }
+    if (o->seeds == 1) return;
     const Spread p = spread_of(hits, o->seeds), f = spread_of(f1, o->seeds);
-    if (o->seeds > 1 && o->labels) printf("mean macro-F1 %.2f, standard deviation %.2f\n", f.mean, f.deviation);
-    if (o->seeds > 1)
-        printf("mean %s %.2f, standard deviation %.2f, %d seeds\n", o->labels ? "accuracy" : "P@1", p.mean, p.deviation,
-               o->seeds);
+    if (o->labels) printf("mean macro-F1 %.2f, standard deviation %.2f\n", f.mean, f.deviation);
+    printf("mean %s %.2f, standard deviation %.2f, %d seeds\n", o->labels ? "accuracy" : "P@1", p.mean, p.deviation,
+           o->seeds);
 }
 
 static void command_eval(Options *o) {
-    static Model model;
+    Template t = {0};
     Tensor prompt = {0};
-    const char *form = o->template;
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
-    if (form && template_parse(form).pseudo)
-        usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
-    model_load(&model, o->model);
-    if (o->prompt) prompt = prompt_read(o->prompt, &model, &form);
-    const Template t = template_parse(form);
-    const Answers answers = answers_from(&model, o->vocab, o->labels);
+    if (o->template) t = template_parse(o->template);
+    if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
+    Model *model = model_load(o);
+    if (o->prompt) prompt = prompt_read(o->prompt, model, &t);
     o->test = o->data;
-    const Dataset data = read_split(o, &model, TEST_ROWS, &t, &answers);
+    const Dataset data = read_split(o, model, TEST_ROWS, &t);
     Prediction *predictions = allocate(sizeof(Prediction[data.count]));
-    const Score score = evaluate(&model.bert, prompt, &data, &answers, predictions);
+    const Score score = evaluate(model, prompt, &data, predictions);
     if (o->predictions) {
         Output out = output_open(o->predictions);
         fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
         for (int i = 0; i < data.count; i++) {
-            const Text gold = model.vocab.piece[data.at[i].answer], best = model.vocab.piece[predictions[i].predicted];
-            fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", data.at[i].subject ? data.at[i].subject : "-",
-                    (int)gold.size, gold.data, (int)best.size, best.data, predictions[i].rank,
-                    predictions[i].log_probability);
+            const Example *e = &data.at[i];
+            const Prediction *p = &predictions[i];
+            const Text gold = model->vocab.piece[e->answer], best = model->vocab.piece[p->predicted];
+            fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", said(e->subject), (int)gold.size, gold.data,
+                    (int)best.size, best.data, p->rank, p->log_probability);
         }
         output_close(out);
     }
     if (!o->labels)
         printf("P@10 %.2f, MRR %.4f\n", 100.0 * score.hits_at_10 / score.rows, score.reciprocal_rank / score.rows);
-    print_score(o, score.hits, score.rows, score.macro_f1);
+    print_score(o, score);
 }
 
 static void command_words(Options *o) {
-    static Model model;
-    const char *form;
     if (!o->prompt) usage("--prompt FILE is missing", NULL);
-    model_load(&model, o->model);
-    const Tensor prompt = prompt_read(o->prompt, &model, &form);
-    printf("%s\n", form);
-    print_nearest(&model, prompt);
+    Model *model = model_load(o);
+    Template t;
+    const Tensor prompt = prompt_read(o->prompt, model, &t);
+    printf("%s\n", t.text);
+    print_nearest(model, prompt);
 }
 
 static void command_search(Options *o) {
-    static Model model;
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
     check_settings(o);
-    o->quiet = true;
-    const Template t = template_parse(o->template);
-    model_load(&model, o->model);
-    const Answers answers = answers_from(&model, o->vocab, o->labels);
-    const Dataset train_rows = read_split(o, &model, TRAIN_ROWS, &t, &answers);
-    printf("%s\n", search(o, &model, &t, &train_rows, &answers));
+    Model *model = model_load(o);
+    printf("%s\n", search(o, model, o->template));
 }
 
 static void command_table(Options *o) {
-    static Model model;
     if (o->text && o->model) usage("either --model DIR, to run, or a folder of results", NULL);
     if (o->text) {
         print_folder(o->text);
@@ -1751,10 +1632,9 @@ static void command_table(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     check_settings(o);
     const World world = world_read(o->data);
-    o->quiet = true;
-    model_load(&model, o->model);
+    Model *model = model_load(o);
     if (o->out) make_folder(o->out);
-    run_table(o, &model, &world);
+    run_table(o, model, &world);
 }
 
 /* vocab.txt and tokenizer_config.json of a world. */
@@ -1765,22 +1645,16 @@ static void command_vocab(Options *o) {
     const Texts sentences = world_sentences(&world, &objects);
     const Vocab vocab = vocab_learn(&sentences, &objects, o->size);
     make_folder(o->model);
-    Output out = output_open(format("%s/vocab.txt", o->model));
-    for (int i = 0; i < vocab.size; i++) fprintf(out.stream, "%.*s\n", (int)vocab.piece[i].size, vocab.piece[i].data);
-    output_close(out);
-    tokenizer_config_write(o->model, true);
+    vocab_save(&vocab, o->model);
     printf("%d sentences, %d entries\n", sentences.count, vocab.size);
 }
 
 /* A small BERT that has read every sentence of the world. */
 static void command_pretrain(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
-    static Model model;
     const World world = world_read(o->data);
     const Texts sentences = world_sentences(&world, NULL);
-    o->quiet = true;
-    model.folder = o->model;
-    model.vocab = vocab_load(o->model);
+    Model model = {.vocab = vocab_load(o->model)};
     if (model.vocab.size <= MARKERS) die("%s/vocab.txt: no words beside the markers", o->model);
     model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
                         .positions = 64, .types = 2, .eps = (real)1e-12};
@@ -1801,14 +1675,14 @@ static void command_pretrain(Options *o) {
     printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
     pretrain(&model.bert, &model.vocab, examples, sentences.count, o);
     bert_save(&model.bert, o->model);
-    const Answers answers = answers_from(&model, NULL, NULL);
+    model.answers = answers_from(&model.vocab, model.bert.vocab, NULL, NULL);
     int hits = 0, rows = 0;
     for (int r = 0; r < world.count; r++) { /* does it know its world? test facts in the wordings it has read */
         const Texts wordings = read_lines(format("%s/pretrain.txt", world.at[r].folder));
         int hits_here = 0, rows_here = 0;
         for (int w = 0; w < wordings.count; w++) {
             const Method ask = {.way = ASK, .template = text_string(wordings.at[w])};
-            const Result score = run_method(&ask, o, &model, &world.at[r], &answers, NULL);
+            const Score score = run_method(&ask, o, &model, &world.at[r]).score;
             hits_here += score.hits, rows_here += score.rows;
         }
         printf("%-16s %.1f\n", world.at[r].name, 100.0 * hits_here / rows_here);

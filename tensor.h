@@ -531,7 +531,7 @@ static inline void cross_entropy_backward(Tensor x, const int *target) {
 /* ---- parameters and Adam (Kingma, Ba 2015) --------------------------------------------------------------------
  * A parameter is a tensor with its published name. Those that are trained have a gradient and Adam's two moments.
  */
-typedef struct { const char *name; Tensor *tensor; real *m, *v; } Parameter;
+typedef struct { const char *name; Tensor *tensor, m, v; } Parameter;
 typedef struct { Parameter *at; int count; } Parameters; /* as many as its maker has made room for */
 
 static inline void add_parameter(Parameters *list, Tensor *t, int rows, int cols, const char *name) {
@@ -555,9 +555,28 @@ static inline void parameters_train(Parameters list) { /* give each a gradient a
     for (int i = 0; i < list.count; i++) {
         Parameter *p = &list.at[i];
         needs_grad(p->tensor);
-        p->m = allocate_zeroed(size_of(*p->tensor) * sizeof(real));
-        p->v = allocate_zeroed(size_of(*p->tensor) * sizeof(real));
+        p->m = tensor_zeros(p->tensor->rows, p->tensor->cols);
+        p->v = tensor_zeros(p->tensor->rows, p->tensor->cols);
     }
+}
+static inline Parameters parameters_joined(Parameters a, Parameters b) {
+    Parameters all = {allocate(sizeof(Parameter[a.count + b.count])), a.count + b.count};
+    for (int i = 0; i < a.count; i++) all.at[i] = a.at[i];
+    for (int i = 0; i < b.count; i++) all.at[a.count + i] = b.at[i];
+    return all;
+}
+static inline Parameters parameters_like(Parameters list) { /* other tensors of the same shapes, values not set */
+    Parameters other = {allocate(sizeof(Parameter[list.count])), 0};
+    for (int i = 0; i < list.count; i++) {
+        const Parameter *p = &list.at[i];
+        add_parameter(&other, allocate(sizeof(Tensor)), p->tensor->rows, p->tensor->cols, p->name);
+    }
+    parameters_allocate(other);
+    return other;
+}
+static inline void parameters_copy(Parameters to, Parameters from) {
+    for (int i = 0; i < to.count; i++)
+        memcpy(to.at[i].tensor->data, from.at[i].tensor->data, size_of(*to.at[i].tensor) * sizeof(real));
 }
 static inline size_t parameters_size(Parameters list) {
     size_t numbers = 0;
@@ -577,8 +596,9 @@ static inline void adam_step(Parameters list, Optimizer o, int step, double scal
     const real rate = (real)o.rate, scale = (real)scale_gradient;
     const real l2 = o.decoupled ? 0 : (real)o.decay, shrink = o.decoupled ? (real)(1 - o.rate * o.decay) : 1;
     for (int i = 0; i < list.count; i++) {
-        real *w = list.at[i].tensor->data, *dw = list.at[i].tensor->grad, *m = list.at[i].m, *v = list.at[i].v;
-        const size_t size = size_of(*list.at[i].tensor);
+        const Parameter *p = &list.at[i];
+        real *w = p->tensor->data, *dw = p->tensor->grad, *m = p->m.data, *v = p->v.data;
+        const size_t size = size_of(*p->tensor);
 #pragma omp parallel for simd if (parallel : size > WORTH_THREADS)
         for (size_t j = 0; j < size; j++) {
             const real g = scale * dw[j] + l2 * w[j];
@@ -622,6 +642,10 @@ static inline char *text_line(Text text) { /* the same for a table: a tab or lin
     return s;
 }
 static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+static inline void make_folder(const char *path) {
+    if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
+        die("%s: %s", path, strerror(errno));
+}
 
 /* The whole file mapped, private and writable: pages that nobody writes to are shared with the page cache, a
  * weight that is trained is copied on its first write, and the file never changes. */
@@ -908,6 +932,13 @@ static inline Tensor safetensors_get(const Safetensors *st, const char *name, in
     if (t.rows != rows || t.cols != cols)
         die("%s: %s is (%d, %d), expected (%d, %d)", st->path, name, t.rows, t.cols, rows, cols);
     return t;
+}
+/* The numbers of a whole list of tensors, into the memory they have. */
+static inline void safetensors_read(const Safetensors *st, Parameters list) {
+    for (int i = 0; i < list.count; i++) {
+        Tensor *t = list.at[i].tensor;
+        memcpy(t->data, safetensors_get(st, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
+    }
 }
 static inline Text safetensors_metadata(const Safetensors *st, const char *name) { /* a string; empty if absent */
     Text metadata, value;

@@ -544,10 +544,9 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
           wrong_words, worst);
 }
 static void check_layers(void) { /* in the BERT of the small world */
-    static Model model;
-    model_load(&model, "data/bert");
-    check_fill("data/expected/fill_world.jsonl", &model, 1e-4);
-    bert_close(&model.bert);
+    Model *model = model_load(&(Options){.model = "data/bert"});
+    check_fill("data/expected/fill_world.jsonl", model, 1e-4);
+    bert_close(&model->bert);
 }
 
 /* ==== ptune.c ===================================================================================================== */
@@ -623,12 +622,6 @@ static void tiny_load(Tiny *t) {
         t->row[s] = (Example){.id = t->id[s], .length = 6, .mask = 4, .answer = 20 + s};
     }
 }
-static Parameters joined(Parameters a, Parameters b) {
-    Parameters all = {allocate(sizeof(Parameter[a.count + b.count])), a.count + b.count};
-    memcpy(all.at, a.at, sizeof(Parameter[a.count]));
-    memcpy(all.at + a.count, b.at, sizeof(Parameter[b.count]));
-    return all;
-}
 /* Words that may not be answered are not in the loss: the only allowed one is certain. */
 static void check_forbid(void) {
     static Tiny t;
@@ -650,7 +643,7 @@ static void check_train_epoch(void) {
     tiny_load(&t);
     Run run = {.model = &t.model, .encoder = &t.encoder, .trained = t.encoder.weights, .epoch = 1};
     Options o = {.optimizer = "adam", .epochs = 1, .batch = 2, .quiet = true};
-    const Dataset five = {t.row, 5, 0, ""};
+    const Dataset five = {t.row, 5, ""};
     const Rows all = rows_of(t.row, in_order(5), 5);
     const double want = batch_loss(&t.model.bert, encoder_forward(&t.encoder).prompt, &all, NULL);
     train_epoch(&o, &run, &five, NULL);
@@ -671,11 +664,13 @@ static void check_train_step(void) {
     parameters_train(lm), parameters_train(hand_lm);
     Options o = {.optimizer = "adamw", .lr = 0.01, .lr_lm = 0.002, .decay = 0.1, .clip = 0.001, .epochs = 1, .batch = 1,
                  .tune_lm = true, .quiet = true};
-    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = joined(t.encoder.weights, lm), .epoch = 1};
-    train_epoch(&o, &run, &(Dataset){t.row, 1, 0, ""}, NULL);
+    const Parameters both = parameters_joined(t.encoder.weights, lm);
+    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = both, .epoch = 1};
+    train_epoch(&o, &run, &(Dataset){t.row, 1, ""}, NULL);
     const Rows first = rows_of(hand.row, in_order(1), 1);
     train_batch(&hand.model.bert, &hand.encoder, &first, NULL);
-    const double share = schedule(&o, 1, 1), scale = 0.001 / gradient_norm(joined(hand.encoder.weights, hand_lm));
+    const double share = schedule(&o, 1, 1);
+    const double scale = 0.001 / gradient_norm(parameters_joined(hand.encoder.weights, hand_lm));
     adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
     adam_step(hand_lm, (Optimizer){0.002 * share, 0.1, true}, 1, scale);
     const double encoder = weights_difference(t.encoder.weights, hand.encoder.weights),
@@ -913,19 +908,18 @@ static void check_prompt_gradient(const char *path, const Model *model) {
     }
 }
 static void section_bert(const char **folders, int count) {
-    static Model model;
     bool seen[2] = {false, false};
     printf("\n== BERT-base ==\n");
     for (int i = 0; i < count; i++) {
         Mark before = mark();
-        model_load(&model, folders[i]);
-        const bool cased = model.vocab.cased;
+        Model *model = model_load(&(Options){.model = folders[i]});
+        const bool cased = model->vocab.cased;
         const char *texts = cased ? "fill_cased.jsonl" : "fill_uncased.jsonl",
                    *prompt = "prompt_grad_bert_base_cased.safetensors";
         seen[cased] = true;
-        if (have(texts, "BERT-base")) check_fill(oracle(texts), &model, 5e-3);
-        if (cased && have(prompt, "BERT-base")) check_prompt_gradient(oracle(prompt), &model);
-        bert_close(&model.bert);
+        if (have(texts, "BERT-base")) check_fill(oracle(texts), model, 5e-3);
+        if (cased && have(prompt, "BERT-base")) check_prompt_gradient(oracle(prompt), model);
+        bert_close(&model->bert);
         release(before);
     }
     for (int k = 1; k >= 0; k--)

@@ -42,6 +42,20 @@ static inline Texts read_lines(const char *path) { /* the lines that are not emp
         if (line.size) texts_push(&lines, line);
     return lines;
 }
+static inline Texts split(Text text, char separator) { /* the parts of a text between separators */
+    Texts parts = {0};
+    for (size_t at = 0, i = 0; i <= text.size; i++)
+        if (i == text.size || text.data[i] == separator) {
+            texts_push(&parts, (Text){text.data + at, i - at});
+            at = i + 1;
+        }
+    return parts;
+}
+static inline bool among(const Texts *list, Text text) {
+    for (int i = 0; i < list->count; i++)
+        if (text_equal(list->at[i], text)) return true;
+    return false;
+}
 
 /* ---- The vocabulary ---------------------------------------------------------------------------------------------- */
 
@@ -116,7 +130,7 @@ static inline bool vocab_is_cased(const Vocab *vocab, const char *path) {
     return text_is(lower, "false");
 }
 
-/* Reads folder/vocab.txt. */
+/* Reads folder/vocab.txt and, if it is there, folder/tokenizer_config.json. */
 static inline Vocab vocab_load(const char *folder) {
     const char *path = format("%s/vocab.txt", folder);
     Vocab vocab = {0};
@@ -127,6 +141,17 @@ static inline Vocab vocab_load(const char *folder) {
     vocab.mask = vocab_marker(&vocab, "[MASK]", path);
     vocab.cased = vocab_is_cased(&vocab, format("%s/tokenizer_config.json", folder));
     return vocab;
+}
+/* Writes both files that vocab_load reads. */
+static inline void vocab_save(const Vocab *vocab, const char *folder) {
+    Output out = output_open(format("%s/vocab.txt", folder));
+    for (int id = 0; id < vocab->size; id++)
+        fprintf(out.stream, "%.*s\n", (int)vocab->piece[id].size, vocab->piece[id].data);
+    output_close(out);
+    out = output_open(format("%s/tokenizer_config.json", folder));
+    fprintf(out.stream, "{\"do_lower_case\": %s, \"tokenizer_class\": \"BertTokenizer\"}\n",
+            vocab->cased ? "false" : "true");
+    output_close(out);
 }
 
 /* ---- WordPiece --------------------------------------------------------------------------------------------------- */
