@@ -126,7 +126,6 @@ static void bench_matmul(void) {
     threads(cores);
 }
 
-
 /* ==== Steps of a BERT-base with random weights =================================================================== */
 
 /* Rows [CLS] P P P x P P P [MASK] P P P [SEP], or words for the P; x has 1 to 6 tokens, eight rows have 120. */
