@@ -231,14 +231,14 @@ static __attribute__((noinline)) void kernel(int k, const real *const *a, const 
 }
 #undef UNROLL
 
-/* C += tile, along the side on which C is contiguous. */
-static inline void add_tile(Matrix c, const real *tile) {
+/* C += tiles that stand one below the other, along the side on which C is contiguous. */
+static inline void add_tiles(Matrix c, const real *tiles) {
     if (c.row_stride == 1)
         for (int j = 0; j < c.cols; j++)
-            for (int i = 0; i < c.rows; i++) c.data[i + j * c.col_stride] += tile[i * TILE_COLS + j];
+            for (int i = 0; i < c.rows; i++) c.data[i + j * c.col_stride] += tiles[i * TILE_COLS + j];
     else
         for (int i = 0; i < c.rows; i++)
-            for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tile[i * TILE_COLS + j];
+            for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tiles[i * TILE_COLS + j];
 }
 
 /* What the kernel reads next is made to stand next in memory: B (k, n) as panels of TILE_COLS columns, (k, TILE_COLS)
@@ -317,16 +317,16 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
                 const Matrix block_b = part(b, p0, k, first, min_int(next, n) - first);
                 if (packed_group != group) pack_b(packed_b, block_b), packed_group = group;
                 for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel */
-                    const int width = min_int(TILE_COLS, block_b.cols - j), vectors = (width + LANES - 1) / LANES;
-                    const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
-                    for (int i = i0; i < min_int(m, i0 + BLOCK_ROWS); i += tile_rows) { /* 1st: the rows of a tile */
-                        _Alignas(VECTOR_BYTES) real tile[MOST_ROWS * TILE_COLS];
+                    const int rows = min_int(BLOCK_ROWS, m - i0), width = min_int(TILE_COLS, block_b.cols - j);
+                    const int vectors = (width + LANES - 1) / LANES, tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
+                    _Alignas(VECTOR_BYTES) real tiles[BLOCK_ROWS * TILE_COLS];
+                    for (int i = 0; i < rows; i += tile_rows) { /* 1st: the rows of a tile */
                         const real *row_of_a[MOST_ROWS]; /* below the lower edge the last row again */
                         for (int r = 0; r < tile_rows; r++)
-                            row_of_a[r] = block_a.data + min_int(i + r, m - 1) * block_a.row_stride;
-                        kernel(k, row_of_a, packed_b + (ptrdiff_t)j * k, tile, vectors);
-                        add_tile(part(c, i, min_int(tile_rows, m - i), first + j, width), tile);
+                            row_of_a[r] = block_a.data + min_int(i0 + i + r, m - 1) * block_a.row_stride;
+                        kernel(k, row_of_a, packed_b + (ptrdiff_t)j * k, tiles + i * TILE_COLS, vectors);
                     }
+                    add_tiles(part(c, i0, rows, first + j, width), tiles);
                 }
             }
     }
