@@ -205,29 +205,31 @@ typedef real Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 #endif
 
 /* The micro-kernel: tile (rows, TILE_COLS) = A (rows, k) B (k, TILE_COLS), all sums in registers; of each row only the
- * first `vectors` are computed. a[i] is where row i of A begins. `rows` and `vectors` are constants where this is
- * inlined: they must be, for the compiler to unroll the loops and keep the sums in registers. */
-static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, const real *b, real *tile,
-                                                               const int rows, const int vectors) {
+ * first `vectors` are computed. Row i of A begins at a[i], its numbers are `step` apart. `rows` and `vectors` are
+ * constants where this is inlined: they must be, for the compiler to unroll the loops and keep sums in registers. */
+static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, ptrdiff_t step,
+                                                               const real *b, real *tile, const int rows,
+                                                               const int vectors) {
     Vector sum[TILE_ROWS * TILE_VECTORS], b_row[TILE_VECTORS];
     const real *from[MOST_ROWS]; /* a copy: nobody else knows its address, so it may stay in registers */
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
     UNROLL for (int i = 0; i < rows; i++) from[i] = a[i];
 #pragma GCC unroll 4
-    for (ptrdiff_t p = 0; p < k; p++, b += TILE_COLS) {
+    for (ptrdiff_t p = 0, at = 0; p < k; p++, at += step, b += TILE_COLS) {
         UNROLL for (int j = 0; j < vectors; j++) b_row[j] = *(const Vector *)(b + j * LANES);
         UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors; j++) sum[i * vectors + j] += from[i][p] * b_row[j];
+            UNROLL for (int j = 0; j < vectors; j++) sum[i * vectors + j] += from[i][at] * b_row[j];
     }
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) *(Vector *)(tile + i * TILE_COLS + j * LANES) = sum[i * vectors + j];
 }
 /* A multiply-add waits for the one before it in its own sum, so it takes about eight sums to fill the wait: where B has
  * but one vector a row, a tile has more rows. Not inlined into matmul, so that its registers are the kernel's alone. */
-static __attribute__((noinline)) void kernel(int k, const real *const *a, const real *b, real *tile, int vectors) {
-    if (vectors == TILE_VECTORS) micro_kernel(k, a, b, tile, TILE_ROWS, TILE_VECTORS);
-    else if (vectors == 2) micro_kernel(k, a, b, tile, TILE_ROWS, 2);
-    else micro_kernel(k, a, b, tile, THIN_ROWS, 1);
+static __attribute__((noinline)) void kernel(int k, const real *const *a, ptrdiff_t step, const real *b, real *tile,
+                                             int vectors) {
+    if (vectors == TILE_VECTORS) micro_kernel(k, a, step, b, tile, TILE_ROWS, TILE_VECTORS);
+    else if (vectors == 2) micro_kernel(k, a, step, b, tile, TILE_ROWS, 2);
+    else micro_kernel(k, a, step, b, tile, THIN_ROWS, 1);
 }
 #undef UNROLL
 
@@ -240,32 +242,35 @@ static inline void add_tiles(Matrix c, const real *tiles) {
         for (int i = 0; i < c.rows; i++)
             for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tiles[i * TILE_COLS + j];
 }
+/* The cache lines of C under a tile, short stretches far apart, are fetched while the kernel computes what is added.
+ * always_inline: gcc takes a function that only fetches for one without effect, and drops the calls. */
+static inline __attribute__((always_inline)) void fetch_ahead(Matrix c) {
+    if (c.row_stride == 1) c = transposed(c);
+    for (int i = 0; i < c.rows; i++) {
+        const real *first = c.data + i * c.row_stride;
+        __builtin_prefetch(first, 1), __builtin_prefetch(first + c.cols - 1, 1);
+    }
+}
 
-/* What the kernel reads next is made to stand next in memory: B (k, n) as panels of TILE_COLS columns, (k, TILE_COLS)
- * each, the last one filled up with zeros. */
-static inline void pack_b(real *packed, Matrix b) {
+/* What the kernel reads next is made to stand next in memory: B (k, n) as panels of `width` columns, (k, width) each,
+ * the last one filled up with zeros. */
+static inline void pack(real *packed, Matrix b, const int width) {
     enum { AHEAD = 8, LINE = 64 / (int)sizeof(real) };
-    const int whole = b.col_stride == 1 ? b.cols / TILE_COLS * TILE_COLS : 0; /* panels of stretches of rows of B */
+    const int whole = b.col_stride == 1 ? b.cols / width * width : 0; /* panels of stretches of rows of B */
     for (int p = 0; p < b.rows; p++) {
         const real *from = b.data + p * b.row_stride, *later = b.data + min_int(p + AHEAD, b.rows - 1) * b.row_stride;
         for (int j = 0; j < whole; j += LINE) __builtin_prefetch(later + j);
-        for (int j = 0; j < whole; j += TILE_COLS)
-            memcpy(packed + (ptrdiff_t)j * b.rows + p * TILE_COLS, from + j, TILE_COLS * sizeof(real));
+        for (int j = 0; j < whole; j += width)
+            memcpy(packed + (ptrdiff_t)j * b.rows + p * width, from + j, (size_t)width * sizeof(real));
     }
-    for (int j0 = whole; j0 < b.cols; j0 += TILE_COLS)
+    for (int j0 = whole; j0 < b.cols; j0 += width)
         for (int p0 = 0; p0 < b.rows; p0 += LINE) /* a cache line of each column, then the next */
-            for (int j = 0; j < TILE_COLS; j++) {
+            for (int j = 0; j < width; j++) {
                 const real *from = b.data + min_int(j0 + j, b.cols - 1) * b.col_stride;
                 real *to = packed + (ptrdiff_t)j0 * b.rows + j;
                 for (int p = p0; p < min_int(b.rows, p0 + LINE); p++)
-                    to[p * TILE_COLS] = j0 + j < b.cols ? from[p * b.row_stride] : 0;
+                    to[p * width] = j0 + j < b.cols ? from[p * b.row_stride] : 0;
             }
-}
-/* Columns first .. last - 1 of A (m, k), so that its rows are contiguous: threads share the columns. */
-static inline void pack_a(real *packed, Matrix a, int first, int last) {
-    for (int i = 0; i < a.rows; i++)
-        for (int p = first; p < last; p++)
-            packed[(ptrdiff_t)i * a.cols + p] = a.data[i * a.row_stride + p * a.col_stride];
 }
 
 /* Buffers for packed operands, [0] for A and [1] for B, a pair for each thread, grown as needed. */
@@ -281,11 +286,11 @@ static inline real *packing_buffer(int which, size_t count) {
     return buffer[which];
 }
 
-/* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed, A is read in place if its rows are contiguous. Transposing
- * the whole product (C' += B' A') exchanges the roles, so the larger operand, which is the frozen weights, is A
- * wherever its rows allow it, and is read where it lies in the mapped file. Each thread has its own pieces of C and
- * packs the panels of B for them itself: what it packed lies in its own cache. No sum is split over threads: each
- * element of C has one order of additions, whatever the number of threads. */
+/* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed; A is read in place if its rows are contiguous, else A' is
+ * packed too, TILE_ROWS wide. Transposing the whole product (C' += B' A') exchanges the roles, so the larger operand,
+ * which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file. Each
+ * thread has its own pieces of C and packs the panels of B for them itself: what it packed lies in its own cache. No
+ * sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
     if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) { /* columns of B are rows of A in place */
         const Matrix keep = a;
@@ -296,35 +301,40 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
      * small. */
     const int groups = (panels - 1) / (n > m ? 2 : BLOCK_PANELS) + 1;
     const bool a_in_place = a.col_stride == 1;
-    real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)m * (size_t)block_k);
+    real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)(m + TILE_ROWS) * (size_t)block_k);
 
 #pragma omp parallel if ((double)m * n * a.cols > 8e6) /* multiply-adds: fewer are done before a thread wakes */
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
         real *packed_b = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)block_k);
         int packed_group = -1;
-        Matrix block_a = part(a, 0, m, p0, k);
         if (!a_in_place) {
 #pragma omp for
-            for (int p = 0; p < k; p += 16) pack_a(packed_a, block_a, p, min_int(k, p + 16));
-            block_a = (Matrix){packed_a, m, k, k, 1};
+            for (int i = 0; i < m; i += BLOCK_ROWS)
+                pack(packed_a + (ptrdiff_t)i * k, transposed(part(a, i, min_int(BLOCK_ROWS, m - i), p0, k)), TILE_ROWS);
         }
 #pragma omp for collapse(2) schedule(static)
         for (int group = 0; group < groups; group++) /* 3rd: a group of panels of B ... */
             for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) { /* ... and rows of A: one piece of work */
+                const int rows = min_int(BLOCK_ROWS, m - i0);
                 const int first = (int)((int64_t)panels * group / groups) * TILE_COLS;
                 const int next = (int)((int64_t)panels * (group + 1) / groups) * TILE_COLS;
                 const Matrix block_b = part(b, p0, k, first, min_int(next, n) - first);
-                if (packed_group != group) pack_b(packed_b, block_b), packed_group = group;
+                if (packed_group != group) pack(packed_b, block_b, TILE_COLS), packed_group = group;
                 for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel */
-                    const int rows = min_int(BLOCK_ROWS, m - i0), width = min_int(TILE_COLS, block_b.cols - j);
-                    const int vectors = (width + LANES - 1) / LANES, tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
+                    const int width = min_int(TILE_COLS, block_b.cols - j), vectors = (width + LANES - 1) / LANES;
+                    const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
                     _Alignas(VECTOR_BYTES) real tiles[BLOCK_ROWS * TILE_COLS];
                     for (int i = 0; i < rows; i += tile_rows) { /* 1st: the rows of a tile */
                         const real *row_of_a[MOST_ROWS]; /* below the lower edge the last row again */
-                        for (int r = 0; r < tile_rows; r++)
-                            row_of_a[r] = block_a.data + min_int(i0 + i + r, m - 1) * block_a.row_stride;
-                        kernel(k, row_of_a, packed_b + (ptrdiff_t)j * k, tiles + i * TILE_COLS, vectors);
+                        for (int r = 0; r < tile_rows; r++) {
+                            const ptrdiff_t at = min_int(i0 + i + r, m - 1), in_panel = at % TILE_ROWS;
+                            row_of_a[r] = a_in_place ? a.data + at * a.row_stride + p0
+                                                     : packed_a + (at - in_panel) * k + in_panel;
+                        }
+                        fetch_ahead(part(c, i0 + i, min_int(tile_rows, rows - i), first + j, width));
+                        kernel(k, row_of_a, a_in_place ? 1 : TILE_ROWS, packed_b + (ptrdiff_t)j * k,
+                               tiles + i * TILE_COLS, vectors);
                     }
                     add_tiles(part(c, i0, rows, first + j, width), tiles);
                 }
