@@ -29,6 +29,12 @@
 #include <sys/stat.h>
 #include <tgmath.h> /* exp(x) is expf or exp, by the type of x */
 #include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_get_num_threads(void) { return 1; }
+#endif
 
 #ifdef DOUBLE
 typedef double real; /* for gradient checks */
@@ -286,6 +292,44 @@ static inline real *packing_buffer(int which, size_t count) {
     return buffer[which];
 }
 
+/* The share of one thread in C += A B: its pieces of C, each of BLOCK_ROWS rows by a group of panels. packed_a: all of
+ * A as the kernel reads it, or NULL if A is read in place. */
+static inline void matmul_share(Matrix c, Matrix a, Matrix b, real *packed_a, int share, int shares) {
+    const int m = c.rows, n = c.cols, panels = (n + TILE_COLS - 1) / TILE_COLS, blocks = (m - 1) / BLOCK_ROWS + 1;
+    /* What is packed at once. Where two shares meet within a group both threads pack it: if B is wide it is small. */
+    const int groups = (panels - 1) / (n > m ? 2 : BLOCK_PANELS) + 1;
+    const int64_t pieces = (int64_t)groups * blocks, from = pieces * share / shares, to = pieces * (share + 1) / shares;
+    real *packed_b = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)min_int(BLOCK_K, a.cols));
+    for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
+        const int k = min_int(BLOCK_K, a.cols - p0);
+        int packed_group = -1;
+        for (int64_t piece = from; piece < to; piece++) { /* 3rd: a piece */
+            const int group = (int)(piece / blocks), i0 = (int)(piece % blocks) * BLOCK_ROWS;
+            const int rows = min_int(BLOCK_ROWS, m - i0);
+            const int first = (int)((int64_t)panels * group / groups) * TILE_COLS;
+            const int next = (int)((int64_t)panels * (group + 1) / groups) * TILE_COLS;
+            const Matrix block_b = part(b, p0, k, first, min_int(next, n) - first);
+            if (packed_group != group) pack(packed_b, block_b, TILE_COLS), packed_group = group;
+            for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel */
+                const int width = min_int(TILE_COLS, block_b.cols - j), vectors = (width + LANES - 1) / LANES;
+                const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
+                _Alignas(VECTOR_BYTES) real tiles[BLOCK_ROWS * TILE_COLS];
+                for (int i = 0; i < rows; i += tile_rows) { /* 1st: the rows of a tile */
+                    const real *row_of_a[MOST_ROWS]; /* below the lower edge the last row again */
+                    for (int r = 0; r < tile_rows; r++) {
+                        const ptrdiff_t at = min_int(i0 + i + r, m - 1), in_panel = at % TILE_ROWS;
+                        row_of_a[r] = packed_a ? packed_a + (at - in_panel) * a.cols + p0 * TILE_ROWS + in_panel
+                                               : a.data + at * a.row_stride + p0;
+                    }
+                    fetch_ahead(part(c, i0 + i, min_int(tile_rows, rows - i), first + j, width));
+                    kernel(k, row_of_a, packed_a ? TILE_ROWS : 1, packed_b + (ptrdiff_t)j * k, tiles + i * TILE_COLS,
+                           vectors);
+                }
+                add_tiles(part(c, i0, rows, first + j, width), tiles);
+            }
+        }
+    }
+}
 /* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed; A is read in place if its rows are contiguous, else A' is
  * packed too, TILE_ROWS wide. Transposing the whole product (C' += B' A') exchanges the roles, so the larger operand,
  * which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file. Each
@@ -296,50 +340,20 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
         const Matrix keep = a;
         a = transposed(b), b = transposed(keep), c = transposed(c);
     }
-    const int m = c.rows, n = c.cols, block_k = min_int(BLOCK_K, a.cols), panels = (n + TILE_COLS - 1) / TILE_COLS;
-    /* What a thread packs at once. Where the shares of two threads meet within a group both pack it: if B is wide it is
-     * small. */
-    const int groups = (panels - 1) / (n > m ? 2 : BLOCK_PANELS) + 1;
-    const bool a_in_place = a.col_stride == 1;
-    real *packed_a = a_in_place ? NULL : packing_buffer(0, (size_t)(m + TILE_ROWS) * (size_t)block_k);
-
-#pragma omp parallel if ((double)m * n * a.cols > 8e6) /* multiply-adds: fewer are done before a thread wakes */
-    for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
-        const int k = min_int(BLOCK_K, a.cols - p0);
-        real *packed_b = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)block_k);
-        int packed_group = -1;
-        if (!a_in_place) {
-#pragma omp for
-            for (int i = 0; i < m; i += BLOCK_ROWS)
-                pack(packed_a + (ptrdiff_t)i * k, transposed(part(a, i, min_int(BLOCK_ROWS, m - i), p0, k)), TILE_ROWS);
-        }
-#pragma omp for collapse(2) schedule(static)
-        for (int group = 0; group < groups; group++) /* 3rd: a group of panels of B ... */
-            for (int i0 = 0; i0 < m; i0 += BLOCK_ROWS) { /* ... and rows of A: one piece of work */
-                const int rows = min_int(BLOCK_ROWS, m - i0);
-                const int first = (int)((int64_t)panels * group / groups) * TILE_COLS;
-                const int next = (int)((int64_t)panels * (group + 1) / groups) * TILE_COLS;
-                const Matrix block_b = part(b, p0, k, first, min_int(next, n) - first);
-                if (packed_group != group) pack(packed_b, block_b, TILE_COLS), packed_group = group;
-                for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel */
-                    const int width = min_int(TILE_COLS, block_b.cols - j), vectors = (width + LANES - 1) / LANES;
-                    const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
-                    _Alignas(VECTOR_BYTES) real tiles[BLOCK_ROWS * TILE_COLS];
-                    for (int i = 0; i < rows; i += tile_rows) { /* 1st: the rows of a tile */
-                        const real *row_of_a[MOST_ROWS]; /* below the lower edge the last row again */
-                        for (int r = 0; r < tile_rows; r++) {
-                            const ptrdiff_t at = min_int(i0 + i + r, m - 1), in_panel = at % TILE_ROWS;
-                            row_of_a[r] = a_in_place ? a.data + at * a.row_stride + p0
-                                                     : packed_a + (at - in_panel) * k + in_panel;
-                        }
-                        fetch_ahead(part(c, i0 + i, min_int(tile_rows, rows - i), first + j, width));
-                        kernel(k, row_of_a, a_in_place ? 1 : TILE_ROWS, packed_b + (ptrdiff_t)j * k,
-                               tiles + i * TILE_COLS, vectors);
-                    }
-                    add_tiles(part(c, i0, rows, first + j, width), tiles);
-                }
-            }
+    const bool worth_threads = (double)a.rows * a.cols * b.cols > 8e6; /* fewer are done before a thread wakes */
+    real *packed_a = NULL;
+    if (a.col_stride != 1) {
+        packed_a = packing_buffer(0, (size_t)(a.rows + TILE_ROWS) * (size_t)a.cols);
+#pragma omp parallel for if (worth_threads)
+        for (int i = 0; i < a.rows; i += BLOCK_ROWS)
+            pack(packed_a + (ptrdiff_t)i * a.cols, transposed(part(a, i, min_int(BLOCK_ROWS, a.rows - i), 0, a.cols)),
+                 TILE_ROWS);
     }
+    if (worth_threads) {
+#pragma omp parallel
+        matmul_share(c, a, b, packed_a, omp_get_thread_num(), omp_get_num_threads());
+    } else
+        matmul_share(c, a, b, packed_a, 0, 1); /* a parallel region costs a microsecond even on one thread */
 }
 
 /* Numbers in an elementwise loop from which on it pays to wake the other threads. */
