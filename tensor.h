@@ -29,8 +29,9 @@
 #include <sys/stat.h>
 #include <tgmath.h> /* exp(x) is expf or exp, by the type of x */
 #include <unistd.h>
+
 #ifdef _OPENMP
-#include <omp.h>
+int omp_get_thread_num(void), omp_get_num_threads(void);
 #else
 static inline int omp_get_thread_num(void) { return 0; }
 static inline int omp_get_num_threads(void) { return 1; }
@@ -49,6 +50,7 @@ typedef struct {
 } Tensor;
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
+static inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 static inline size_t size_of(Tensor t) { return (size_t)t.rows * (size_t)t.cols; }
 static inline real *row(Tensor t, int i) { return t.data + (size_t)i * (size_t)t.cols; }
 static inline real *grad_row(Tensor t, int i) { return t.grad + (size_t)i * (size_t)t.cols; }
@@ -248,8 +250,8 @@ static inline void add_tiles(Matrix c, const real *tiles) {
         for (int i = 0; i < c.rows; i++)
             for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tiles[i * TILE_COLS + j];
 }
-/* The cache lines of C under a tile, short stretches far apart, are fetched while the kernel computes what is added.
- * always_inline: gcc takes a function that only fetches for one without effect, and drops the calls. */
+/* The cache lines of C under a tile, short stretches far apart, are fetched while the kernel computes what is added:
+ * those of a stretch's first and last number. Without always_inline gcc may drop the calls, as if without effect. */
 static inline __attribute__((always_inline)) void fetch_ahead(Matrix c) {
     if (c.row_stride == 1) c = transposed(c);
     for (int i = 0; i < c.rows; i++) {
@@ -258,11 +260,11 @@ static inline __attribute__((always_inline)) void fetch_ahead(Matrix c) {
     }
 }
 
-/* What the kernel reads next is made to stand next in memory: B (k, n) as panels of `width` columns, (k, width) each,
- * the last one filled up with zeros. */
+/* B (k, n) is copied in the order in which the kernel reads it: panels of `width` columns, (k, width) each, the last
+ * one filled up with zeros. */
 static inline void pack(real *packed, Matrix b, const int width) {
     enum { AHEAD = 8, LINE = 64 / (int)sizeof(real) };
-    const int whole = b.col_stride == 1 ? b.cols / width * width : 0; /* panels of stretches of rows of B */
+    const int whole = b.col_stride == 1 ? b.cols / width * width : 0; /* columns copied a stretch of a row at a time */
     for (int p = 0; p < b.rows; p++) {
         const real *from = b.data + p * b.row_stride, *later = b.data + min_int(p + AHEAD, b.rows - 1) * b.row_stride;
         for (int j = 0; j < whole; j += LINE) __builtin_prefetch(later + j);
@@ -292,68 +294,68 @@ static inline real *packing_buffer(int which, size_t count) {
     return buffer[which];
 }
 
-/* The share of one thread in C += A B: its pieces of C, each of BLOCK_ROWS rows by a group of panels. packed_a: all of
- * A as the kernel reads it, or NULL if A is read in place. */
-static inline void matmul_share(Matrix c, Matrix a, Matrix b, real *packed_a, int share, int shares) {
-    const int m = c.rows, n = c.cols, panels = (n + TILE_COLS - 1) / TILE_COLS, blocks = (m - 1) / BLOCK_ROWS + 1;
-    /* What is packed at once. Where two shares meet within a group both threads pack it: if B is wide it is small. */
-    const int groups = (panels - 1) / (n > m ? 2 : BLOCK_PANELS) + 1;
+/* The share of one thread in C += A B: its pieces of C, each of BLOCK_ROWS rows by a group of panels. packed_a: NULL if
+ * A is read in place, else all of A in panels of TILE_ROWS rows, (a.cols, TILE_ROWS) each. */
+static inline void matmul_share(Matrix c, Matrix a, Matrix b, const real *packed_a, int share, int shares) {
+    const int m = c.rows, n = c.cols, panels = ceil_div(n, TILE_COLS), blocks = ceil_div(m, BLOCK_ROWS);
+    /* What a thread packs at once. Where two shares meet within a group both pack it: a wide B has small groups. */
+    const int groups = ceil_div(panels, n > m ? 2 : BLOCK_PANELS);
     const int64_t pieces = (int64_t)groups * blocks, from = pieces * share / shares, to = pieces * (share + 1) / shares;
     real *packed_b = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)min_int(BLOCK_K, a.cols));
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
-        int packed_group = -1;
         for (int64_t piece = from; piece < to; piece++) { /* 3rd: a piece */
             const int group = (int)(piece / blocks), i0 = (int)(piece % blocks) * BLOCK_ROWS;
             const int rows = min_int(BLOCK_ROWS, m - i0);
-            const int first = (int)((int64_t)panels * group / groups) * TILE_COLS;
-            const int next = (int)((int64_t)panels * (group + 1) / groups) * TILE_COLS;
-            const Matrix block_b = part(b, p0, k, first, min_int(next, n) - first);
-            if (packed_group != group) pack(packed_b, block_b, TILE_COLS), packed_group = group;
-            for (int j = 0; j < block_b.cols; j += TILE_COLS) { /* 2nd: a panel */
-                const int width = min_int(TILE_COLS, block_b.cols - j), vectors = (width + LANES - 1) / LANES;
+            const int j0 = (int)((int64_t)panels * group / groups) * TILE_COLS;
+            const int j1 = min_int(n, (int)((int64_t)panels * (group + 1) / groups) * TILE_COLS);
+            if (piece == from || i0 == 0) pack(packed_b, part(b, p0, k, j0, j1 - j0), TILE_COLS);
+            for (int j = j0; j < j1; j += TILE_COLS) { /* 2nd: a panel */
+                const int width = min_int(TILE_COLS, j1 - j), vectors = ceil_div(width, LANES);
                 const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
                 _Alignas(VECTOR_BYTES) real tiles[BLOCK_ROWS * TILE_COLS];
                 for (int i = 0; i < rows; i += tile_rows) { /* 1st: the rows of a tile */
                     const real *row_of_a[MOST_ROWS]; /* below the lower edge the last row again */
                     for (int r = 0; r < tile_rows; r++) {
-                        const ptrdiff_t at = min_int(i0 + i + r, m - 1), in_panel = at % TILE_ROWS;
-                        row_of_a[r] = packed_a ? packed_a + (at - in_panel) * a.cols + p0 * TILE_ROWS + in_panel
-                                               : a.data + at * a.row_stride + p0;
+                        const ptrdiff_t i_a = min_int(i0 + i + r, m - 1), in_panel = i_a % TILE_ROWS;
+                        row_of_a[r] = packed_a ? packed_a + (i_a - in_panel) * a.cols + p0 * TILE_ROWS + in_panel
+                                               : a.data + i_a * a.row_stride + p0;
                     }
-                    fetch_ahead(part(c, i0 + i, min_int(tile_rows, rows - i), first + j, width));
-                    kernel(k, row_of_a, packed_a ? TILE_ROWS : 1, packed_b + (ptrdiff_t)j * k, tiles + i * TILE_COLS,
-                           vectors);
+                    fetch_ahead(part(c, i0 + i, min_int(tile_rows, rows - i), j, width));
+                    kernel(k, row_of_a, packed_a ? TILE_ROWS : 1, packed_b + (ptrdiff_t)(j - j0) * k,
+                           tiles + i * TILE_COLS, vectors);
                 }
-                add_tiles(part(c, i0, rows, first + j, width), tiles);
+                add_tiles(part(c, i0, rows, j, width), tiles);
             }
         }
     }
 }
-/* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed; A is read in place if its rows are contiguous, else A' is
- * packed too, TILE_ROWS wide. Transposing the whole product (C' += B' A') exchanges the roles, so the larger operand,
- * which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file. Each
- * thread has its own pieces of C and packs the panels of B for them itself: what it packed lies in its own cache. No
- * sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
+/* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed; A is read in place if its rows are contiguous, else packed
+ * too. Transposing the whole product (C' += B' A') exchanges the roles, so the larger operand, which is the frozen
+ * weights, is A wherever its rows allow it, and is read where it lies in the mapped file. Each thread has its own
+ * pieces of C and packs the panels of B for them itself: what it packed lies in its own cache. No sum is split over
+ * threads: each element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
     if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) { /* columns of B are rows of A in place */
         const Matrix keep = a;
         a = transposed(b), b = transposed(keep), c = transposed(c);
     }
-    const bool worth_threads = (double)a.rows * a.cols * b.cols > 8e6; /* fewer are done before a thread wakes */
-    real *packed_a = NULL;
-    if (a.col_stride != 1) {
-        packed_a = packing_buffer(0, (size_t)(a.rows + TILE_ROWS) * (size_t)a.cols);
-#pragma omp parallel for if (worth_threads)
-        for (int i = 0; i < a.rows; i += BLOCK_ROWS)
-            pack(packed_a + (ptrdiff_t)i * a.cols, transposed(part(a, i, min_int(BLOCK_ROWS, a.rows - i), 0, a.cols)),
-                 TILE_ROWS);
+    real *packed_a = a.col_stride == 1 ? NULL : packing_buffer(0, (size_t)(a.rows + TILE_ROWS) * (size_t)a.cols);
+    if ((double)a.rows * a.cols * b.cols < 8e6) { /* multiply-adds that are done before another thread has woken */
+        if (packed_a) pack(packed_a, transposed(a), TILE_ROWS);
+        matmul_share(c, a, b, packed_a, 0, 1);
+        return;
     }
-    if (worth_threads) {
 #pragma omp parallel
+    {
+        if (packed_a) {
+#pragma omp for /* all wait at its end: nobody reads what is not packed yet */
+            for (int i = 0; i < a.rows; i += BLOCK_ROWS)
+                pack(packed_a + (ptrdiff_t)i * a.cols,
+                     transposed(part(a, i, min_int(BLOCK_ROWS, a.rows - i), 0, a.cols)), TILE_ROWS);
+        }
         matmul_share(c, a, b, packed_a, omp_get_thread_num(), omp_get_num_threads());
-    } else
-        matmul_share(c, a, b, packed_a, 0, 1); /* a parallel region costs a microsecond even on one thread */
+    }
 }
 
 /* Numbers in an elementwise loop from which on it pays to wake the other threads. */

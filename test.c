@@ -195,11 +195,22 @@ static void check_json_value(void) {
     check(!*wrong, "%-22s 9 texts are JSON, 14 are not: wrongly judged '%s'", "json_value", wrong);
 }
 
-/* A part of a larger matrix, with random values. */
+/* Memory for numbers that ends where a page ends: who touches what comes after them is killed. */
+static real *guarded(size_t count) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (count * sizeof(real) + page - 1) / page * page;
+    const int zeros = open("/dev/zero", O_RDWR);
+    char *base = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE, zeros, 0);
+    if (zeros < 0 || base == MAP_FAILED || close(zeros) || mprotect(base + bytes, page, PROT_NONE))
+        die("no memory with a guard");
+    return (real *)(base + bytes) - count;
+}
+/* The last rows and columns of a larger matrix, with random values. */
 static Matrix random_view(int rows, int cols, bool transpose, Random *random) {
-    Tensor whole = tensor((transpose ? cols : rows) + 1, (transpose ? rows : cols) + 3);
+    Tensor whole = {(transpose ? cols : rows) + 1, (transpose ? rows : cols) + 3, NULL, NULL};
+    whole.data = guarded(size_of(whole));
     fill_normal(whole, 1, random);
-    return part(transpose ? transposed(values(whole)) : values(whole), 1, rows, 1, cols);
+    const Matrix view = part(values(whole), 1, whole.rows - 1, 3, whole.cols - 3);
+    return transpose ? transposed(view) : view;
 }
 static real *element(Matrix a, int i, int j) { return a.data + i * a.row_stride + j * a.col_stride; }
 /* C += A B for (m, k) x (k, n), against plain sums in double: the largest error, as a share of sqrt(k). The layout says
@@ -222,7 +233,7 @@ static double product_error(void (*product)(Matrix, Matrix, Matrix), int m, int 
     return error;
 }
 /* Small ones, a few with a long inner dimension; or, `large`, such as have several groups of panels and one to three
- * blocks of the inner dimension, whole or not, and are shared by threads. */
+ * blocks of the inner dimension, whole or not, in all layouts, and are shared by threads. */
 static void check_product(const char *name, void (*product)(Matrix, Matrix, Matrix), bool large) {
     const double bound = 100 * (double)(sizeof(real) == 8 ? DBL_EPSILON : FLT_EPSILON);
     const int trials = large ? 16 : 400;
@@ -231,11 +242,11 @@ static void check_product(const char *name, void (*product)(Matrix, Matrix, Matr
     int wrong = 0;
     for (int trial = 0; trial < trials; trial++) {
         Mark before = mark();
-        const int m = large ? random_int(&random, 150, 220) : random_int(&random, 1, 70);
-        const int n = large ? random_int(&random, 300, 600) : random_int(&random, 1, 70);
+        const int m = random_int(&random, large ? 100 : 1, large ? 400 : 70);
+        const int n = random_int(&random, large ? 100 : 1, large ? 400 : 70);
         const int some = random_int(&random, 1, trial % 50 ? 90 : 1600);
-        const int rest = trial < 8 ? 0 : trial < 10 ? 1 : some; /* of the inner dimension, after whole blocks */
-        const int k = large ? BLOCK_K * (1 + trial / 2 % 2) + rest : some;
+        const int rest = trial < 4 ? 0 : trial < 6 ? 1 : some; /* of the inner dimension, after whole blocks */
+        const int k = large ? BLOCK_K * (1 + trial / 8 % 2) + rest : some;
         const double error = product_error(product, m, n, k, trial % 8, &random);
         if (!(error < bound) && !wrong++) printf("      C (%d, %d) += A (%d, %d) B: differs\n", m, n, m, k);
         worst = worse(worst, error);
@@ -277,7 +288,7 @@ static void check_pack(void) {
         const int k = random_int(&random, 1, 40), n = random_int(&random, 1, 100);
         const Matrix b = random_view(k, n, trial % 2, &random);
         const int width = trial % 4 < 2 ? TILE_COLS : TILE_ROWS, all = (n + width - 1) / width * width;
-        real *packed = allocate(sizeof(real[k * all]));
+        real *packed = guarded((size_t)(k * all));
         for (int i = 0; i < k * all; i++) packed[i] = (real)NAN;
         pack(packed, b, width);
         for (int p = 0; p < k; p++)
@@ -289,6 +300,22 @@ static void check_pack(void) {
 static void check_matmul(void) {
     check_product("matmul", matmul, false);
     check_product("matmul", matmul, true);
+}
+static void matmul_in_region(Matrix c, Matrix a, Matrix b) { /* as the LSTM calls it, once for each direction */
+#pragma omp parallel for schedule(static, 1)
+    for (int i = 0; i < 2; i++)
+        if (i) matmul(c, a, b);
+}
+static void check_matmul_in_region(void) { check_product("matmul in a region", matmul_in_region, true); }
+/* The shares of three threads one after the other: also where there is one thread, and for small products. */
+static void matmul_in_shares(Matrix c, Matrix a, Matrix b) {
+    real *packed_a = a.col_stride == 1 ? NULL : allocate(sizeof(real[a.rows + TILE_ROWS][a.cols]));
+    if (packed_a) pack(packed_a, transposed(a), TILE_ROWS);
+    for (int share = 0; share < 3; share++) matmul_share(c, a, b, packed_a, share, 3);
+}
+static void check_matmul_share(void) {
+    check_product("matmul_share", matmul_in_shares, false);
+    check_product("matmul_share", matmul_in_shares, true);
 }
 
 static void check_linear(void) {
@@ -939,6 +966,8 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"pack", check_pack, NULL},
     {"matmul", check_matmul, NULL},
     {"matmul", check_matmul_threads, NULL},
+    {"matmul", check_matmul_in_region, NULL},
+    {"matmul_share", check_matmul_share, NULL},
     {"linear_forward", check_linear, "layers.safetensors"},
     {"residual_forward", check_residual, "layers.safetensors"},
     {"layernorm_forward", check_layernorm, "layers.safetensors"},

@@ -9,6 +9,9 @@
 #include "../ptune.c"
 #undef main
 #include <sys/resource.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 static int cores = 1; /* threads that the machine, or OMP_NUM_THREADS, gives */
 
