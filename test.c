@@ -287,7 +287,7 @@ static void check_pack(void) {
     for (int trial = 0; trial < 100; trial++) {
         const int k = random_int(&random, 1, 40), n = random_int(&random, 1, 100);
         const Matrix b = random_view(k, n, trial % 2, &random);
-        const int width = trial % 4 < 2 ? TILE_COLS : TILE_ROWS, all = (n + width - 1) / width * width;
+        const int width = trial % 4 < 2 ? TILE_COLS : TILE_ROWS, all = ceil_div(n, width) * width;
         real *packed = guarded((size_t)(k * all));
         for (int i = 0; i < k * all; i++) packed[i] = (real)NAN;
         pack(packed, b, width);
