@@ -15,7 +15,7 @@ FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
 SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
-HEADERS := tensor.h tokenizer.h lstm.h bert.h
+HEADERS := tensor.h files.h tokenizer.h lstm.h bert.h lab.h
 
 all: ptune build/test build/test-double
 ptune: ptune.c $(HEADERS) Makefile
@@ -78,50 +78,50 @@ sanitize:
 	build/test-sanitize
 
 # With TORCH=1 (or TORCH=python3, the Python that has torch and transformers) beside PyTorch.
-build/bench: data/bench.c ptune.c $(HEADERS) Makefile
+build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
 	@mkdir -p build
 	$(CC) $(CFLAGS) $< -o $@ -lm
 bench: build/bench
-	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) data/bench_torch.py,build/bench)
+	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) tools/bench_torch.py,build/bench)
 
-# Each line of data/mutants.tsv is one mistake in a backward pass: data/tools/plant.awk puts it into the sources, the
-# gradient checks run, data/tools/judge.awk says whether those failed that must.
-MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' data/mutants.tsv)
+# Each line of tools/mutants.tsv is one mistake in a backward pass: tools/plant.awk puts it into the sources, the
+# gradient checks run, tools/judge.awk says whether those failed that must.
+MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' tools/mutants.tsv)
 mutants:
 	@rm -rf build/mutants
 	@$(MAKE) --no-print-directory -j2 $(MUTANTS)
 	@cat $(MUTANTS) | awk '{ $$1 == "killed" ? killed++ : survived++ } \
 	    END { print killed + 0 " killed, " survived + 0 " survived"; exit survived > 0 || !killed }'
 # The sources with one mistake, by its line or name. Compiled without optimisation: compiling is where the time goes.
-build/mutants/%/mistake: test.c ptune.c $(HEADERS) data/mutants.tsv
+build/mutants/%/mistake: test.c ptune.c $(HEADERS) tools/mutants.tsv
 	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D)
-	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' data/mutants.tsv >$@
-	@file=$$(cut -f 2 $@); awk -F '\t' -f data/tools/plant.awk $@ $$file >$(@D)/$$file || \
-	    { echo "data/mutants.tsv: $*: its text is not exactly once in $$file"; exit 1; }
+	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' tools/mutants.tsv >$@
+	@file=$$(cut -f 2 $@); awk -F '\t' -f tools/plant.awk $@ $$file >$(@D)/$$file || \
+	    { echo "tools/mutants.tsv: $*: its text is not exactly once in $$file"; exit 1; }
 build/mutants/%/test: build/mutants/%/mistake
 	@$(CC) -std=c11 -w $(@D)/test.c -o $@ -lm
 build/mutants/%/test-double: build/mutants/%/mistake
 	@$(CC) -std=c11 -w -DDOUBLE $(@D)/test.c -o $@ -lm
 build/mutants/%/verdict: build/mutants/%/test-double
 	@$< gradcheck >$(@D)/output || true
-	@awk -F '\t' -f data/tools/judge.awk $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
+	@awk -F '\t' -f tools/judge.awk $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
 	@rm $<
 
-# Class assignments: data/assignments.tsv has the functions to write, in this order, and the checks that grade each.
-# data/tools/strip.awk takes their bodies out of a file, data/tools/grade.awk writes the folder's Makefile.
+# Class assignments: tools/assignments.tsv has the functions to write, in this order, and the checks that grade each.
+# tools/strip.awk takes their bodies out of a file, tools/grade.awk writes the folder's Makefile.
 FOLDER := assignment
 WRITTEN := 0
 assignment:
 	@test ! -e $(FOLDER) || { echo "$(FOLDER)/ is there already: move it away first"; exit 1; }
 	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data && cp -r data/bert data/expected $(FOLDER).part/data
-	@awk -F '\t' -v N=$(N) -f data/tools/grade.awk data/assignments.tsv >$(FOLDER).part/Makefile
+	@awk -F '\t' -v N=$(N) -f tools/grade.awk tools/assignments.tsv >$(FOLDER).part/Makefile
 	@for file in test.c ptune.c $(HEADERS); do awk -F '\t' -v N=$(N) -v written=$(WRITTEN) -v file=$$file \
-	    -f data/tools/strip.awk data/assignments.tsv $$file >$(FOLDER).part/$$file || exit 1; done
+	    -f tools/strip.awk tools/assignments.tsv $$file >$(FOLDER).part/$$file || exit 1; done
 	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
 
 # N.K: assignment N with its first K functions written. Its folder must ask for the next one, or say that it is done.
 ASSIGNMENTS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print $$1 ".0" } NR > 1 { print $$1 "." count[$$1] }' \
-    data/assignments.tsv)
+    tools/assignments.tsv)
 assignments:
 	@rm -rf build/assignments
 	@$(MAKE) --no-print-directory -j2 $(ASSIGNMENTS:%=build/assignments/%/verdict)
@@ -133,7 +133,7 @@ build/assignments/%/verdict:
 	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FOLDER=$(@D)/folder >/dev/null
 	@$(MAKE) -C $(@D)/folder >$(@D)/output 2>&1 || true
 	@awk -F '\t' '$$1 == $(number) && written++ == $(written) { next_one = "write " $$4 " in " $$3 ":" } \
-	    END { print next_one ? next_one : ": done" }' data/assignments.tsv >$(@D)/expected
+	    END { print next_one ? next_one : ": done" }' tools/assignments.tsv >$(@D)/expected
 	@if grep -qFf $(@D)/expected $(@D)/output && ! grep -Eq '^FAIL|warning:' $(@D)/output; then right=ok; \
 	    else right=FAIL; cat $(@D)/output; fi; echo "$$right  $(number), $(written) written: $$(cat $(@D)/expected)" >$@.part
 	@rm -r $(@D)/folder && mv $@.part $@ && cat $@

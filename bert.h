@@ -1,14 +1,15 @@
 /* bert.h - BERT (Devlin et al. 2019) with its masked-LM head: forward and backward, weights by their published names.
  *
- * It takes embedding rows rather than word ids, so that a caller may put anything in the place of a word, and it
- * is told which rows are read. A batch is one tall matrix of all its tokens, without padding:
- *     sequence s has the rows start[s] .. start[s + 1] - 1, and of these the rows read[read_start[s]] .. are read.
- * H hidden size, I intermediate size, A heads, V words, N tokens of the batch, R rows read.
+ * It takes embeddings rather than word ids, so that a caller may put any vector in the place of a word, and it is told
+ * the selected positions: those whose logits are wanted. A batch is one tall matrix of all its tokens, without padding:
+ *     sequence s has the rows start[s] .. start[s + 1] - 1;
+ *     its selected positions are the rows selected[selected_start[s]] .. selected[selected_start[s + 1] - 1].
+ * H hidden size, I intermediate size, A heads, V words, N tokens of the batch, R selected positions.
  */
 #ifndef BERT_H
 #define BERT_H
 
-#include "tensor.h"
+#include "files.h"
 
 typedef struct {
     Linear query, key, value, attention_output; /* (H, H) each */
@@ -23,7 +24,7 @@ typedef struct {
     Tensor word, position, type; /* embedding tables (V, H), (positions, H), (types, H) */
     LayerNorm embedding_norm;
     BertLayer *layer;
-    Linear transform; /* the head: (H, H), gelu, layernorm, then the word table again, with a bias a word */
+    Linear transform; /* the head: (H, H), gelu, layernorm, then the word table again, with a bias per word */
     LayerNorm transform_norm;
     Tensor decoder_bias; /* (1, V) */
     Parameters weights;  /* all of these by their published names; they point into this struct, which must not move */
@@ -31,9 +32,9 @@ typedef struct {
 } Bert;
 
 typedef struct {
-    int sequences, tokens, reads;
-    int *start, *read_start; /* (sequences + 1) each: its first row, its first entry in read */
-    int *read;               /* (reads): rows of the batch */
+    int sequences, tokens, selected_count;
+    int *start, *selected_start; /* (sequences + 1) each: first row of a sequence, its first entry in `selected` */
+    int *selected;               /* (selected_count): rows of the batch */
 } Batch;
 
 /* ---- rows: y = the listed rows of x --------------------------------------------------------------------------- */
@@ -49,7 +50,7 @@ static inline void rows_backward(Tensor x, const int *index, Tensor y) {
 
 /* ---- attention (Vaswani et al. 2017), for each sequence and each head with its columns of q, k, v:
  *     P = softmax(Q K' / sqrt(H / A)),   context = P V
- * q (R or N, H), k, v (N, H). */
+ * q (R or N, H): of the selected positions or of all; k, v (N, H). */
 typedef struct { Tensor context, *p; } Attention; /* p[s] (A queries, keys): the P of a sequence, head under head */
 
 /* The rows of sequence s and the columns of head h. */
@@ -105,7 +106,7 @@ static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Te
 }
 
 /* ---- embeddings: sum = e + position + type 0; the layernorm after it stands in bert_forward ---------------------
- * e (N, H): a row a token, chosen by the caller. */
+ * e (N, H): one row per token, chosen by the caller. */
 static inline Tensor embeddings_forward(const Bert *bert, Tensor e, const Batch *batch) {
     Tensor sum = tensor(e.rows, e.cols);
     for (int s = 0; s < batch->sequences; s++)
@@ -126,9 +127,9 @@ static inline void embeddings_backward(const Bert *bert, Tensor e, Tensor sum, c
 }
 
 /* ---- one layer: attention and feed-forward, each with a residual and a layernorm after it -----------------------
- * x (N, H). In the last layer only the rows that are read have queries and go on; keys and values need all of x. */
+ * x (N, H). In the last layer only selected positions compute queries and outputs; keys and values need all of x. */
 typedef struct {
-    Tensor query_input; /* x itself, or its rows that are read */
+    Tensor query_input; /* x itself, or its selected rows */
     Tensor q, k, v;
     Attention attention;
     Tensor attended, normed; /* dense(context) + query_input; its layernorm */
@@ -137,11 +138,11 @@ typedef struct {
 } LayerActivations;
 
 static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int heads, const Batch *batch, bool last) {
-    LayerActivations a = {.query_input = last ? rows_forward(x, batch->read, batch->reads) : x};
+    LayerActivations a = {.query_input = last ? rows_forward(x, batch->selected, batch->selected_count) : x};
     a.q = linear_forward(&l->query, a.query_input);
     a.k = linear_forward(&l->key, x);
     a.v = linear_forward(&l->value, x);
-    a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->read_start : batch->start);
+    a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->selected_start : batch->start);
     a.attended = linear_forward(&l->attention_output, a.attention.context);
     residual_forward(a.attended, a.query_input);
     a.normed = layernorm_forward(&l->attention_norm, a.attended);
@@ -152,7 +153,7 @@ static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int h
     a.y = layernorm_forward(&l->output_norm, a.sum);
     return a;
 }
-/* From y.grad to x.grad. The gradients in between live until the layer is done. */
+/* From y.grad to x.grad. The gradients in between are released when the layer is done. */
 static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations *a, int heads, const Batch *batch,
                                   bool last) {
     Mark before = mark();
@@ -173,11 +174,11 @@ static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations
     needs_grad(&a->attention.context);
     linear_backward(&l->attention_output, a->attention.context, a->attended);
     needs_grad(&a->q), needs_grad(&a->k), needs_grad(&a->v);
-    attention_backward(&a->attention, a->q, a->k, a->v, heads, batch, last ? batch->read_start : batch->start);
+    attention_backward(&a->attention, a->q, a->k, a->v, heads, batch, last ? batch->selected_start : batch->start);
     linear_backward(&l->value, x, a->v);
     linear_backward(&l->key, x, a->k);
     linear_backward(&l->query, query_input, a->q);
-    if (last) rows_backward(x, batch->read, query_input);
+    if (last) rows_backward(x, batch->selected, query_input);
     release(before);
 }
 
@@ -204,7 +205,7 @@ static inline void head_backward(const Bert *bert, Tensor x, HeadActivations *a)
     linear_backward(&bert->transform, x, a->inner);
 }
 
-/* ---- the whole: e (N, H) -> logits (R, V) of the rows that are read ---------------------------------------------- */
+/* ---- the whole: e (N, H) -> logits (R, V) of the selected positions ---------------------------------------------- */
 typedef struct { Tensor e, sum, x; LayerActivations *layer; HeadActivations head; } BertActivations;
 
 static inline BertActivations bert_forward(const Bert *bert, Tensor e, const Batch *batch) {
@@ -217,7 +218,7 @@ static inline BertActivations bert_forward(const Bert *bert, Tensor e, const Bat
     a.head = head_forward(bert, a.layer[bert->layers - 1].y);
     return a;
 }
-/* The logits alone, when no backward will follow: a layer's activations are given back when its output is copied. */
+/* The logits alone, for when no backward follows: a layer's activations are released once its output is copied. */
 static inline Tensor bert_logits(const Bert *bert, Tensor e, const Batch *batch) {
     Tensor x = layernorm_forward(&bert->embedding_norm, embeddings_forward(bert, e, batch));
     for (int l = 0; l < bert->layers; l++) {
@@ -229,7 +230,7 @@ static inline Tensor bert_logits(const Bert *bert, Tensor e, const Batch *batch)
     }
     return head_forward(bert, x).logits;
 }
-/* From the gradient of the logits to that of e and of every weight that has one. */
+/* From the gradient of the logits to that of e and of every trained weight. */
 static inline void bert_backward(const Bert *bert, BertActivations *a, const Batch *batch) {
     Tensor *top = &a->layer[bert->layers - 1].y;
     needs_grad(top);
@@ -249,10 +250,10 @@ static inline void bert_list_weights(Bert *b) {
     Parameters list = {allocate(sizeof(Parameter[10 + 16 * b->layers])), 0};
     b->layer = allocate_zeroed(sizeof(BertLayer[b->layers]));
     const int H = b->hidden;
-    add_parameter(&list, &b->word, b->vocab, H, "bert.embeddings.word_embeddings.weight");
-    add_parameter(&list, &b->position, b->positions, H, "bert.embeddings.position_embeddings.weight");
-    add_parameter(&list, &b->type, b->types, H, "bert.embeddings.token_type_embeddings.weight");
-    add_layernorm(&list, &b->embedding_norm, H, b->eps, "bert.embeddings");
+    add_parameter(&list, MATRIX, &b->word, b->vocab, H, "bert.embeddings.word_embeddings.weight");
+    add_parameter(&list, MATRIX, &b->position, b->positions, H, "bert.embeddings.position_embeddings.weight");
+    add_parameter(&list, MATRIX, &b->type, b->types, H, "bert.embeddings.token_type_embeddings.weight");
+    add_layernorm(&list, &b->embedding_norm, H, b->eps, "bert.embeddings.LayerNorm");
     for (int i = 0; i < b->layers; i++) {
         BertLayer *l = &b->layer[i];
         const char *in = format("bert.encoder.layer.%d", i);
@@ -260,24 +261,24 @@ static inline void bert_list_weights(Bert *b) {
         add_linear(&list, &l->key, H, H, format("%s.attention.self.key", in));
         add_linear(&list, &l->value, H, H, format("%s.attention.self.value", in));
         add_linear(&list, &l->attention_output, H, H, format("%s.attention.output.dense", in));
-        add_layernorm(&list, &l->attention_norm, H, b->eps, format("%s.attention.output", in));
+        add_layernorm(&list, &l->attention_norm, H, b->eps, format("%s.attention.output.LayerNorm", in));
         add_linear(&list, &l->intermediate, b->intermediate, H, format("%s.intermediate.dense", in));
         add_linear(&list, &l->output, H, b->intermediate, format("%s.output.dense", in));
-        add_layernorm(&list, &l->output_norm, H, b->eps, format("%s.output", in));
+        add_layernorm(&list, &l->output_norm, H, b->eps, format("%s.output.LayerNorm", in));
     }
     add_linear(&list, &b->transform, H, H, "cls.predictions.transform.dense");
-    add_layernorm(&list, &b->transform_norm, H, b->eps, "cls.predictions.transform");
-    add_parameter(&list, &b->decoder_bias, 1, b->vocab, "cls.predictions.bias");
+    add_layernorm(&list, &b->transform_norm, H, b->eps, "cls.predictions.transform.LayerNorm");
+    add_parameter(&list, BIAS, &b->decoder_bias, 1, b->vocab, "cls.predictions.bias");
     b->weights = list;
 }
 
-/* N(0, 0.02^2), biases 0, layernorms 1. */
+/* Initial values for pretraining (Devlin et al. 2019): N(0, 0.02^2), biases 0, gains 1. */
 static inline void bert_random(Bert *bert, Random *random) {
     parameters_allocate(bert->weights);
     for (int i = 0; i < bert->weights.count; i++) {
         const Parameter *p = &bert->weights.at[i];
-        if (strstr(p->name, "LayerNorm.weight")) fill_constant(*p->tensor, 1);
-        else if (strstr(p->name, "bias")) fill_constant(*p->tensor, 0);
+        if (p->kind == GAIN) fill_constant(*p->tensor, 1);
+        else if (p->kind == BIAS) fill_constant(*p->tensor, 0);
         else fill_normal(*p->tensor, 0.02, random);
     }
 }
@@ -289,7 +290,7 @@ static inline int config_int(Text config, const char *path, const char *name) {
     if (number < 1 || number > 1 << 24) die("%s: no sensible %s", path, name);
     return number;
 }
-static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the tensors are empty yet */
+static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the tensors have no elements yet */
     Text config = read_file(path), value;
     json_check(config, path, 0);
     *bert = (Bert){.hidden = config_int(config, path, "hidden_size"),
@@ -311,7 +312,8 @@ static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the
         die("%s: position_embedding_type is not absolute", path);
     bert_list_weights(bert);
 }
-/* The weights of a folder. Two spellings of the layernorms and of the last bias are published. */
+/* A model folder. Two spellings of the names of layernorms and of the last bias are published. Exits if a file is
+ * missing or broken, or a tensor has another shape than config.json says. */
 static inline void bert_load(Bert *bert, const char *folder) {
     static const char *const spellings[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"},
                                                {"LayerNorm.bias", "LayerNorm.beta"},
@@ -332,7 +334,7 @@ static inline void bert_load(Bert *bert, const char *folder) {
         *p->tensor = safetensors_get(&file, name, p->tensor->rows, p->tensor->cols);
     }
 }
-/* Give the pages back: those of trained weights are copies. */
+/* Unmaps the weights: the pages of those that were trained were private copies. */
 static inline void bert_close(Bert *bert) {
     unmap_file(bert->file);
     bert->file = (Text){"", 0};

@@ -17,7 +17,7 @@ typedef struct {
     LstmCell (*cell)[2];       /* [layer][0: forward, 1: reverse] */
 } Lstm;
 
-/* What the backward needs again: gates after their functions (T, 4H), cell states (T, H); a row (1, H) to work in. */
+/* What the backward needs: the gates' values (T, 4H), the cell states (T, H); a row (1, H) to work in. */
 typedef struct { Tensor gates, c, dc; } LstmTrace;
 
 static inline LstmTrace lstm_trace(int steps, int hidden) {
@@ -47,7 +47,7 @@ static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, L
 /* Backpropagation through time: from the last step to the first, dh_t = dh from above + W_hh' dgates_(t+1).
  *     do = dh tanh(c) o(1-o)          dc += dh o (1 - tanh(c)^2)
  *     di = dc g i(1-i)    df = dc c_(t-1) f(1-f)    dg = dc i (1-g^2)    dc_(t-1) = dc f
- * The gates of a step give way to their gradients. Then W_ih, W_hh and b from all steps at once.
+ * Gate values are overwritten in place by their gradients. Then dW_ih, dW_hh and db, from all steps at once.
  * dh: a view (T, H) of the output's gradient, added to here. The gradient of x is left to lstm_backward. */
 static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, Matrix dh, LstmTrace trace,
                                       bool reverse) {
@@ -75,13 +75,13 @@ static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, 
                part(h, earlier, steps - 1, 0, H));
     if (cell->w_ih.grad) matmul(gradient(cell->w_ih), transposed(dgates), values(x));
     for (int t = 0; t < steps; t++)
-        for (int j = 0; j < 4 * H; j++) { /* both biases stand in the same sum */
+        for (int j = 0; j < 4 * H; j++) { /* both biases are in the same sum */
             if (cell->b_ih.grad) cell->b_ih.grad[j] += row(trace.gates, t)[j];
             if (cell->b_hh.grad) cell->b_hh.grad[j] += row(trace.gates, t)[j];
         }
 }
 
-/* The stack: layer l reads the output (T, 2H) of layer l - 1. output[l] and trace[l][direction] are kept. */
+/* The stack: the input of layer l is the output (T, 2H) of layer l - 1. output[l] and trace[l][direction] are kept. */
 typedef struct { Tensor *output; LstmTrace (*trace)[2]; } LstmActivations;
 
 static inline LstmActivations lstm_forward(const Lstm *lstm, Tensor x) {
@@ -97,7 +97,7 @@ static inline LstmActivations lstm_forward(const Lstm *lstm, Tensor x) {
     }
     return a;
 }
-/* From the gradient of the last layer's output. dx += dgates W_ih: both directions read the same x. */
+/* From the gradient of the last layer's output. dx += dgates W_ih: both directions have the same input x. */
 static inline void lstm_backward(const Lstm *lstm, Tensor x, LstmActivations a) {
     for (int l = lstm->layers - 1; l >= 0; l--) {
         if (l) needs_grad(&a.output[l - 1]);
@@ -120,13 +120,22 @@ static inline Lstm lstm_new(int layers, int inputs, int hidden, const char *pref
         for (int d = 0; d < 2; d++) {
             LstmCell *cell = &lstm.cell[l][d];
             const char *end = format("l%d%s", l, d ? "_reverse" : "");
-            const int width = l ? 2 * hidden : inputs; /* of what the layer reads */
-            add_parameter(list, &cell->w_ih, 4 * hidden, width, format("%sweight_ih_%s", prefix, end));
-            add_parameter(list, &cell->w_hh, 4 * hidden, hidden, format("%sweight_hh_%s", prefix, end));
-            add_parameter(list, &cell->b_ih, 1, 4 * hidden, format("%sbias_ih_%s", prefix, end));
-            add_parameter(list, &cell->b_hh, 1, 4 * hidden, format("%sbias_hh_%s", prefix, end));
+            const int width = l ? 2 * hidden : inputs; /* of the layer's input */
+            add_parameter(list, MATRIX, &cell->w_ih, 4 * hidden, width, format("%sweight_ih_%s", prefix, end));
+            add_parameter(list, MATRIX, &cell->w_hh, 4 * hidden, hidden, format("%sweight_hh_%s", prefix, end));
+            add_parameter(list, BIAS, &cell->b_ih, 1, 4 * hidden, format("%sbias_ih_%s", prefix, end));
+            add_parameter(list, BIAS, &cell->b_hh, 1, 4 * hidden, format("%sbias_hh_%s", prefix, end));
         }
     return lstm;
+}
+static inline void lstm_random(const Lstm *lstm, Random *random) { /* PyTorch's: U(+-1/sqrt(hidden)) */
+    const double bound = 1 / sqrt((double)lstm->hidden);
+    for (int l = 0; l < lstm->layers; l++)
+        for (int d = 0; d < 2; d++) {
+            const LstmCell *cell = &lstm->cell[l][d];
+            const Tensor tensors[] = {cell->w_ih, cell->w_hh, cell->b_ih, cell->b_hh};
+            for (int k = 0; k < 4; k++) fill_uniform(tensors[k], bound, random);
+        }
 }
 
 #endif

@@ -1,23 +1,20 @@
-/* tensor.h - numbers, layers and files: everything that knows neither language nor BERT.
+/* tensor.h - tensors and the layers of a network, forward and backward: no file, no language, no model.
  *
  *   memory     one stack: allocate, and release to a mark
  *   random     splitmix64: uniform, normal, shuffle
  *   matmul     naive (the definition) and cache-blocked (the fast one, same signature)
  *   layers     linear, layernorm, gelu, relu, softmax, cross-entropy: backward under forward
  *   Adam       over the tensors that have a gradient
- *   files      UTF-8, JSON, safetensors in and out
  *
- * Matrices are row-major; a batch is one tall matrix with a row a token. A backward ADDS into gradients. A weight
- * without a gradient is frozen: its backward skips it. That rule is the whole difference between P-tuning, fine-tuning
- * and pretraining.
+ * Matrices are row-major; a batch is one tall matrix with one row per token. A backward pass ADDS to gradients. A
+ * weight without a gradient is frozen: the backward pass skips it. That rule is the whole difference between P-tuning,
+ * fine-tuning and pretraining.
  */
 #ifndef TENSOR_H
 #define TENSOR_H
 
 #define _POSIX_C_SOURCE 200809L /* mmap, clock_gettime, open, ...: tensor.h comes before any other header */
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,10 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <tgmath.h> /* exp(x) is expf or exp, by the type of x */
-#include <unistd.h>
 
 #ifdef _OPENMP
 int omp_get_thread_num(void), omp_get_num_threads(void);
@@ -55,7 +49,7 @@ static inline size_t size_of(Tensor t) { return (size_t)t.rows * (size_t)t.cols;
 static inline real *row(Tensor t, int i) { return t.data + (size_t)i * (size_t)t.cols; }
 static inline real *grad_row(Tensor t, int i) { return t.grad + (size_t)i * (size_t)t.cols; }
 
-/* One line on stderr, and the end. Every error of input, file or memory comes here. */
+/* Prints one line on stderr and exits with status 1. Every error of input, file or memory ends here. */
 __attribute__((format(printf, 1, 2))) _Noreturn static inline void die(const char *format, ...) {
     char line[4096];
     va_list arguments;
@@ -63,7 +57,7 @@ __attribute__((format(printf, 1, 2))) _Noreturn static inline void die(const cha
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     for (char *s = line; *s; s++)
-        if ((unsigned char)*s < ' ') *s = ' '; /* names and templates may have line ends in them */
+        if ((unsigned char)*s < ' ') *s = ' '; /* names and templates may contain line ends */
     fflush(stdout);
     fprintf(stderr, "ptune: %s\n", line);
     exit(1);
@@ -82,7 +76,7 @@ static inline void release(Mark to) { memory.top = to; }
 
 /* `bytes` of memory, not zeroed, aligned to a cache line. Not for use inside a parallel region. */
 static inline void *allocate(size_t bytes) {
-    if (bytes > (size_t)1 << 46) die("out of memory: %zu bytes asked for", bytes);
+    if (bytes > (size_t)1 << 46) die("out of memory: %zu bytes requested", bytes);
     bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     Mark *top = &memory.top;
     while (top->block < memory.blocks && top->used + bytes > memory.size[top->block])
@@ -90,7 +84,7 @@ static inline void *allocate(size_t bytes) {
     if (top->block == memory.blocks) {
         size_t size = bytes > (size_t)1 << 24 ? bytes : (size_t)1 << 24;
         char *base = memory.blocks < MAX_BLOCKS ? aligned_alloc(ALIGNMENT, size) : NULL;
-        if (!base) die("out of memory: %zu bytes asked for", bytes);
+        if (!base) die("out of memory: %zu bytes requested", bytes);
         memory.base[memory.blocks] = base;
         memory.size[memory.blocks++] = size;
     }
@@ -139,8 +133,8 @@ static inline double normal(Random *random) { /* Box and Muller 1958 */
 static inline void fill_uniform(Tensor t, double bound, Random *random) { /* U(-bound, bound) */
     for (size_t i = 0; i < size_of(t); i++) t.data[i] = (real)(bound * (2 * uniform(random) - 1));
 }
-static inline void fill_normal(Tensor t, double deviation, Random *random) {
-    for (size_t i = 0; i < size_of(t); i++) t.data[i] = (real)(deviation * normal(random));
+static inline void fill_normal(Tensor t, double stddev, Random *random) { /* N(0, stddev^2) */
+    for (size_t i = 0; i < size_of(t); i++) t.data[i] = (real)(stddev * normal(random));
 }
 static inline void fill_constant(Tensor t, real value) {
     for (size_t i = 0; i < size_of(t); i++) t.data[i] = value;
@@ -160,7 +154,7 @@ static inline void shuffle(int *order, int count, Random *random) { /* Fisher an
 
 /* ---- matmul --------------------------------------------------------------------------------------------------
  * A Matrix is a view: element (i, j) stands at data[i * row_stride + j * col_stride]. Transposing swaps the
- * strides, a head of an attention is a view of some columns; neither moves a number. One of the two strides is 1.
+ * strides, a head of an attention is a view of some columns; neither moves an element. One of the two strides is 1.
  */
 typedef struct { real *data; int rows, cols; ptrdiff_t row_stride, col_stride; } Matrix;
 
@@ -182,7 +176,7 @@ static inline void matmul_naive(Matrix c, Matrix a, Matrix b) {
         }
 }
 
-/* The widest vectors of the target, and a tile of C that its registers hold beside a row of B and a number of A:
+/* The widest vectors of the target, and a tile of C that its registers hold beside a row of B and one element of A:
  * TILE_ROWS rows of TILE_VECTORS each, or THIN_ROWS of one. Vectors wider than the registers cost a factor of 40, too
  * many of them a factor of two. */
 #if defined __AVX512F__
@@ -205,7 +199,7 @@ _Static_assert(BLOCK_ROWS % TILE_ROWS == 0 && BLOCK_ROWS % THIN_ROWS == 0, "no t
 _Static_assert(THIN_ROWS <= TILE_ROWS * TILE_VECTORS && TILE_VECTORS <= 3, "see kernel");
 typedef real Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
-/* Unroll the next loop. clang does so by itself; if it is told to, it puts the sums into memory first. */
+/* Unroll the next loop. clang does so by itself; asked to, it puts the sums into memory first. */
 #ifdef __clang__
 #define UNROLL
 #else
@@ -213,13 +207,13 @@ typedef real Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 #endif
 
 /* The micro-kernel: tile (rows, TILE_COLS) = A (rows, k) B (k, TILE_COLS), all sums in registers; of each row only the
- * first `vectors` are computed. Row i of A begins at a[i], its numbers are `step` apart. `rows` and `vectors` are
+ * first `vectors` are computed. Row i of A begins at a[i], its elements are `step` apart. `rows` and `vectors` are
  * constants where this is inlined: they must be, for the compiler to unroll the loops and keep sums in registers. */
 static inline __attribute__((always_inline)) void micro_kernel(int k, const real *const *a, ptrdiff_t step,
                                                                const real *b, real *tile, const int rows,
                                                                const int vectors) {
     Vector sum[TILE_ROWS * TILE_VECTORS], b_row[TILE_VECTORS];
-    const real *from[MOST_ROWS]; /* a copy: nobody else knows its address, so it may stay in registers */
+    const real *from[MOST_ROWS]; /* a copy: nothing else has its address, so it may stay in registers */
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = (Vector){0};
     UNROLL for (int i = 0; i < rows; i++) from[i] = a[i];
 #pragma GCC unroll 4
@@ -231,8 +225,9 @@ static inline __attribute__((always_inline)) void micro_kernel(int k, const real
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) *(Vector *)(tile + i * TILE_COLS + j * LANES) = sum[i * vectors + j];
 }
-/* A multiply-add waits for the one before it in its own sum, so it takes about eight sums to fill the wait: where B has
- * but one vector a row, a tile has more rows. Not inlined into matmul, so that its registers are the kernel's alone. */
+/* A multiply-add waits for the one before it in its own sum; about eight independent accumulators hide that latency, so
+ * where B has only one vector per row, a tile has more rows. Not inlined into matmul, so that the registers are the
+ * kernel's alone. */
 static __attribute__((noinline)) void kernel(int k, const real *const *a, ptrdiff_t step, const real *b, real *tile,
                                              int vectors) {
     if (vectors == TILE_VECTORS) micro_kernel(k, a, step, b, tile, TILE_ROWS, TILE_VECTORS);
@@ -241,7 +236,7 @@ static __attribute__((noinline)) void kernel(int k, const real *const *a, ptrdif
 }
 #undef UNROLL
 
-/* C += tiles that stand one below the other, along the side on which C is contiguous. */
+/* C += tiles, which lie one below the other, along the dimension in which C is contiguous. */
 static inline void add_tiles(Matrix c, const real *tiles) {
     if (c.row_stride == 1)
         for (int j = 0; j < c.cols; j++)
@@ -250,8 +245,8 @@ static inline void add_tiles(Matrix c, const real *tiles) {
         for (int i = 0; i < c.rows; i++)
             for (int j = 0; j < c.cols; j++) c.data[i * c.row_stride + j] += tiles[i * TILE_COLS + j];
 }
-/* The cache lines of C under a tile, short stretches far apart, are fetched while the kernel computes what is added:
- * those of a stretch's first and last number. Without always_inline gcc may drop the calls, as if without effect. */
+/* The cache lines of C under a tile, short spans far apart, are fetched while the kernel computes what is added: those
+ * of a span's first and last element. Without always_inline gcc may drop the calls, as if they had no effect. */
 static inline __attribute__((always_inline)) void fetch_ahead(Matrix c) {
     if (c.row_stride == 1) c = transposed(c);
     for (int i = 0; i < c.rows; i++) {
@@ -260,11 +255,11 @@ static inline __attribute__((always_inline)) void fetch_ahead(Matrix c) {
     }
 }
 
-/* B (k, n) is copied in the order in which the kernel reads it: panels of `width` columns, (k, width) each, the last
- * one filled up with zeros. */
+/* Copies B (k, n) in the order in which the kernel reads it: panels of `width` columns, (k, width) each, the last one
+ * padded with zeros. */
 static inline void pack(real *packed, Matrix b, const int width) {
     enum { AHEAD = 8, LINE = 64 / (int)sizeof(real) };
-    const int whole = b.col_stride == 1 ? b.cols / width * width : 0; /* columns copied a stretch of a row at a time */
+    const int whole = b.col_stride == 1 ? b.cols / width * width : 0; /* columns copied a span of a row at a time */
     for (int p = 0; p < b.rows; p++) {
         const real *from = b.data + p * b.row_stride, *later = b.data + min_int(p + AHEAD, b.rows - 1) * b.row_stride;
         for (int j = 0; j < whole; j += LINE) __builtin_prefetch(later + j);
@@ -289,7 +284,7 @@ static inline real *packing_buffer(int which, size_t count) {
         free(buffer[which]);
         capacity[which] = (count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         buffer[which] = aligned_alloc(ALIGNMENT, capacity[which] * sizeof(real));
-        if (!buffer[which]) die("out of memory: %zu numbers to pack", count);
+        if (!buffer[which]) die("out of memory: %zu elements to pack", count);
     }
     return buffer[which];
 }
@@ -358,11 +353,17 @@ static inline void matmul(Matrix c, Matrix a, Matrix b) {
     }
 }
 
-/* Numbers in an elementwise loop from which on it pays to wake the other threads. */
+/* From this many elements on, an elementwise loop is worth waking the other threads for. */
 enum { WORTH_THREADS = 80000 };
 
 /* ---- linear: y (n, out) = x (n, in) w' + b; w (out, in) as PyTorch keeps it, b (1, out) ---------------------- */
 typedef struct { Tensor w, b; } Linear;
+
+static inline void linear_random(const Linear *l, Random *random) { /* PyTorch's: U(+-1/sqrt(in)) */
+    const double bound = 1 / sqrt((double)l->w.cols);
+    fill_uniform(l->w, bound, random);
+    fill_uniform(l->b, bound, random);
+}
 
 static inline Tensor linear_forward(const Linear *l, Tensor x) {
     Tensor y = tensor(x.rows, l->w.rows);
@@ -390,11 +391,11 @@ static inline void residual_backward(Tensor x, Tensor y) {
 }
 
 /* ---- layernorm (Ba et al. 2016): y = w (x - mean) / sqrt(variance + eps) + b, each row for itself -------------
- * w, b (1, cols); the backward computes mean and deviation again rather than keep them.
+ * w, b (1, cols); the backward recomputes mean and standard deviation rather than keep them.
  */
 typedef struct { Tensor w, b; real eps; } LayerNorm;
 
-static inline void row_moments(const real *x, int cols, real eps, real *mean, real *inverse_deviation) {
+static inline void row_moments(const real *x, int cols, real eps, real *mean, real *inverse_stddev) {
     real sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
     for (int j = 0; j < cols; j++) sum += x[j];
@@ -402,7 +403,7 @@ static inline void row_moments(const real *x, int cols, real eps, real *mean, re
 #pragma omp simd reduction(+ : squares)
     for (int j = 0; j < cols; j++) squares += (x[j] - m) * (x[j] - m);
     *mean = m;
-    *inverse_deviation = 1 / sqrt(squares / (real)cols + eps);
+    *inverse_stddev = 1 / sqrt(squares / (real)cols + eps);
 }
 static inline Tensor layernorm_forward(const LayerNorm *l, Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
@@ -542,7 +543,7 @@ static inline double cross_entropy_forward(Tensor x, const int *target) {
     for (int i = 0; i < x.rows; i++) loss += log_sum_exp(row(x, i), x.cols) - (double)row(x, i)[target[i]];
     return loss / x.rows;
 }
-/* dx = (softmax(x) - [1 at the target]) / rows: set, not added, because the loss alone reads the logits */
+/* dx = (softmax(x) - [1 at the target]) / rows: set, not added, because only the loss uses the logits */
 static inline void cross_entropy_backward(Tensor x, const int *target) {
 #pragma omp parallel for if (size_of(x) > WORTH_THREADS)
     for (int i = 0; i < x.rows; i++) {
@@ -556,34 +557,41 @@ static inline void cross_entropy_backward(Tensor x, const int *target) {
 
 /* ---- parameters and Adam (Kingma, Ba 2015) --------------------------------------------------------------------
  * A parameter is a tensor with its published name. Those that are trained have a gradient and Adam's two moments.
+ * Biases and gains (of a layernorm) are vectors: (1, n) here, one dimension in a file.
  */
-typedef struct { const char *name; Tensor *tensor, m, v; } Parameter;
-typedef struct { Parameter *at; int count; } Parameters; /* as many as its maker has made room for */
+typedef enum { MATRIX, BIAS, GAIN } ParameterKind;
+typedef struct { const char *name; ParameterKind kind; Tensor *tensor, m, v; } Parameter;
+typedef struct { Parameter *at; int count; } Parameters; /* capacity fixed by the caller */
 
-static inline void add_parameter(Parameters *list, Tensor *t, int rows, int cols, const char *name) {
-    t->rows = rows, t->cols = cols; /* the numbers come later */
-    list->at[list->count++] = (Parameter){.name = name, .tensor = t};
+static inline void add_parameter(Parameters *list, ParameterKind kind, Tensor *t, int rows, int cols,
+                                 const char *name) {
+    t->rows = rows, t->cols = cols; /* the elements come later */
+    list->at[list->count++] = (Parameter){.name = name, .kind = kind, .tensor = t};
 }
 static inline void add_linear(Parameters *list, Linear *l, int out, int in, const char *name) {
-    add_parameter(list, &l->w, out, in, format("%s.weight", name));
-    add_parameter(list, &l->b, 1, out, format("%s.bias", name));
+    add_parameter(list, MATRIX, &l->w, out, in, format("%s.weight", name));
+    add_parameter(list, BIAS, &l->b, 1, out, format("%s.bias", name));
 }
 static inline void add_layernorm(Parameters *list, LayerNorm *l, int cols, real eps, const char *name) {
     l->eps = eps;
-    add_parameter(list, &l->w, 1, cols, format("%s.LayerNorm.weight", name));
-    add_parameter(list, &l->b, 1, cols, format("%s.LayerNorm.bias", name));
+    add_parameter(list, GAIN, &l->w, 1, cols, format("%s.weight", name));
+    add_parameter(list, BIAS, &l->b, 1, cols, format("%s.bias", name));
 }
 
 static inline void parameters_allocate(Parameters list) { /* values not set */
     for (int i = 0; i < list.count; i++) *list.at[i].tensor = tensor(list.at[i].tensor->rows, list.at[i].tensor->cols);
 }
-static inline void parameters_train(Parameters list) { /* give each a gradient and moments, all zero */
+static inline void parameters_train(Parameters list) { /* gives each a gradient and moments, all zero */
     for (int i = 0; i < list.count; i++) {
         Parameter *p = &list.at[i];
         needs_grad(p->tensor);
         p->m = tensor_zeros(p->tensor->rows, p->tensor->cols);
         p->v = tensor_zeros(p->tensor->rows, p->tensor->cols);
     }
+}
+/* Where training ends, before the memory of the gradients is released: frozen again, no pointer to it is left. */
+static inline void parameters_freeze(Parameters list) {
+    for (int i = 0; i < list.count; i++) list.at[i].tensor->grad = NULL, list.at[i].m = list.at[i].v = (Tensor){0};
 }
 static inline Parameters parameters_joined(Parameters a, Parameters b) {
     Parameters all = {allocate(sizeof(Parameter[a.count + b.count])), a.count + b.count};
@@ -595,7 +603,7 @@ static inline Parameters parameters_like(Parameters list) { /* other tensors of 
     Parameters other = {allocate(sizeof(Parameter[list.count])), 0};
     for (int i = 0; i < list.count; i++) {
         const Parameter *p = &list.at[i];
-        add_parameter(&other, allocate(sizeof(Tensor)), p->tensor->rows, p->tensor->cols, p->name);
+        add_parameter(&other, p->kind, allocate(sizeof(Tensor)), p->tensor->rows, p->tensor->cols, p->name);
     }
     parameters_allocate(other);
     return other;
@@ -605,13 +613,13 @@ static inline void parameters_copy(Parameters to, Parameters from) {
         memcpy(to.at[i].tensor->data, from.at[i].tensor->data, size_of(*to.at[i].tensor) * sizeof(real));
 }
 static inline size_t parameters_size(Parameters list) {
-    size_t numbers = 0;
-    for (int i = 0; i < list.count; i++) numbers += size_of(*list.at[i].tensor);
-    return numbers;
+    size_t elements = 0;
+    for (int i = 0; i < list.count; i++) elements += size_of(*list.at[i].tensor);
+    return elements;
 }
 
 typedef struct {
-    double rate, decay; /* decay: L2, added to the gradient; decoupled (AdamW): taken off the weight */
+    double rate, decay; /* decay: L2, added to the gradient; decoupled (AdamW): subtracted from the weight */
     bool decoupled;
 } Optimizer;
 
@@ -642,365 +650,6 @@ static inline double gradient_norm(Parameters list) {
         for (size_t j = 0; j < size_of(*t); j++) squares += (double)t->grad[j] * (double)t->grad[j];
     }
     return sqrt(squares);
-}
-
-/* ---- files: UTF-8 (RFC 3629), JSON (RFC 8259), safetensors ---------------------------------------------------- */
-typedef struct { const char *data; size_t size; } Text; /* a stretch of bytes, not NUL-terminated */
-
-static inline Text text_of(const char *s) { return (Text){s, strlen(s)}; }
-static inline bool text_equal(Text a, Text b) {
-    return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size));
-}
-static inline bool text_starts(Text a, const char *word) {
-    return a.size >= strlen(word) && !memcmp(a.data, word, strlen(word));
-}
-static inline bool text_is(Text text, const char *word) { return text_equal(text, text_of(word)); }
-static inline char *text_string(Text text) { /* a NUL-terminated copy */
-    char *s = allocate(text.size + 1);
-    if (text.size) memcpy(s, text.data, text.size);
-    s[text.size] = 0;
-    return s;
-}
-static inline char *text_line(Text text) { /* the same for a table: a tab or line end becomes a space */
-    char *s = text_string(text);
-    for (size_t i = 0; i < text.size; i++)
-        if ((unsigned char)s[i] < ' ') s[i] = ' ';
-    return s;
-}
-static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
-static inline void make_folder(const char *path) {
-    if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
-        die("%s: %s", path, strerror(errno));
-}
-
-/* The whole file mapped, private and writable: pages that nobody writes to are shared with the page cache, a
- * weight that is trained is copied on its first write, and the file never changes. */
-static inline Text read_file(const char *path) {
-    struct stat status;
-    const int descriptor = open(path, O_RDONLY | O_NONBLOCK); /* does not wait for a pipe's writer */
-    if (descriptor < 0 || fstat(descriptor, &status)) die("%s: %s", path, strerror(errno));
-    if (!S_ISREG(status.st_mode)) die("%s: not a regular file", path);
-    Text text = {"", (size_t)status.st_size};
-    if (text.size) text.data = mmap(NULL, text.size, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
-    if (text.data == MAP_FAILED) die("%s: %s", path, strerror(errno));
-    close(descriptor);
-    return text;
-}
-
-static inline void unmap_file(Text text) {
-    if (text.size) munmap((void *)text.data, text.size);
-}
-
-/* A file is written beside its place and renamed into it when it is whole. */
-typedef struct { FILE *stream; const char *path, *part; } Output;
-static inline Output output_open(const char *path) {
-    Output out = {NULL, path, format("%s.part", path)};
-    out.stream = fopen(out.part, "wb");
-    if (!out.stream) die("%s: %s", out.part, strerror(errno));
-    return out;
-}
-static inline void output_close(Output out) {
-    bool failed = ferror(out.stream) != 0;
-    failed |= fclose(out.stream) != 0;
-    if (failed || rename(out.part, out.path)) {
-        const int error = errno;
-        remove(out.part);
-        die("%s: %s", out.path, strerror(error));
-    }
-}
-
-/* Reads the code point that starts at s, of which n bytes are left. Returns its length in bytes; 0 if it is not valid:
- * cut short, longer than needed, half of a surrogate pair, or beyond the last code point. */
-static inline size_t utf8_decode(const char *s, size_t n, uint32_t *code) {
-    static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};   /* that needs so many bytes */
-    if (n == 0) return 0;
-    unsigned char lead = (unsigned char)s[0];
-    size_t length = lead < 0x80 ? 1 : lead < 0xC0 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF8 ? 4 : 0;
-    if (length == 0 || length > n) return 0;
-    uint32_t c = length == 1 ? lead : lead & (0x7Fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        unsigned char byte = (unsigned char)s[i];
-        if ((byte & 0xC0) != 0x80) return 0;
-        c = c << 6 | (byte & 0x3F);
-    }
-    if (c < smallest[length] || (c >= 0xD800 && c <= 0xDFFF) || c > 0x10FFFF) return 0;
-    *code = c;
-    return length;
-}
-
-/* Writes a code point's 1 to 4 bytes to s and returns their number. */
-static inline size_t utf8_encode(uint32_t code, char *s) {
-    size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    static const uint32_t lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (size_t i = length - 1; i > 0; i--, code >>= 6) s[i] = (char)(0x80 | (code & 0x3F));
-    s[0] = (char)(lead[length] | code);
-    return length;
-}
-static inline bool utf8_valid(Text text) {
-    uint32_t code;
-    for (size_t i = 0, length; i < text.size; i += length)
-        if (!(length = utf8_decode(text.data + i, text.size - i, &code))) return false;
-    return true;
-}
-
-/* JSON stays text. json_value checks one value and returns where it ends (NULL: not JSON); after json_check has
- * accepted a whole text, its parts are found by walking over it again. */
-static inline const char *json_space(const char *s, const char *end) {
-    while (s < end && (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\r')) s++;
-    return s;
-}
-static inline const char *json_digits(const char *s, const char *end) { /* one or more */
-    const char *start = s;
-    while (s < end && *s >= '0' && *s <= '9') s++;
-    return s > start ? s : NULL;
-}
-static inline const char *json_value(const char *s, const char *end, int depth) {
-    s = json_space(s, end);
-    if (s >= end || depth > 64) return NULL;
-    if (*s == '"') {
-        for (s++; s < end && *s != '"'; s++) {
-            if ((unsigned char)*s < 0x20) return NULL;
-            if (*s != '\\') continue;
-            if (++s >= end || !strchr("\"\\/bfnrtu", *s) || !*s) return NULL;
-            if (*s == 'u') {
-                for (int i = 0; i < 4; i++)
-                    if (++s >= end || !*s || !strchr("0123456789abcdefABCDEF", *s)) return NULL;
-            }
-        }
-        return s < end ? s + 1 : NULL;
-    }
-    if (*s == '{' || *s == '[') {
-        const char close = *s == '{' ? '}' : ']';
-        s = json_space(s + 1, end);
-        if (s < end && *s == close) return s + 1;
-        while (s < end) {
-            if (close == '}') {
-                s = json_space(s, end);
-                if (s >= end || *s != '"' || !(s = json_value(s, end, depth + 1))) return NULL;
-                s = json_space(s, end);
-                if (s >= end || *s++ != ':') return NULL;
-            }
-            if (!(s = json_value(s, end, depth + 1))) return NULL;
-            s = json_space(s, end);
-            if (s < end && *s == close) return s + 1;
-            if (s >= end || *s++ != ',') return NULL;
-        }
-        return NULL;
-    }
-    static const char *const words[] = {"true", "false", "null"};
-    for (int i = 0; i < 3; i++)
-        if (text_starts((Text){s, (size_t)(end - s)}, words[i])) return s + strlen(words[i]);
-    if (*s == '-') s++;
-    if (s < end && *s == '0') s++;
-    else if (!(s = json_digits(s, end))) return NULL;
-    if (s < end && *s == '.' && !(s = json_digits(s + 1, end))) return NULL;
-    if (s < end && (*s == 'e' || *s == 'E')) {
-        s++;
-        if (s < end && (*s == '+' || *s == '-')) s++;
-        s = json_digits(s, end);
-    }
-    return s;
-}
-static inline void json_check(Text json, const char *file, int line) { /* line 0: the whole file is one text */
-    const char *end = json.data + json.size, *s = json_value(json.data, end, 0);
-    const char *wrong = !utf8_valid(json) ? "UTF-8" : !s || json_space(s, end) != end ? "JSON" : NULL;
-    if (wrong && line) die("%s:%d: not valid %s", file, line, wrong);
-    if (wrong) die("%s: not valid %s", file, wrong);
-}
-
-/* The next member of an object or element of an array, for a text that json_check has accepted: *position is 0 at
- * the start; the key (empty in an array) is without its quotes, the value as it stands. */
-static inline bool json_next(Text container, size_t *position, Text *key, Text *value) {
-    const char *end = container.data + container.size, *s = json_space(container.data, end);
-    if (s >= end || (*s != '{' && *s != '[')) return false;
-    const bool object = *s == '{';
-    s = json_space(*position ? container.data + *position : s + 1, end);
-    if (*position && *s == ',') s = json_space(s + 1, end);
-    if (*s == '}' || *s == ']') return false;
-    *key = (Text){"", 0};
-    if (object) {
-        const char *after = json_value(s, end, 0);
-        *key = (Text){s + 1, (size_t)(after - s) - 2};
-        s = json_space(json_space(after, end) + 1, end);
-    }
-    const char *after = json_value(s, end, 0);
-    *value = (Text){s, (size_t)(after - s)};
-    *position = (size_t)(after - container.data);
-    return true;
-}
-static inline bool json_member(Text object, const char *name, Text *value) {
-    Text key;
-    for (size_t position = 0; json_next(object, &position, &key, value);)
-        if (text_is(key, name)) return true;
-    return false;
-}
-static inline bool json_is_string(Text value) { return value.size && value.data[0] == '"'; }
-static inline uint32_t json_hex(const char *s) { /* four digits */
-    return (uint32_t)strtoul((char[]){s[0], s[1], s[2], s[3], 0}, NULL, 16);
-}
-static inline Text json_string(Text value) { /* without quotes and escapes; a lone surrogate becomes U+FFFD */
-    char *out = allocate(value.size);
-    size_t size = 0;
-    static const char names[] = "bfnrt", codes[] = "\b\f\n\r\t";
-    for (const char *s = value.data + 1, *end = value.data + value.size - 1; s < end;) {
-        const char c = *s++, escape = c == '\\' ? *s++ : 0; /* 0: none, and `simple` means nothing */
-        const char *simple = strchr(names, escape);
-        if (escape != 'u') {
-            out[size++] = !escape ? c : simple ? codes[simple - names] : escape;
-            continue;
-        }
-        uint32_t code = json_hex(s), low;
-        s += 4;
-        if (code >= 0xD800 && code < 0xDC00 && end - s >= 6 && s[0] == '\\' && s[1] == 'u' &&
-            (low = json_hex(s + 2)) >= 0xDC00 && low < 0xE000) {
-            code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-            s += 6;
-        }
-        size += utf8_encode(code >= 0xD800 && code < 0xE000 ? 0xFFFD : code, out + size);
-    }
-    return (Text){out, size};
-}
-static inline const char *json_quote(const char *s) { /* a JSON string of s */
-    char *out = allocate(6 * strlen(s) + 3), *to = out;
-    *to++ = '"';
-    for (; *s; s++)
-        if (*s == '"' || *s == '\\') *to++ = '\\', *to++ = *s;
-        else if ((unsigned char)*s < 0x20) to += sprintf(to, "\\u%04x", (unsigned)*s);
-        else *to++ = *s;
-    memcpy(to, "\"", 2);
-    return out;
-}
-/* A number, copied out first because the text has no NUL at its end; NaN if it is none. */
-static inline double json_number(Text value) {
-    char digits[64];
-    if (!value.size || value.size >= sizeof digits || !strchr("-0123456789", value.data[0])) return NAN;
-    memcpy(digits, value.data, value.size);
-    digits[value.size] = 0;
-    char *end;
-    const double number = strtod(digits, &end);
-    return end == digits + value.size && isfinite(number) && !strpbrk(digits, "xX") ? number : NAN;
-}
-static inline int json_int(Text value) { /* -1 unless it is a whole number from 0 to 2^31 - 1 */
-    const double number = json_number(value);
-    return number >= 0 && number <= INT32_MAX && number == floor(number) ? (int)number : -1;
-}
-
-/* Cuts the first line off the text, without its end and white space before that; false if nothing is left. */
-static inline bool next_line(Text *rest, Text *line) {
-    if (!rest->size) return false;
-    const char *end = memchr(rest->data, '\n', rest->size);
-    *line = (Text){rest->data, end ? (size_t)(end - rest->data) : rest->size};
-    const size_t used = line->size + (end != NULL);
-    *rest = (Text){rest->data + used, rest->size - used};
-    while (line->size && memchr(" \t\v\f\r", line->data[line->size - 1], 5)) line->size--;
-    return true;
-}
-
-/* safetensors: 8 bytes length of the header (little-endian), the header (JSON: name -> dtype, shape, data_offsets),
- * the numbers. Opening checks that the header lies in the file and is JSON; finding a tensor checks its entry. */
-typedef struct { const char *path; Text file, header, data; } Safetensors;
-
-static inline Safetensors safetensors_open(const char *path) {
-    Text file = read_file(path);
-    uint64_t length = 0;
-    if (file.size < 8) die("%s: not a safetensors file: it has %zu bytes", path, file.size);
-    for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)file.data[i];
-    if (length > file.size - 8)
-        die("%s: its header should have %ju bytes, the file has %zu", path, (uintmax_t)length, file.size);
-    Safetensors st = {
-        path, file, {file.data + 8, (size_t)length}, {file.data + 8 + length, file.size - 8 - (size_t)length}};
-    json_check(st.header, path, 0);
-    if (*json_space(st.header.data, st.header.data + st.header.size) != '{')
-        die("%s: its header is not an object", path);
-    return st;
-}
-/* The numbers of the tensor `name`, and its shape: one dimension gives (1, n). False if it is not in the file.
- * In float they are the mapped file itself (where it is aligned), in double a converted copy. */
-static inline bool safetensors_find(const Safetensors *st, const char *name, Tensor *t) {
-    Text entry, dtype, shape, offsets, key, value;
-    if (!json_member(st->header, name, &entry)) return false;
-    if (!json_member(entry, "dtype", &dtype) || !json_member(entry, "shape", &shape) ||
-        !json_member(entry, "data_offsets", &offsets))
-        die("%s: %s: no dtype, shape or data_offsets", st->path, name);
-    if (!text_is(dtype, "\"F32\""))
-        die("%s: %s: its type is %s, not F32", st->path, name, text_string(dtype));
-    int sizes[2] = {1, 1}, dimensions = 0;
-    for (size_t position = 0; json_next(shape, &position, &key, &value); dimensions++) {
-        if (dimensions == 2 || (sizes[dimensions] = json_int(value)) < 1)
-            die("%s: %s: not a vector or matrix", st->path, name);
-    }
-    double range[2] = {-1, -1};
-    int count = 0;
-    for (size_t position = 0; json_next(offsets, &position, &key, &value) && count < 2;)
-        range[count++] = json_number(value);
-    const int rows = dimensions == 2 ? sizes[0] : 1, cols = dimensions == 2 ? sizes[1] : sizes[0];
-    const size_t numbers = (size_t)rows * (size_t)cols;
-    if (!(range[0] >= 0 && range[1] <= (double)st->data.size && range[0] + 4.0 * (double)numbers == range[1]))
-        die("%s: %s: its data_offsets do not fit its shape and the file", st->path, name);
-    const char *from = st->data.data + (size_t)range[0];
-    *t = (Tensor){rows, cols, NULL, NULL};
-    if (sizeof(real) == 4 && (uintptr_t)from % 4 == 0) {
-        t->data = (void *)from; /* a private mapping: writing is ours */
-        return true;
-    }
-    t->data = allocate(numbers * sizeof(real));
-    for (size_t i = 0; i < numbers; i++) {
-        float number;
-        memcpy(&number, from + 4 * i, 4);
-        t->data[i] = (real)number;
-    }
-    return true;
-}
-/* The same with this shape, or the end. */
-static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows, int cols) {
-    Tensor t;
-    if (!safetensors_find(st, name, &t)) die("%s: no tensor %s", st->path, name);
-    if (t.rows != rows || t.cols != cols)
-        die("%s: %s is (%d, %d), expected (%d, %d)", st->path, name, t.rows, t.cols, rows, cols);
-    return t;
-}
-/* The numbers of a whole list of tensors, into the memory they have. */
-static inline void safetensors_read(const Safetensors *st, Parameters list) {
-    for (int i = 0; i < list.count; i++) {
-        Tensor *t = list.at[i].tensor;
-        memcpy(t->data, safetensors_get(st, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
-    }
-}
-static inline Text safetensors_metadata(const Safetensors *st, const char *name) { /* a string; empty if absent */
-    Text metadata, value;
-    if (!json_member(st->header, "__metadata__", &metadata) || !json_member(metadata, name, &value) ||
-        !json_is_string(value))
-        return (Text){"", 0};
-    return json_string(value);
-}
-/* Write tensors, and metadata (the text of a JSON object of strings). Biases and layernorms have one dimension. */
-static inline void safetensors_write(const char *path, Parameters list, const char *metadata) {
-    Mark before = mark();
-    Output out = output_open(path);
-    size_t offset = 0;
-    fprintf(out.stream, "%8s{\"__metadata__\":%s", "", metadata); /* the first 8 bytes follow at the end */
-    for (int i = 0; i < list.count; i++) {
-        const Tensor *t = list.at[i].tensor;
-        const size_t end = offset + 4 * size_of(*t);
-        fprintf(out.stream, ",%s:{\"dtype\":\"F32\",\"shape\":", json_quote(list.at[i].name));
-        const bool vector = strstr(list.at[i].name, "bias") || strstr(list.at[i].name, "LayerNorm");
-        if (vector) fprintf(out.stream, "[%d]", t->cols);
-        else fprintf(out.stream, "[%d,%d]", t->rows, t->cols);
-        fprintf(out.stream, ",\"data_offsets\":[%zu,%zu]}", offset, end);
-        offset = end;
-    }
-    fputc('}', out.stream);
-    while (ftell(out.stream) % 8 > 0) fputc(' ', out.stream); /* so that the numbers are aligned */
-    const uint64_t length = (uint64_t)ftell(out.stream) - 8;
-    for (int i = 0; i < list.count; i++)
-        for (size_t j = 0; j < size_of(*list.at[i].tensor); j++) {
-            const float number = (float)list.at[i].tensor->data[j];
-            fwrite(&number, sizeof number, 1, out.stream);
-        }
-    fseek(out.stream, 0, SEEK_SET); /* not rewind: it forgets that a write failed */
-    for (int i = 0; i < 8; i++) fputc((int)(length >> 8 * i & 0xFF), out.stream);
-    output_close(out);
-    release(before);
 }
 
 #endif

@@ -34,14 +34,6 @@ __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *
     return right;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(double *times, int count) {
-    qsort(times, (size_t)count, sizeof *times, compare_doubles);
-    return times[count / 2];
-}
 /* The larger of two errors. NaN is the largest: fmax would drop it. */
 static double worse(double a, double b) { return isnan(a) || isnan(b) ? (double)INFINITY : fmax(a, b); }
 static int random_int(Random *random, int least, int most) {
@@ -147,8 +139,8 @@ static const int targets[] = {2, 0, 5, 1, 3, 4};
 static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens, one of them twice */
 /* Two ragged sequences of 3 and 4 rows; three rows are read. */
 static Batch ragged(void) {
-    static int start[] = {0, 3, 7}, read_start[] = {0, 1, 3}, read[] = {1, 3, 6};
-    return (Batch){2, 7, 3, start, read_start, read};
+    static int start[] = {0, 3, 7}, selected_start[] = {0, 1, 3}, read[] = {1, 3, 6};
+    return (Batch){2, 7, 3, start, selected_start, read};
 }
 
 /* ==== tensor.h ==================================================================================================== */
@@ -182,6 +174,23 @@ static void check_utf8_valid(void) {
         wrong += utf8_valid(text_of(cases[i].bytes)) != cases[i].valid;
     check(!wrong, "%-22s %d of %zu stretches of bytes are judged wrongly", "utf8_valid", wrong,
           sizeof cases / sizeof *cases);
+}
+/* A byte that is changed anywhere, two high bits that are, and a zero more at the end: all give other hashes. */
+static void check_hash_text(void) {
+    char bytes[41] = {0};
+    const uint64_t hash = hash_text(0, (Text){bytes, 40});
+    int same = hash_text(0, (Text){bytes, 41}) == hash;
+    for (int i = 0; i < 40; i++) {
+        bytes[i] ^= 0x40;
+        same += hash_text(0, (Text){bytes, 40}) == hash;
+        bytes[i] ^= 0x40;
+    }
+    for (int i = 7; i + 8 < 40; i += 8) {
+        bytes[i] ^= (char)0x80, bytes[i + 8] ^= (char)0x80;
+        same += hash_text(0, (Text){bytes, 40}) == hash;
+        bytes[i] ^= (char)0x80, bytes[i + 8] ^= (char)0x80;
+    }
+    check(!same, "%-22s %d of 45 other texts have the same hash", "hash_text", same);
 }
 static void check_json_value(void) {
     static const char *const right[] = {"0", "-0", "1.5", "1e5", "1E-5", "-0.1e+2", "[]", "{\"a\":[1,{}]}", "null"};
@@ -395,7 +404,7 @@ static void check_tokenize(void) {
         const Text text = json_string(member(line, "text", path));
         for (int k = 0; k < 2; k++) {
             Ids ids = {0};
-            tokenize_marked(&vocabs[k], text, &ids);
+            tokenize_with_special(&vocabs[k], text, &ids);
             if (ids_are(ids.id, ids.count, member(line, names[k], path))) continue;
             printf("      line %d, %s: differs\n", rows, names[k]);
             wrong++;
@@ -407,9 +416,9 @@ static void check_markers(void) {
     const Vocab cased = cased_vocab(), uncased = uncased_vocab();
     check(cased.cased && !uncased.cased, "%-22s cased or uncased is told from the vocabulary", "vocab_load");
     Ids plain = {0}, marked = {0}, bad = {0}, good = {0};
-    tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_marked(&cased, text_of("x[MASK]"), &marked);
+    tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_with_special(&cased, text_of("x[MASK]"), &marked);
     check(marked.count == 2 && marked.id[1] == cased.mask && plain.count > 2,
-          "%-22s [MASK] is a marker in marked text and plain words in plain text", "tokenize_marked");
+          "%-22s [MASK] is a marker in marked text and plain words in plain text", "tokenize_with_special");
     tokenize(&cased, (Text){"he\xFFllo \xE2\x82", 9}, &bad), tokenize(&cased, text_of("hello"), &good);
     check(bad.count == good.count && bad.id[0] == good.id[0], "%-22s bytes that are not UTF-8 are dropped", "tokenize");
 }
@@ -529,9 +538,9 @@ static void check_lstm_backward(void) {
 
 static void check_attention(void) {
     const Batch batch = ragged();
-    const Tensor x = given("x"), k = given("k"), v = given("v"), asking = {batch.reads, x.cols, x.data, NULL};
+    const Tensor x = given("x"), k = given("k"), v = given("v"), asking = {batch.selected_count, x.cols, x.data, NULL};
     check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start).context);
-    check_output("attention_forward.read", attention_forward(asking, k, v, 2, &batch, batch.read_start).context);
+    check_output("attention_forward.read", attention_forward(asking, k, v, 2, &batch, batch.selected_start).context);
 }
 /* The best words for texts with [MASK], by transformers: the whole of BERT. */
 static void check_fill(const char *path, const Model *model, double tolerance) {
@@ -543,12 +552,12 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
         json_check(line, path, ++line_number);
         Ids ids = {0};
         ids_push(&ids, model->vocab.cls);
-        tokenize_marked(&model->vocab, json_string(member(line, "text", path)), &ids);
+        tokenize_with_special(&model->vocab, json_string(member(line, "text", path)), &ids);
         ids_push(&ids, model->vocab.sep);
         wrong_ids += !ids_are(ids.id, ids.count, member(line, "ids", path));
-        int mask = json_int(member(line, "mask_position", path)), start[] = {0, ids.count}, read_start[] = {0, 1};
+        int mask = json_int(member(line, "mask_position", path)), start[] = {0, ids.count}, selected_start[] = {0, 1};
         if (mask >= ids.count || mask < 0) die("%s:%d: mask_position", path, line_number);
-        const Batch batch = {1, ids.count, 1, start, read_start, &mask};
+        const Batch batch = {1, ids.count, 1, start, selected_start, &mask};
         const Tensor e = embed_forward(model->bert.word, (Tensor){0}, ids.id, ids.count);
         real *logits = bert_forward(&model->bert, e, &batch).head.logits.data;
         const double all = log_sum_exp(logits, model->bert.vocab);
@@ -620,6 +629,25 @@ static void check_template_fill(void) {
           "%-22s a subject that is too long loses its end: %d ids, at most 17", "template_fill", e.length);
 }
 
+/* Two fields that are too long end at the same length, the short one stays; a cut is between two characters. */
+static void check_template_cut(void) {
+    const Vocab cased = cased_vocab();
+    const Template t = template_parse("{a} [SEP] {b} {c} [MASK]");
+    const Text letters = text_of("a a a a a a a a a a"), accents = text_of("\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9");
+    const Text field[MAX_PARTS] = {[0] = letters, [4] = letters, [6] = text_of("b")};
+    const Text wide[MAX_PARTS] = {[0] = accents, [4] = text_of("b"), [6] = text_of("b")};
+    Example e = {0}, w = {0};
+    template_fill(&t, &cased, field, 12, &e, "fields", 1);
+    check(e.length == 11 && e.id[4] == cased.sep && e.id[8] == single_token(&cased, text_of("b")),
+          "%-22s two fields of 10 words, at most 12 tokens: %d, expected 11, with 3 words each", "template_fill",
+          e.length);
+    template_fill(&t, &cased, wide, 8, &w, "fields", 1);
+    bool valid = true;
+    for (int i = 0; i < w.length; i++) valid &= w.id[i] != cased.unk;
+    check(w.length <= 8 && w.id[1] != cased.sep && valid, "%-22s no character is cut in two: %d tokens, at most 8",
+          "template_fill", w.length);
+}
+
 /* ---- Prompt encoder, one batch, an epoch ------------------------------------------------------------------------- */
 static void encoder_load(PromptEncoder *encoder, EncoderKind kind, const Safetensors *file) {
     const Tensor embedding = expected(file, "embedding.weight");
@@ -652,7 +680,7 @@ static void tiny_load(Tiny *t) {
 static void check_forbid(void) {
     static Tiny t;
     tiny_load(&t);
-    const Rows rows = rows_of(t.row, in_order(1), 1);
+    const Inputs rows = inputs_of(t.row, in_order(1), 1);
     const Tensor prompt = encoder_forward(&t.encoder).prompt;
     bool *allowed = allocate_zeroed(sizeof(bool[t.model.bert.vocab]));
     allowed[t.row[0].answer] = true;
@@ -660,24 +688,24 @@ static void check_forbid(void) {
     const double loss = batch_loss(&t.model.bert, prompt, &rows, allowed);
     const double also = loss_and_gradient(&t.model.bert, prompt, &rows, allowed);
     check(all > 1 && fabs(loss) < 1e-6 && fabs(also) < 1e-6,
-          "%-22s loss %.3f; %g and %g with the answer as the only word, expected 0", "forbid", all, loss, also);
+          "%-22s loss %.3f; %g and %g with the answer as the only word, expected 0", "mask_logits", all, loss, also);
     bert_close(&t.model.bert);
 }
 /* One epoch. At rate 0 its loss is the mean over the rows, in whatever batches; the recipe drops the short one. */
 static void check_train_epoch(void) {
     static Tiny t;
     tiny_load(&t);
-    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = t.encoder.weights, .epoch = 1};
-    Options o = {.optimizer = "adam", .epochs = 1, .batch = 2, .quiet = true};
+    Training settings = {.epochs = 1, .batch = 2};
+    Run run = {&settings, &t.model, &t.encoder, .trained = t.encoder.weights, .epoch = 1};
     const Dataset five = {t.row, 5, ""};
-    const Rows all = rows_of(t.row, in_order(5), 5);
+    const Inputs all = inputs_of(t.row, in_order(5), 5);
     const double want = batch_loss(&t.model.bert, encoder_forward(&t.encoder).prompt, &all, NULL);
-    train_epoch(&o, &run, &five, NULL);
+    train_epoch(&run, &five);
     check(fabs(run.loss / want - 1) < 1e-5 && run.tokens == 30 && run.step == 3,
           "%-22s loss %.6f, expected %.6f; %d tokens, expected 30; %d steps, expected 3", "train_epoch", run.loss,
           want, run.tokens, run.step);
-    o.recipe = "paper", run.step = 0;
-    train_epoch(&o, &run, &five, NULL);
+    settings.published = true, run.step = 0;
+    train_epoch(&run, &five);
     check(run.tokens == 24 && run.step == 2, "%-22s the recipe: %d tokens, expected 24; %d steps, expected 2",
           "train_epoch", run.tokens, run.step);
     bert_close(&t.model.bert);
@@ -688,14 +716,14 @@ static void check_train_step(void) {
     tiny_load(&t), tiny_load(&hand);
     const Parameters lm = t.model.bert.weights, hand_lm = hand.model.bert.weights;
     parameters_train(lm), parameters_train(hand_lm);
-    Options o = {.optimizer = "adamw", .lr = 0.01, .lr_lm = 0.002, .decay = 0.1, .clip = 0.001, .epochs = 1, .batch = 1,
-                 .tune_lm = true, .quiet = true};
+    const Training settings = {.rate = 0.01, .rate_lm = 0.002, .decay = 0.1, .adamw = true, .clip = 0.001, .epochs = 1,
+                               .batch = 1};
     const Parameters both = parameters_joined(t.encoder.weights, lm);
-    Run run = {.model = &t.model, .encoder = &t.encoder, .trained = both, .epoch = 1};
-    train_epoch(&o, &run, &(Dataset){t.row, 1, ""}, NULL);
-    const Rows first = rows_of(hand.row, in_order(1), 1);
+    Run run = {&settings, &t.model, &t.encoder, lm, both, .epoch = 1};
+    train_epoch(&run, &(Dataset){t.row, 1, ""});
+    const Inputs first = inputs_of(hand.row, in_order(1), 1);
     train_batch(&hand.model.bert, &hand.encoder, &first, NULL);
-    const double share = schedule(&o, 1, 1);
+    const double share = schedule(&settings, 1, 1);
     const double scale = 0.001 / gradient_norm(parameters_joined(hand.encoder.weights, hand_lm));
     adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
     adam_step(hand_lm, (Optimizer){0.002 * share, 0.1, true}, 1, scale);
@@ -706,13 +734,51 @@ static void check_train_step(void) {
           "train_epoch", encoder, bert);
     bert_close(&t.model.bert), bert_close(&hand.model.bert);
 }
+/* The best epoch's weights are kept; after the run nothing has a gradient, so its memory may be released and another run
+ * with the same LM, which is frozen now, may follow: here with the same loss as in a program of its own. */
+static void check_run(void) {
+    static Tiny t;
+    double loss[2];
+    tiny_load(&t);
+    Training settings = {.rate = 0.01, .rate_lm = 0.01, .epochs = 3, .batch = 2, .patience = 9, .scale = -1, .seed = 1};
+    const Dataset five = {t.row, 5, ""};
+    const Tensor prompt = tensor(2, t.model.bert.hidden);
+    const Parameters lm = t.model.bert.weights, published = parameters_like(lm);
+    parameters_copy(published, lm);
+    for (int k = 0; k < 2; k++) { /* P-tuning, before and after a run that trains the LM too */
+        Mark before = mark();
+        Run run = run_begin(&settings, &t.model, prompt);
+        next_epoch(&run, &five, &five);
+        loss[k] = run.loss;
+        run_end(&run);
+        settings.tune_lm = true;
+        Run both = run_begin(&settings, &t.model, prompt);
+        while (k == 0 && run_goes_on(&both)) next_epoch(&both, &five, &five);
+        const double kept = weights_difference(lm, both.best_lm);
+        run_end(&both);
+        if (k == 0)
+            check(both.epoch == 3 && (both.best_epoch == 3 ? kept == 0 : kept > 0) &&
+                      weights_difference(lm, both.best_lm) == 0,
+                  "%-22s after %d epochs the LM has the weights of epoch %d", "run_end", both.epoch, both.best_epoch);
+        settings.tune_lm = false;
+        parameters_copy(lm, published);
+        release(before);
+        memset(allocate(1 << 20), 0xFF, 1 << 20); /* what a gradient that was forgotten would now point to */
+        release(before);
+    }
+    int left = 0;
+    for (int i = 0; i < lm.count; i++) left += lm.at[i].tensor->grad || lm.at[i].m.data || lm.at[i].v.data;
+    check(!left && loss[0] == loss[1], "%-22s %d weights are left with a gradient; a run after it has loss %.6f, %.6f "
+          "expected", "run_end", left, loss[1], loss[0]);
+    bert_close(&t.model.bert);
+}
 /* Two epochs of five steps. */
 static void check_schedule(void) {
-    Options o = {.epochs = 2, .warmup = 0.2};
+    Training o = {.epochs = 2, .warmup = 0.2};
     const double warm[] = {schedule(&o, 1, 5), schedule(&o, 2, 5), schedule(&o, 10, 5)};
     check(fabs(warm[0] - 0.5) < 1e-9 && fabs(warm[1] - 1) < 1e-9 && fabs(warm[2] - 1.0 / 9) < 1e-9,
           "%-22s steps 1, 2, 10 of 10: %.4f, %.4f, %.4f, expected 1/2, 1, 1/9", "schedule", warm[0], warm[1], warm[2]);
-    o.recipe = "paper";
+    o.published = true;
     const double paper[] = {schedule(&o, 5, 5), schedule(&o, 6, 5), schedule(&o, 11, 5)};
     check(fabs(paper[0] - 1) < 1e-9 && fabs(paper[1] - 0.98) < 1e-9 && fabs(paper[2] - 0.9604) < 1e-9,
           "%-22s the recipe, steps 5, 6, 11: %.4f, %.4f, %.4f, expected 1, 0.98, 0.98^2", "schedule", paper[0],
@@ -724,8 +790,8 @@ static void check_clip_factor(void) { /* a gradient of norm 5 */
     const Parameters list = {&p, 1};
     needs_grad(&w);
     w.grad[0] = 3, w.grad[1] = 4;
-    const double one = clip_factor(&(Options){.clip = 1}, list), ten = clip_factor(&(Options){.clip = 10}, list),
-                 off = clip_factor(&(Options){.clip = 0}, list);
+    const double one = clip_factor(&(Training){.clip = 1}, list), ten = clip_factor(&(Training){.clip = 10}, list),
+                 off = clip_factor(&(Training){.clip = 0}, list);
     check(fabs(one - 0.2) < 1e-6 && ten == 1 && off == 1,
           "%-22s --clip 1, 10, 0 of (3, 4): %g, %g, %g, expected 0.2, 1, 1", "clip_factor", one, ten, off);
 }
@@ -738,12 +804,12 @@ static void check_prediction(void) {
           "%-22s predicted %d, expected 1; rank %d, expected 3; log probability %.6f, expected %.6f", "prediction_of",
           p.predicted, p.rank, p.log_probability, want);
 }
-/* True y y y n n m, said y y n n y y: F1 is 4/7, 2/4 and 0; a fourth label is neither true nor said. */
+/* True y y y n n m, predicted y y n n y y: F1 is 4/7, 2/4 and 0; a fourth label is neither true nor predicted. */
 static void check_macro_f1(void) {
-    const Answers answers = {.labels = 4, .word = {11, 12, 13, 14}};
+    const Answers answers = {.labels = 4, .word = (int[]){11, 12, 13, 14}};
     Example rows[] = {{.answer = 11}, {.answer = 11}, {.answer = 11}, {.answer = 12}, {.answer = 12}, {.answer = 13}};
-    const Prediction said[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
-    const double f1 = macro_f1(&answers, &(Dataset){.at = rows, .count = 6}, said);
+    const Prediction predicted[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
+    const double f1 = macro_f1(&answers, &(Dataset){.at = rows, .count = 6}, predicted);
     check(fabs(f1 - 100 * (4.0 / 7 + 0.5) / 3) < 1e-9, "%-22s %.4f, expected 35.7143", "macro_f1", f1);
 }
 
@@ -783,7 +849,7 @@ static double replay(Text run, const char *part, int steps, Bert *bert, PromptEn
             const Text pair = json_at(batch, i); /* subject, answer */
             examples[i] = oracle_example(template, json_at(pair, 0), json_int(json_at(pair, 1)));
         }
-        const Rows rows = rows_of(examples, in_order(count), count);
+        const Inputs rows = inputs_of(examples, in_order(count), count);
         const double loss = train_batch(bert, encoder, &rows, NULL);
         adam_step(trained, adam, step, 1);
         worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
@@ -812,7 +878,7 @@ static void check_training(void) {
 }
 
 /* ---- The small world --------------------------------------------------------------------------------------------- */
-static void check_sentence(void) { /* long names, more often than the wording is long */
+static void check_sentence(void) { /* long names, more often than the paraphrase is long */
     const char *x = format("%0200d", 1), *y = format("%0300d", 2), *want = format("%s, %s: %s%s.", x, x, y, y);
     const Text got = sentence(text_of("[X], [X]: [Y][Y]."), text_of(x), text_of(y));
     memset(allocate(1000), '?', 1000); /* does not lie on what it was given */
@@ -827,19 +893,19 @@ static void check_mask_words(void) {
     const Example sentence = {.id = id, .length = LENGTH};
     const Vocab vocab = {.size = 1000, .mask = 4};
     Random random = {1};
-    const Rows r = mask_words(&sentence, allocate_zeroed(sizeof(int[TIMES])), TIMES, &vocab, &random);
-    int wrong = r.batch.read_start[TIMES] != r.batch.reads, masked = 0, kept = 0;
-    for (int s = 0; s < TIMES; s++) wrong += r.batch.read_start[s] >= r.batch.read_start[s + 1];
-    for (int k = 0; k < r.batch.reads; k++) {
-        const int at = r.batch.read[k];
+    const Inputs r = mask_words(&sentence, allocate_zeroed(sizeof(int[TIMES])), TIMES, &vocab, &random);
+    int wrong = r.batch.selected_start[TIMES] != r.batch.selected_count, masked = 0, kept = 0;
+    for (int s = 0; s < TIMES; s++) wrong += r.batch.selected_start[s] >= r.batch.selected_start[s + 1];
+    for (int k = 0; k < r.batch.selected_count; k++) {
+        const int at = r.batch.selected[k];
         wrong += at % LENGTH == 0 || at % LENGTH == LENGTH - 1 || r.target[k] != id[at % LENGTH];
         masked += r.id[at] == vocab.mask;
         kept += r.id[at] == r.target[k];
         r.id[at] = r.target[k];
     }
     for (int i = 0; i < r.batch.tokens; i++) wrong += r.id[i] != id[i % LENGTH];
-    const double read = r.batch.reads / (10.0 * TIMES), mask = (double)masked / r.batch.reads,
-                 same = (double)kept / r.batch.reads;
+    const double read = r.batch.selected_count / (10.0 * TIMES), mask = (double)masked / r.batch.selected_count,
+                 same = (double)kept / r.batch.selected_count;
     check(!wrong, "%-22s %d targets, sentences or words that are not read are wrong", "mask_words", wrong);
     check(fabs(read - 0.235) < 0.01 && fabs(mask - 0.8) < 0.02 && fabs(same - 0.1) < 0.015,
           "%-22s %.3f of the words are read, expected 0.235; %.3f of them [MASK], 0.8; %.3f kept, 0.1", "mask_words",
@@ -853,7 +919,7 @@ static int occurrences(Text text, const char *marker) {
 /* Facts: a subject once in a relation, over all splits; an object of one token. Prompts: not read in pretraining. */
 static int check_relation(const Relation *relation, const Vocab *vocab) {
     static const char *const splits[] = {"train", "dev", "test"};
-    Texts subjects = {0}, wordings = read_lines(format("%s/pretrain.txt", relation->folder)),
+    Texts subjects = {0}, paraphrases = read_lines(format("%s/pretrain.txt", relation->folder)),
           prompts = read_lines(format("%s/prompts.txt", relation->folder));
     int twice = 0, long_objects = 0, wrong = 0, known = 0, facts = 0;
     for (int s = 0; s < 3; s++) {
@@ -861,23 +927,23 @@ static int check_relation(const Relation *relation, const Vocab *vocab) {
         const Texts rows = read_lines(path);
         for (int i = 0; i < rows.count; i++, facts++) {
             json_check(rows.at[i], path, i + 1);
-            const Text subject = row_field(rows.at[i], text_of(""), path, i + 1);
-            twice += among(&subjects, subject);
-            long_objects += single_token(vocab, row_field(rows.at[i], text_of("obj_label"), path, i + 1)) < 0;
+            const Text subject = example_field(rows.at[i], text_of(""), path, i + 1);
+            twice += texts_contain(&subjects, subject);
+            long_objects += single_token(vocab, example_field(rows.at[i], text_of("obj_label"), path, i + 1)) < 0;
             texts_push(&subjects, subject);
         }
     }
     texts_push(&prompts, relation->template);
-    for (int w = 0; w < wordings.count; w++)
-        wrong += occurrences(wordings.at[w], "[X]") != 1 || occurrences(wordings.at[w], "[Y]") != 1;
+    for (int w = 0; w < paraphrases.count; w++)
+        wrong += occurrences(paraphrases.at[w], "[X]") != 1 || occurrences(paraphrases.at[w], "[Y]") != 1;
     for (int p = 0; p < prompts.count; p++) {
         wrong += occurrences(prompts.at[p], "[X]") != 1 || occurrences(prompts.at[p], "[Y]") != 1;
-        known += among(&wordings, prompts.at[p]);
+        known += texts_contain(&paraphrases, prompts.at[p]);
     }
-    check(!twice && !long_objects && !wrong && !known && wordings.count >= 10 && prompts.count >= 6,
-          "%-16s %d facts (%d subjects twice, %d objects of several tokens), %d wordings, %d prompts (%d of them "
+    check(!twice && !long_objects && !wrong && !known && paraphrases.count >= 10 && prompts.count >= 6,
+          "%-16s %d facts (%d subjects twice, %d objects of several tokens), %d paraphrases, %d prompts (%d of them "
           "read in pretraining), %d malformed",
-          relation->name, facts, twice, long_objects, wordings.count, prompts.count, known, wrong);
+          relation->name, facts, twice, long_objects, paraphrases.count, prompts.count, known, wrong);
     return facts;
 }
 static void check_world(void) {
@@ -921,13 +987,13 @@ static void check_prompt_gradient(const char *path, const Model *model) {
             template_fill(&t, &model->vocab, field, model->bert.positions, &examples[r], path, 0);
             examples[r].answer = single_token(&model->vocab, json_string(member(value, "obj", path)));
         }
-        const Rows batch = rows_of(examples, in_order(count), count);
+        const Inputs batch = inputs_of(examples, in_order(count), count);
         needs_grad(&prompt);
         const double loss = loss_and_gradient(&model->bert, prompt, &batch, NULL);
         const double loss_error = fabs(loss - (double)expected(&file, format("loss_%s", orders[k][0])).data[0]);
         const int numbers = (int)size_of(want);
         for (int i = 0; i < numbers; i++) prompt.grad[i] -= want.data[i];
-        const double difference = row_norm(prompt.grad, numbers) / row_norm(want.data, numbers);
+        const double difference = norm_of(prompt.grad, numbers) / norm_of(want.data, numbers);
         check(loss_error < 1e-4 && difference < 1e-4, "%s: %s: loss %.4f differs by %.1e, gradient by %.1e of its norm",
               path, orders[k][0], loss, loss_error, difference);
         release(before);
@@ -961,6 +1027,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"tensor.h", NULL, NULL},
     {"exp_fast", check_exp_fast, NULL},
     {"utf8_valid", check_utf8_valid, NULL},
+    {"hash_text", check_hash_text, NULL},
     {"json_value", check_json_value, NULL},
     {"matmul_naive", check_matmul_naive, NULL},
     {"pack", check_pack, NULL},
@@ -979,7 +1046,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"tokenizer.h", NULL, NULL},
     {"wordpiece", check_wordpiece, NULL},
     {"tokenize", check_tokenize, "tokenizer.jsonl"},
-    {"tokenize_marked", check_markers, NULL},
+    {"tokenize_with_special", check_markers, NULL},
     {"unicode", check_unicode, NULL},
     {"lstm.h", NULL, NULL},
     {"lstm_cell_forward", check_lstm_cell, "layers.safetensors"},
@@ -992,11 +1059,13 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"template_parse", check_template_parse, NULL},
     {"template_ids", check_template_ids, NULL},
     {"template_fill", check_template_fill, NULL},
+    {"template_fill", check_template_cut, NULL},
     {"encoder_forward", check_encoder, "layers.safetensors"},
     {"embed_forward", check_embed, "layers.safetensors"},
-    {"forbid", check_forbid, "tiny/encoder.safetensors"},
+    {"mask_logits", check_forbid, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
+    {"run_end", check_run, "tiny/encoder.safetensors"},
     {"schedule", check_schedule, NULL},
     {"clip_factor", check_clip_factor, NULL},
     {"prediction_of", check_prediction, NULL},
@@ -1061,7 +1130,7 @@ struct Check {
     Lstm lstm;
     Bert bert;
     PromptEncoder encoder;
-    Rows rows;
+    Inputs rows;
 };
 
 /* ---- The two experiments ----------------------------------------------------------------------------------------- */
@@ -1203,7 +1272,7 @@ static double loss_of(Check *c, Tensor *y, bool backward) {
     return loss;
 }
 static void depends_on(Check *c, const char *name, Tensor *t) {
-    add_parameter(&c->tensors, t, t->rows, t->cols, name);
+    add_parameter(&c->tensors, MATRIX, t, t->rows, t->cols, name);
     needs_grad(t);
 }
 static void depends_on_random(Check *c, const char *name, Tensor *t, int rows, int cols) { /* drawn here */
@@ -1290,9 +1359,9 @@ static double cross_entropy_loss(Check *c, bool backward) {
 }
 
 static double rows_loss(Check *c, bool backward) {
-    Tensor y = rows_forward(c->x, c->rows.batch.read, c->rows.batch.reads);
+    Tensor y = rows_forward(c->x, c->rows.batch.selected, c->rows.batch.selected_count);
     const double loss = loss_of(c, &y, backward);
-    if (backward) rows_backward(c->x, c->rows.batch.read, y);
+    if (backward) rows_backward(c->x, c->rows.batch.selected, y);
     return loss;
 }
 static void rows_tensors(Check *c) {
@@ -1303,7 +1372,7 @@ static void rows_tensors(Check *c) {
 /* Variant: only the rows that are read ask, as in the last layer. */
 static double attention_loss(Check *c, bool backward) {
     const Batch *batch = &c->rows.batch;
-    const int *asking = c->variant ? batch->read_start : batch->start;
+    const int *asking = c->variant ? batch->selected_start : batch->start;
     Attention a = attention_forward(c->x, c->y, c->z, 2, batch, asking);
     const double loss = loss_of(c, &a.context, backward);
     if (backward) attention_backward(&a, c->x, c->y, c->z, 2, batch, asking);
@@ -1366,7 +1435,7 @@ static void small_bert(Check *c) {
     for (int i = 0; i < c->bert.weights.count; i++) {
         const Parameter *p = &c->bert.weights.at[i];
         fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.5, &c->random);
-        for (size_t j = 0; strstr(p->name, "LayerNorm.weight") && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
+        for (size_t j = 0; p->kind == GAIN && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
     }
 }
 static double embeddings_loss(Check *c, bool backward) {
@@ -1448,7 +1517,7 @@ static void whole_tensors(Check *c) {
                                 {.id = ids[1], .length = 6, .mask = 5, .answer = 8}};
     encoder_tensors(c);
     small_bert(c);
-    c->rows = rows_of(examples, in_order(2), 2);
+    c->rows = inputs_of(examples, in_order(2), 2);
     c->no_gradient = "key.bias";
     depends_on_all(c, c->bert.weights, "");
 }
@@ -1506,18 +1575,18 @@ static void section_gradients(const char *layer, double eps) {
     release(start);
 }
 
-/* This program with a mistake in it: a line of data/mutants.tsv that ends with a name, compiled in. */
+/* This program with a mistake in it: a line of tools/mutants.tsv that ends with a name, compiled in. */
 _Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
     const char *names = "";
     bool known = false;
-    const Texts lines = read_lines("data/mutants.tsv");
+    const Texts lines = read_lines("tools/mutants.tsv");
     for (int i = 1; i < lines.count; i++) {
         const Texts field = split(lines.at[i], '\t');
         if (field.count < 6) continue;
         names = format("%s %s", names, text_string(field.at[5]));
         known |= text_is(field.at[5], bug);
     }
-    if (!known) die("no bug '%s'; data/mutants.tsv has%s", bug, names);
+    if (!known) die("no bug '%s'; tools/mutants.tsv has%s", bug, names);
     const char *program = format("build/mutants/%s/%s", bug, sizeof(real) == 8 ? "test-double" : "test");
     if (system(format("make -s %s", program))) die("%s cannot be built", program);
     execl(program, program, "gradcheck", "--eps", format("%.17g", eps), layer, (char *)NULL);
@@ -1525,7 +1594,7 @@ _Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
 }
 
 /* ==== The command line and bad input ================================================================================
- * The program is run as a user runs it: by the shell, in a folder of its own. data/uses.sh puts a small model and some
+ * The program is run as a user runs it: by the shell, in a folder of its own. tools/uses.sh puts a small model and some
  * data there first. Every run is a process of its own, so a crash is a failed check and no more.
  */
 static const char *folder;
@@ -1544,7 +1613,7 @@ static Text get(const char *path) { /* a copy: the file will change */
 
 typedef struct { int status; const char *err, *left; } Outcome; /* left: what a run that fails must not leave behind */
 
-static const char *shared_words; /* the first paragraph of data/uses.sh: functions of the shell */
+static const char *shared_words; /* the first paragraph of tools/uses.sh: functions of the shell */
 
 static Outcome run(const char *line) {
     const int status = system(format("cd \"$FOLDER\"\n%s\n( %s\n) >out 2>err\n"
@@ -1582,7 +1651,7 @@ static const char *const *fields(const char *path, Text line, int count) {
     return field;
 }
 
-/* ---- What must work: the paragraphs of data/uses.sh; the comment above each says what it shows ------------------- */
+/* ---- What must work: the paragraphs of tools/uses.sh; the comment above each says what it shows ------------------ */
 static Texts paragraphs(Text rest) {
     Texts list = {0};
     const char *start = NULL, *end = NULL;
@@ -1595,7 +1664,7 @@ static Texts paragraphs(Text rest) {
     return list;
 }
 static void check_uses(void) {
-    const Texts uses = paragraphs(read_file("data/uses.sh"));
+    const Texts uses = paragraphs(read_file("tools/uses.sh"));
     shared_words = text_string(uses.at[0]);
     for (int i = 1; i < uses.count; i++) {
         Text rest = uses.at[i], what = rest;
@@ -1604,12 +1673,12 @@ static void check_uses(void) {
     }
 }
 
-/* ---- What must be refused: data/refused.tsv ---------------------------------------------------------------------- */
+/* ---- What must be refused: tools/refused.tsv --------------------------------------------------------------------- */
 static void check_lines(void) {
-    const Texts lines = read_lines("data/refused.tsv");
+    const Texts lines = read_lines("tools/refused.tsv");
     for (int i = 1; i < lines.count; i++) {
         if (text_starts(lines.at[i], "#")) continue;
-        const char *const *field = fields("data/refused.tsv", lines.at[i], 3);
+        const char *const *field = fields("tools/refused.tsv", lines.at[i], 3);
         if (strstr(field[1], "/dev/full") && !file_exists("/dev/full")) continue;
         check_refused(field[1], atoi(field[0]), field[1], field[2]);
     }
@@ -1668,11 +1737,11 @@ static Text unescaped(const char *from) {
     return (Text){text, (size_t)(to - text)};
 }
 static void check_broken_files(void) {
-    const Texts lines = read_lines("data/broken.tsv");
+    const Texts lines = read_lines("tools/broken.tsv");
     for (int i = 1; i < lines.count; i++) {
         if (text_starts(lines.at[i], "#")) continue;
         Mark before = mark();
-        const char *const *field = fields("data/broken.tsv", lines.at[i], 5), *file = field[0];
+        const char *const *field = fields("tools/broken.tsv", lines.at[i], 5), *file = field[0];
         const Text good = get(inside(file)), old = unescaped(field[1]), new = unescaped(field[2]);
         Text bad = *field[1] ? replaced(good, old, new) : new;
         if (*field[1] && strstr(file, ".safetensors")) /* its header is that much longer or shorter */
@@ -1700,7 +1769,7 @@ static void check_broken_bytes(void) { /* what the table cannot say */
     check_file(WEIGHTS, "with NaN, fill", nan, "ptune fill --model model 'w70 [MASK]'", "not finite");
     check_file(WEIGHTS, "with zeros for [PAD]", with_zero_pad(weights),
                "ptune words --model model --prompt prompt.safetensors >zero.txt && ! grep nan zero.txt", NULL);
-    check_file(PROMPT, "with NaN", with_nan(prompt), "ask_prompt", "holds a number that is not finite");
+    check_file(PROMPT, "with NaN", with_nan(prompt), "ask_prompt", "has an element that is not finite");
     check_file(PROMPT, "cut", (Text){prompt.data, prompt.size - 4}, "ask_prompt", "its data_offsets do not fit");
     check_file(ROWS, "of 100000 [", nest, "ask", "test.jsonl:1: not valid JSON");
     check_file(CONFIG, "of 100000 [", nest, "ask", "config.json: not valid JSON");

@@ -10,52 +10,7 @@
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
-#include "tensor.h"
-
-#include <ctype.h>
-
-/* ---- Growing lists, of token ids and of texts -------------------------------------------------------------------- */
-
-/* A list of `count` items with room for one more: it doubles where its count is a power of two. */
-static inline void *room(void *items, int count, size_t size) {
-    if (count & (count - 1)) return items;
-    if (count > INT32_MAX / 2) die("too many items");
-    void *larger = allocate(size * (count ? 2 * (size_t)count : 1));
-    return count ? memcpy(larger, items, size * (size_t)count) : larger;
-}
-
-typedef struct { int *id; int count; } Ids;
-static inline void ids_push(Ids *ids, int id) {
-    ids->id = room(ids->id, ids->count, sizeof id);
-    ids->id[ids->count++] = id;
-}
-typedef struct { Text *at; int count; } Texts;
-static inline void texts_push(Texts *list, Text text) {
-    list->at = room(list->at, list->count, sizeof text);
-    list->at[list->count++] = text;
-}
-static inline Texts read_lines(const char *path) { /* the lines that are not empty */
-    Texts lines = {0};
-    Text rest = read_file(path);
-    if (!utf8_valid(rest)) die("%s: not valid UTF-8", path);
-    for (Text line; next_line(&rest, &line);)
-        if (line.size) texts_push(&lines, line);
-    return lines;
-}
-static inline Texts split(Text text, char separator) { /* the parts of a text between separators */
-    Texts parts = {0};
-    for (size_t at = 0, i = 0; i <= text.size; i++)
-        if (i == text.size || text.data[i] == separator) {
-            texts_push(&parts, (Text){text.data + at, i - at});
-            at = i + 1;
-        }
-    return parts;
-}
-static inline bool among(const Texts *list, Text text) {
-    for (int i = 0; i < list->count; i++)
-        if (text_equal(list->at[i], text)) return true;
-    return false;
-}
+#include "files.h"
 
 /* ---- The vocabulary ---------------------------------------------------------------------------------------------- */
 
@@ -65,11 +20,11 @@ typedef struct {
     int *table;                      /* text -> id: open addressing, holds id + 1, 0 if empty */
     int buckets;                     /* of the table: a power of two, more than half of them empty */
     bool cased;                      /* the model tells "A" from "a" */
-    int unk, cls, sep, mask;         /* ids of the markers */
+    int unk, cls, sep, mask;         /* ids of special tokens */
 } Vocab;
 
-static const char *const markers[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
-enum { MARKERS = sizeof markers / sizeof *markers };
+static const char *const special_tokens[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+enum { SPECIAL_TOKENS = sizeof special_tokens / sizeof *special_tokens };
 
 /* The bucket that holds the piece, or the empty one where it belongs. */
 static inline int *vocab_bucket(const Vocab *vocab, Text piece) {
@@ -87,9 +42,9 @@ static inline int vocab_find(const Vocab *vocab, Text piece) {
     return *vocab_bucket(vocab, piece) - 1;
 }
 
-static inline int vocab_marker(const Vocab *vocab, const char *marker, const char *path) {
-    int id = vocab_find(vocab, text_of(marker));
-    if (id < 0) die("%s: no %s in the vocabulary", path, marker);
+static inline int vocab_special(const Vocab *vocab, const char *token, const char *path) {
+    int id = vocab_find(vocab, text_of(token));
+    if (id < 0) die("%s: no %s in the vocabulary", path, token);
     return id;
 }
 
@@ -108,7 +63,7 @@ static inline void vocab_read(Vocab *vocab, Text file, const char *path) {
     }
 }
 
-/* Whether a piece other than a marker such as [MASK] has a capital letter. */
+/* Whether a piece other than a special token such as [MASK] has a capital letter. */
 static inline bool vocab_has_capital(const Vocab *vocab) {
     for (int id = 0; id < vocab->size; id++) {
         Text piece = vocab->piece[id];
@@ -135,10 +90,10 @@ static inline Vocab vocab_load(const char *folder) {
     const char *path = format("%s/vocab.txt", folder);
     Vocab vocab = {0};
     vocab_read(&vocab, read_file(path), path);
-    vocab.unk = vocab_marker(&vocab, "[UNK]", path);
-    vocab.cls = vocab_marker(&vocab, "[CLS]", path);
-    vocab.sep = vocab_marker(&vocab, "[SEP]", path);
-    vocab.mask = vocab_marker(&vocab, "[MASK]", path);
+    vocab.unk = vocab_special(&vocab, "[UNK]", path);
+    vocab.cls = vocab_special(&vocab, "[CLS]", path);
+    vocab.sep = vocab_special(&vocab, "[SEP]", path);
+    vocab.mask = vocab_special(&vocab, "[MASK]", path);
     vocab.cased = vocab_is_cased(&vocab, format("%s/tokenizer_config.json", folder));
     return vocab;
 }
@@ -230,8 +185,8 @@ static inline void word_continue(Word *word, const Vocab *vocab, uint32_t code, 
     if (alone) word_end(word, vocab, out);
 }
 
-/* Appends the ids of a text in which markers such as "[MASK]" have no meaning. A byte that is not valid UTF-8 is taken
- * for U+FFFD, which is removed. */
+/* Appends the ids of a text in which special tokens such as "[MASK]" have no meaning. A byte that is not valid UTF-8 is
+ * taken for U+FFFD, which is removed. */
 static inline void tokenize(const Vocab *vocab, Text text, Ids *out) {
     Word word = {0};
     for (size_t i = 0, length; i < text.size; i += length ? length : 1) {
@@ -244,119 +199,28 @@ static inline void tokenize(const Vocab *vocab, Text text, Ids *out) {
     word_end(&word, vocab, out);
 }
 
-/* Returns the id of the marker that the text begins with, and its length in bytes; -1 if it begins with none. */
-static inline int marker_at(const Vocab *vocab, Text text, size_t *length) {
-    for (int m = 0; m < MARKERS; m++)
-        if (text_starts(text, markers[m])) {
-            *length = strlen(markers[m]);
-            return vocab_find(vocab, text_of(markers[m]));
+/* Returns the id of the special token that the text begins with, and its length in bytes; -1 if it begins with none. */
+static inline int special_token_at(const Vocab *vocab, Text text, size_t *length) {
+    for (int m = 0; m < SPECIAL_TOKENS; m++)
+        if (text_starts(text, special_tokens[m])) {
+            *length = strlen(special_tokens[m]);
+            return vocab_find(vocab, text_of(special_tokens[m]));
         }
     return -1;
 }
 
-/* Appends the ids of a text in which markers stand for themselves: they are looked for first, in the text as it is, and
- * what lies between them is tokenized piece by piece. */
-static inline void tokenize_marked(const Vocab *vocab, Text text, Ids *out) {
-    size_t plain = 0;    /* start of the stretch without markers */
+/* Appends the ids of a text in which special tokens stand for themselves: they are looked for first, in the text as it
+ * is, and what lies between them is tokenized piece by piece. */
+static inline void tokenize_with_special(const Vocab *vocab, Text text, Ids *out) {
+    size_t plain = 0;    /* start of the span without special tokens */
     for (size_t i = 0, length = 0; i < text.size;) {
-        int id = text.data[i] == '[' ? marker_at(vocab, (Text){text.data + i, text.size - i}, &length) : -1;
+        int id = text.data[i] == '[' ? special_token_at(vocab, (Text){text.data + i, text.size - i}, &length) : -1;
         if (id < 0) { i++; continue; }
         tokenize(vocab, (Text){text.data + plain, i - plain}, out);
         ids_push(out, id);
         plain = i += length;
     }
     if (plain < text.size) tokenize(vocab, (Text){text.data + plain, text.size - plain}, out);
-}
-
-/* ---- Learning a vocabulary: the markers, every object, every character, then the most frequent pair of pieces joined,
- * again and again: byte-pair encoding (Sennrich et al. 2016). Its pieces are used as WordPiece's. */
-typedef struct {
-    int *piece, pieces, count;
-} CountedWord; /* a word as it is cut now, and how often it stands in the text */
-typedef struct { CountedWord *at; int count; } CountedWords;
-
-static inline int vocab_add(Vocab *vocab, Text piece) {
-    enum { MOST_PIECES = 1 << 18 };
-    int *bucket = vocab_bucket(vocab, piece);
-    if (!vocab->piece) vocab->piece = allocate(sizeof(Text[MOST_PIECES]));
-    if (!*bucket && vocab->size == MOST_PIECES) die("more than %d pieces", MOST_PIECES);
-    if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
-    return *bucket - 1;
-}
-static inline int compare_texts(const void *a, const void *b) {
-    const Text *x = a, *y = b;
-    const int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
-    return order ? order : (x->size > y->size) - (x->size < y->size);
-}
-static inline bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
-static inline Texts words_of(const Texts *sentences) { /* in alphabetical order, each as often as it stands there */
-    Texts words = {0};
-    for (int s = 0; s < sentences->count; s++) {
-        const Text t = sentences->at[s];
-        for (size_t i = 0, from; i < t.size; i = i > from ? i : i + 1) {
-            for (from = i; i < t.size && is_word_byte(t.data[i]);) i++;
-            if (i > from) texts_push(&words, (Text){t.data + from, i - from});
-            else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
-        }
-    }
-    if (words.count) qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
-    return words;
-}
-/* Replaces left, right by joined wherever they follow each other in the word. */
-static inline void join_pair(CountedWord *word, int left, int right, int joined) {
-    int kept = 0;
-    for (int i = 0; i < word->pieces; i++, kept++) {
-        const bool pair = i + 1 < word->pieces && word->piece[i] == left && word->piece[i + 1] == right;
-        word->piece[kept] = pair ? joined : word->piece[i];
-        i += pair;
-    }
-    word->pieces = kept;
-}
-/* The different words of the sentences, cut into characters, which are added to the vocabulary. */
-static inline CountedWords count_words(const Texts *sentences, Vocab *vocab) {
-    const Texts all = words_of(sentences);
-    CountedWords words = {allocate(sizeof(CountedWord) * (size_t)all.count), 0};
-    for (int i = 0, next; i < all.count; i = next) {
-        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
-        CountedWord *word = &words.at[words.count++];
-        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
-        uint32_t code;
-        for (size_t at = 0, length; at < all.at[i].size; at += length) {
-            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
-            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
-            word->piece[word->pieces++] = vocab_add(vocab, text_of(form));
-        }
-    }
-    return words;
-}
-/* The pair that stands most often in the words; false if none does twice. pairs (size, size): to count in. */
-static inline bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
-    int most = 1;
-    for (const CountedWord *word = words->at; word < words->at + words->count; word++) /* zero where it will count */
-        for (int i = 0; i + 1 < word->pieces; i++)
-            pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]] = 0;
-    for (const CountedWord *word = words->at; word < words->at + words->count; word++)
-        for (int i = 0; i + 1 < word->pieces; i++) {
-            int *pair = &pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]];
-            *pair += word->count;
-            if (*pair > most) most = *pair, *left = word->piece[i], *right = word->piece[i + 1];
-        }
-    return most > 1;
-}
-static inline Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
-    Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .cased = true};
-    for (int m = 0; m < MARKERS; m++) vocab_add(&vocab, text_of(markers[m]));
-    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
-    const CountedWords words = count_words(sentences, &vocab);
-    if (vocab.size > size) die("--size %d is too small: markers, objects and characters alone are more", size);
-    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size), left = 0, right = 0;
-    while (vocab.size < size && most_frequent_pair(&words, pairs, size, &left, &right)) {
-        const Text a = vocab.piece[left], b = vocab.piece[right]; /* the right one has ## before it */
-        const int joined = vocab_add(&vocab,
-                                     text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
-        for (int w = 0; w < words.count; w++) join_pair(&words.at[w], left, right, joined);
-    }
-    return vocab;
 }
 
 /* ---- Unicode tables ---------------------------------------------------------------------------------------------- */

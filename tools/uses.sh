@@ -11,7 +11,7 @@ table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@
 same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
 hits() { ptune eval "$@" | sed -n '$s/.*(\([0-9]*\) of.*/\1/p'; }
 dots() { printf '. . . . . . . . . . %.0s' 1 2 3 4 5 6 7; }
-markers() { printf '[SEP][SEP][SEP][SEP][SEP][SEP][SEP][SEP]%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; }
+separators() { printf '[SEP][SEP][SEP][SEP][SEP][SEP][SEP][SEP]%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; }
 # Two relations with the same facts, as ptune vocab, pretrain and the demo read them.
 make_world() {
     mkdir -p "$1/toy1" "$1/toy2"
@@ -36,7 +36,7 @@ resume() {
     await $part/checkpoint.safetensors
     kill -INT $!
     wait $!
-    test $? = 130 && grep -q '^ptune: interrupted' interrupted &&
+    test $? = 130 && grep -q '^ptune: interrupted; the best epoch so far, epoch [0-9]*, is kept in ' interrupted &&
         "$PTUNE" "$@" --out $part --resume >$part.txt && same_end $whole.txt $part.txt &&
         cmp $whole/prompt.safetensors $part/prompt.safetensors &&
         cut -f 1-4 $whole/log.tsv >$whole.log && cut -f 1-4 $part/log.tsv | cmp $whole.log -
@@ -78,22 +78,30 @@ done
 ptune fill --model model 'w70 is [MASK] . [MASK]' >fill.txt &&
 awk -F '\t' 'NF == 3 && $2 > 0 && $2 < 1 { words++ } END { exit words != 10 || NR != 11 }' fill.txt
 
-# tokenize: the ids of each row
+# fill: a text may begin with a dash; after -- it may look like an option; - reads a text a line from standard input
+ptune fill --model model '-5 w70 [MASK]' >dash.txt && ptune fill --model model -- '--w70 [MASK]' >dashes.txt &&
+printf 'w70 [MASK]\n-5 w70 [MASK]\n' | ptune fill --model model - >lines.txt && test $(wc -l <lines.txt) = 11 &&
+tail -n 5 lines.txt | cmp - dash.txt && test $(wc -l <dashes.txt) = 5
+
+# tokenize: the ids of each line
 printf '{"text": "W70 ab[MASK]"}\n{"text": ""}\n' >text.jsonl &&
 ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\n\n' | cmp - ids.txt
 
-# train: ends with P@1, counts the rows left out, logs each epoch
-train --out run >run.txt && tail -n 1 run.txt | grep -Eqx 'P@1 [0-9]+\.[0-9][0-9] \([0-9]+ of 12\)' &&
-grep -q 'test.jsonl: 12 rows (1 left out)' run.txt && test $(wc -l <run/log.tsv) = 2
+# tokenize: from standard input
+ptune tokenize --model model - <text.jsonl | cmp - ids.txt
 
-# train: keeps 9 rows, not the encoder
+# train: ends with P@1, counts the examples skipped, logs each epoch
+train --out run >run.txt && tail -n 1 run.txt | grep -Eqx 'P@1 [0-9]+\.[0-9][0-9] \([0-9]+ of 12\)' &&
+grep -q 'test.jsonl: 12 examples (1 skipped)' run.txt && test $(wc -l <run/log.tsv) = 2
+
+# train: keeps 9 vectors, not the encoder
 cp run/prompt.safetensors . && test ! -e run/model &&
 grep -q '"prompt":{"dtype":"F32","shape":\[9,32\]' prompt.safetensors &&
 test $(LC_ALL=C tr '{' '\n' <prompt.safetensors | grep -c dtype) = 1
 
-# train --out: the result line has relation, method, vocabulary, seed, template, and seven numbers
-awk -F '\t' 'NF != 12 || $1 != "data" || $2 != "p-lstm" || $3 != "all" || $4 != 34 || $7 != 12 || $8 > 12 ||
-    $10 != 288 { exit 1 }' run/result.tsv
+# train --out: the result line has relation, method, vocabulary, seed, template, seven numbers, and what they depend on
+awk -F '\t' 'NF != 13 || $1 != "data" || $2 != "p-lstm" || $3 != "all" || $4 != 34 || $7 != 12 || $8 > 12 ||
+    $10 != 288 || $13 !~ /^model .* epochs 2, .* template / { exit 1 }' run/result.tsv
 
 # train: the same seed gives the same bytes
 train --out again && cmp prompt.safetensors again/prompt.safetensors
@@ -144,6 +152,20 @@ resume whole part
 # train --resume --tune-lm: also with all of BERT
 resume whole_lm part_lm --tune-lm --lr-lm 0.001
 
+# train --resume: a line that a kill left in the log without its checkpoint is dropped
+cut -f 1-4 run/log.tsv >log.cut && cp -r run logged && printf '34\t3\t0.1\t99.00\t1.0\n34\t4' >>logged/log.tsv &&
+train --resume --out logged && cut -f 1-4 logged/log.tsv | cmp - log.cut
+
+# train --out: a second run into the same folder is refused while the first one runs, and not when that was killed
+"$PTUNE" as-ptune train --model model --data data --epochs 1000 --patience 1000 --out taken >taken.txt &
+await taken/checkpoint.safetensors
+train --out taken 2>second.err
+status=$?
+kill -KILL $!
+wait $! 2>killed
+test $status = 1 && grep -qx 'ptune: taken/lock: another run is writing here' second.err && train --out taken &&
+test ! -e taken/lock
+
 # train --seeds: mean and standard deviation
 train --seeds 2 --out seeds | tail -n 1 |
 grep -Eqx 'mean P@1 [0-9.]+, standard deviation [0-9.]+, 2 seeds' &&
@@ -171,7 +193,7 @@ train --batch 2147483647 --max-length 2147483647 --patience 2147483647 --seed 21
 # eval: the prompt gives what train said
 evaluate --prompt prompt.safetensors >eval.txt && same_end run.txt eval.txt
 
-# eval --predictions: a line a row; P@1, P@10 and MRR are those of the ranks
+# eval --predictions: a line for each example; P@1, P@10 and MRR are those of the ranks
 evaluate --data data/train.jsonl --prompt prompt.safetensors --predictions predictions.tsv >eval.txt &&
 awk -F '\t' 'NF != 5 || (NR > 1 && ($4 == 1) != ($2 == $3)) { exit 1 }
     NR > 1 { first += $4 == 1; ten += $4 <= 10; reciprocal += 1 / $4 }
@@ -181,7 +203,7 @@ awk -F '\t' 'NF != 5 || (NR > 1 && ($4 == 1) != ($2 == $3)) { exit 1 }
         printf "P@1 %.2f (%d of 100)\n", first, first
     }' predictions.tsv >ranks.txt && tail -n 2 eval.txt | cmp - ranks.txt
 
-# eval: a row for each of 55 allowed words has each rank from 1 to 55 once
+# eval: an example for each of 55 allowed words has each rank from 1 to 55 once
 awk 'BEGIN {
     for (i = 65; i < 120; i++) {
         printf "w%d\n", i >"all.txt"
@@ -191,7 +213,7 @@ awk 'BEGIN {
     printf "P@10 %.2f, MRR %.4f\nP@1 %.2f (1 of 55)\n", 1000 / 55, sum / 55, 100 / 55
 }' >ranks.txt && manual --data all.jsonl --vocab all.txt | tail -n 2 | cmp - ranks.txt
 
-# eval: more rows than one batch holds have the predictions of their halves
+# eval: more examples than one batch holds have the predictions of their halves
 for i in 1 2 3; do head -n 100 data/train.jsonl; done >many.jsonl &&
 head -n 150 many.jsonl >first.jsonl && tail -n 150 many.jsonl >second.jsonl &&
 for rows in many first second; do
@@ -204,6 +226,15 @@ test $(wc -l <many.cut) = 300 && cat first.cut second.cut | cmp - many.cut
 mkdir short && cp model/* short && head -n 90 model/vocab.txt >short/vocab.txt &&
 manual --model short --predictions short.tsv &&
 awk -F '\t' 'NR == FNR { word[$0]; next } FNR > 1 && !($3 in word) { exit 1 }' short/vocab.txt short.tsv
+
+# eval: from standard input, from a pipe
+manual | tail -n 2 >file.txt && manual --data - <data/test.jsonl | tail -n 2 | cmp - file.txt && mkfifo pipe &&
+{ cat data/test.jsonl >pipe & } && manual --data pipe | tail -n 2 | cmp - file.txt
+
+# eval --labels: 81 of them
+for word in $(sed -n '14,39p; 66,120p' model/vocab.txt); do printf '%s' "$comma$word=$word" && comma=,; done >labels.txt &&
+printf '{"sub": "a", "label": "w119"}\n' >label.jsonl &&
+manual --data label.jsonl --labels "$(cat labels.txt)" | grep -q '^accuracy .* of 1)'
 
 # eval --vocab: only these words
 printf 'w70\nw71\n' >words.txt && manual --vocab words.txt --predictions few.tsv &&
@@ -229,17 +260,17 @@ evaluate --data dots.jsonl --template '{sub-} [MASK]' --predictions dots.tsv &&
 evaluate --data bare.jsonl --template '{sub} [MASK]' --predictions bare.tsv &&
 test "$(cut -f 2- dots.tsv)" = "$(cut -f 2- bare.tsv)"
 
-# train and eval --task: template and labels of data/tasks.tsv
+# train and eval --task: template and labels of a named file
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
 printf '{"premise": "w72", "hypothesis": "w73", "label": 0}\n' >>toy.jsonl &&
-ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --task toy --lr 0.1 --epochs 20 \
+ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --tasks data/tasks.tsv --task toy --lr 0.1 --epochs 20 \
     --out task | tail -n 1 | grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00' &&
 test "$(cut -f 1,2,6,7,12 task/result.tsv)" = "$(printf 'toy\tp-lstm\t2\t2\t100.00')" &&
-evaluate --data toy.jsonl --task toy --prompt task/prompt.safetensors |
+evaluate --data toy.jsonl --tasks data/tasks.tsv --task toy --prompt task/prompt.safetensors |
 grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'
 
 # train --task --recipe paper: the task's template, whatever the recipe's is
-ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --task toy --recipe paper --batch 2 \
+ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --tasks data/tasks.tsv --task toy --recipe paper --batch 2 \
     --epochs 1 --out recipe && grep -qF '{premise}' recipe/result.tsv
 
 # words: five neighbours of each pseudo-token
@@ -254,7 +285,7 @@ test "$(head -n 1 fill.txt | cut -f 1)" = "$(awk -F '\t' '$1 == "first" { print 
 ptune search --model model --data data --template '[X] [P] [MASK] .' >found.txt &&
 evaluate --template "$(cat found.txt)"
 
-# vocab, pretrain: a model from facts and wordings
+# vocab, pretrain: a model from facts and paraphrases
 make_world world && ptune vocab --model world/bert --data world --size 150 &&
 ptune pretrain --model world/bert --data world --epochs 2 --batch 32 &&
 evaluate --model world/bert --template '[X] is [MASK] .'
@@ -275,8 +306,8 @@ test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
 ptune table results >again.txt && sed -n '/^toy/p; /^method/,$p' table.txt >ran.txt &&
 sed -n '/^toy/p; /^method/,$p' again.txt | cmp ran.txt -
 
-# table: average and pooled, over relations of 2 and 6 rows, with a subject of train; the lines are means over the seeds
-line() { printf '%s\tmanual\tv\t%d\tT\t%d\t%d\t%d\t0\t0\t1.5\t0\n' "$@"; }
+# table: average and pooled, over relations of 2 and 6 examples, with a subject of train; the lines are means over the seeds
+line() { printf '%s\tmanual\tv\t%d\tT\t%d\t%d\t%d\t0\t0\t1.5\t0\t-\n' "$@"; }
 mkdir made && cd made && line a 34 1 2 1 >a.34.result.tsv && line b 34 6 6 0 >b.34.result.tsv &&
 line a 35 2 2 1 >a.35.result.tsv && line b 35 0 6 0 >b.35.result.tsv && ptune table . >table.txt &&
 grep -Eq '^a +2 +1 +75.0$' table.txt && grep -Eq '^b +6 +0 +50.0$' table.txt &&
@@ -288,7 +319,7 @@ awk -F '\t' -v OFS='\t' '{ $6 = $6 == $7 ? 0 : $7; print }' was >changed &&
 cp changed results/toy1.manual.words.34.result.tsv &&
 table --out results --methods manual --relations toy1 >again.txt &&
 cmp changed results/toy1.manual.words.34.result.tsv &&
-grep -q "^toy1 .* $(awk '{ print 100 * $(NF - 6) / $(NF - 5) }' changed).0$" again.txt
+grep -q "^toy1 .* $(awk -F '\t' '{ print 100 * $6 / $7 }' changed).0$" again.txt
 
 # table: a stopped run goes on with the same numbers
 set -- --methods p-lstm --relations toy1 --epochs 200
@@ -301,6 +332,9 @@ test ! -e part/toy1.p-lstm.words.34.result.tsv && table "$@" --out part &&
 cmp whole/toy1.p-lstm.words.34/prompt.safetensors part/toy1.p-lstm.words.34/prompt.safetensors &&
 cut -f 1-10 whole/*.result.tsv >whole.cut && cut -f 1-10 part/*.result.tsv | cmp whole.cut -
 
+# table: a result does not depend on settings that its method does not have
+table --out results --methods manual,majority --epochs 7 --lr 3
+
 # table --prompts: a folder, a .jsonl with relations; the best on dev is asked
 mkdir prompts && printf '{"template": "[X] w70 [Y]", "weight": 0.5}\n' >prompts/toy1.jsonl &&
 printf '[X] w71 [Y]\n' >prompts/toy2.txt && table --prompts prompts --methods best --out asked &&
@@ -309,7 +343,7 @@ printf '{"relation": "toy1", "template": "[Y] [X]"}\n{"relation": "toy2", "templ
 table --prompts auto.jsonl --methods best --out auto &&
 grep -qF '	[Y] [X]	' auto/toy1.*tsv && grep -qF '	[X] [Y]	' auto/toy2.*tsv
 
-# table: LAMA's layout, relations without a folder are left out, seeds only where they matter
+# table: LAMA's layout, relations without a folder are skipped, seeds only where they matter
 mkdir -p lama/relations && cp -r world/toy1 lama/relations && cp world/relations.jsonl lama &&
 ptune table --model model --data lama --methods manual,p-lstm --seeds 2 --epochs 1 --out lama/results >lama.txt &&
 ls lama/results/*.tsv | wc -l | grep -qx 3 && grep -q '^toy1 ' lama.txt && ! grep -q '^toy2 ' lama.txt
@@ -328,7 +362,7 @@ done
 asked() { hits --model apt/model --data pick/toy/$2.jsonl --template "$(cut -f 5 picked/toy.$1.*.result.tsv)"; }
 test "$(asked best dev)" = "$(tail -n 1 dev.hits)" && test "$(asked worst test)" = "$(head -n 1 test.hits)"
 
-# table: majority's hits, and the subjects seen in train, counted from the rows
+# table: majority's hits, and the subjects seen in train, counted from the data
 awk -F '"' '/two words/ { next }
     NR == FNR { seen[$4]; if (++times[$8] > times[most]) most = $8; next }
     { rows++; hits += $8 == most; known += $4 in seen }

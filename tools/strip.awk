@@ -1,5 +1,5 @@
 # A source without the functions that an assignment asks for:
-#   awk -F '\t' -v N=3 -v written=0 -v file=tensor.h -f strip.awk data/assignments.tsv tensor.h
+#   awk -F '\t' -v N=3 -v written=0 -v file=tensor.h -f strip.awk tools/assignments.tsv tensor.h
 # The first `written` of assignment N stay. Of the others the body is a message that says what to write.
 FNR == NR { if ($1 == N && ++count > written && $3 == file) missing[$4]; next }
 inside { if ($0 == "}") inside = 0; else next }
@@ -15,4 +15,4 @@ found && /[{]/ {
     next
 }
 { print }
-END { for (name in missing) { print "data/assignments.tsv: no function " name " in " file >"/dev/stderr"; exit 1 } }
+END { for (name in missing) { print "tools/assignments.tsv: no function " name " in " file >"/dev/stderr"; exit 1 } }

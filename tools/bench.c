@@ -1,7 +1,7 @@
 /* bench.c - how fast: matmul step by step, then the parts of a training step of BERT-base. `make bench`
  *
  *   build/bench          all of it
- *   build/bench brief    what data/bench_torch.py compares with PyTorch
+ *   build/bench brief    what tools/bench_torch.py compares with PyTorch
  *
  * Random weights, nothing is downloaded. Times are medians; the peak is the best of nine.
  */
@@ -21,14 +21,6 @@ static void threads(int count) {
 #else
     (void)count;
 #endif
-}
-static int compare_doubles(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(double *times, int count) {
-    qsort(times, (size_t)count, sizeof *times, compare_doubles);
-    return times[count / 2];
 }
 
 /* ==== matmul ====================================================================================================== */
@@ -128,7 +120,7 @@ static void bench_matmul(void) {
 
 /* ==== Steps of a BERT-base with random weights =================================================================== */
 
-/* Rows [CLS] P P P x P P P [MASK] P P P [SEP], or words for the P; x has 1 to 6 tokens, eight rows have 120. */
+/* Inputs [CLS] P P P x P P P [MASK] P P P [SEP], or words for the P; x has 1 to 6 tokens, eight rows have 120. */
 enum { ROW_TOKENS = 15, LONGEST_ROW = 18, MAX_BATCH = 64 };
 static void bench_examples(Example *examples, int (*ids)[LONGEST_ROW], bool pseudo) {
     static const int subject[8] = {3, 2, 4, 1, 3, 2, 6, 3};
@@ -164,7 +156,7 @@ static void bench_step(const Bert *bert, PromptEncoder *encoder, const Example *
     double all[PARTS][32];
     for (int i = -1; i < times; i++) {
         Mark before = mark();
-        const Rows rows = rows_of(examples, in_order(batch), batch);
+        const Inputs rows = inputs_of(examples, in_order(batch), batch);
         double at[7] = {seconds()};
         EncoderActivations e = encoder_forward(encoder);
         needs_grad(&e.prompt);
@@ -243,7 +235,7 @@ static void bench_bert(bool brief) {
     for (int i = 0; i < 9; i++) {
         Mark before = mark();
         const double start = seconds();
-        const Rows rows = rows_of(words, in_order(rows_at_once), rows_at_once);
+        const Inputs rows = inputs_of(words, in_order(rows_at_once), rows_at_once);
         bert_logits(&bert, embed_forward(bert.word, (Tensor){0}, rows.id, rows.batch.tokens), &rows.batch);
         times[i] = seconds() - start;
         release(before);
@@ -253,7 +245,7 @@ static void bench_bert(bool brief) {
     for (int i = 0; i < 5; i++) {
         Mark before = mark();
         const double start = seconds();
-        const Rows rows = rows_of(words, in_order(8), 8);
+        const Inputs rows = inputs_of(words, in_order(8), 8);
         loss_and_gradient(&bert, (Tensor){0}, &rows, NULL);
         adam_step(bert.weights, (Optimizer){5e-6, 5e-4, false}, i + 1, 1);
         times[i] = seconds() - start;

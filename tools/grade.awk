@@ -1,4 +1,4 @@
-# The Makefile of the folder of an assignment:  awk -F '\t' -v N=3 -f grade.awk data/assignments.tsv
+# The Makefile of the folder of an assignment:  awk -F '\t' -v N=3 -f grade.awk tools/assignments.tsv
 # Its test runs the checks in the order of writing and stops at the first that fails. Without such an N: a list of all.
 NR > 1 { titles[$1] = $2; last = $1 }
 $1 == N {
@@ -17,7 +17,7 @@ END {
     printf "# Assignment %s, %s. Write\n%s", N, titles[N], list
     print "# `make` names the next function, or shows what is wrong with the last one."
     printf "test: test-double\n%s\t@echo \"assignment %s, %s: done\"\n", checks, N, titles[N]
-    print "test-double: test.c ptune.c tensor.h tokenizer.h lstm.h bert.h"
+    print "test-double: test.c ptune.c tensor.h files.h tokenizer.h lstm.h bert.h lab.h"
     print "\t$(CC) -std=c11 -Wall -Wno-unused -Wno-unknown-pragmas -g \\"
     print "\t    -DDOUBLE test.c -o $@ -lm"
     print ".PHONY: test"

@@ -1,0 +1,502 @@
+/* files.h - text and files: all that is read and written, without a word about language models.
+ *
+ *   text         spans of bytes, growing lists, UTF-8 (RFC 3629)
+ *   files        mapped reading, standard input and pipes, whole-file output, locks
+ *   JSON         (RFC 8259) checked once, then walked over as text
+ *   safetensors  named tensors in and out
+ *
+ * Every input is hostile: what is cut, lies about its size or is not what it should be ends in `die` with the name of
+ * the file and what is wrong with it.
+ */
+#ifndef FILES_H
+#define FILES_H
+
+#include "tensor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- text -------------------------------------------------------------------------------------------------------- */
+typedef struct { const char *data; size_t size; } Text; /* a span of bytes, not NUL-terminated */
+
+static inline Text text_of(const char *s) { return (Text){s, strlen(s)}; }
+static inline bool text_equal(Text a, Text b) {
+    return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size));
+}
+static inline bool text_starts(Text a, const char *word) {
+    return a.size >= strlen(word) && !memcmp(a.data, word, strlen(word));
+}
+static inline bool text_is(Text text, const char *word) { return text_equal(text, text_of(word)); }
+static inline char *text_string(Text text) { /* a NUL-terminated copy */
+    char *s = allocate(text.size + 1);
+    if (text.size) memcpy(s, text.data, text.size);
+    s[text.size] = 0;
+    return s;
+}
+static inline char *text_line(Text text) { /* the same for a table: a tab or line end becomes a space */
+    char *s = text_string(text);
+    for (size_t i = 0; i < text.size; i++)
+        if ((unsigned char)s[i] < ' ') s[i] = ' ';
+    return s;
+}
+/* A list of `count` items with room for one more: it doubles where its count is a power of two. */
+static inline void *grow(void *items, int count, size_t size) {
+    if (count & (count - 1)) return items;
+    if (count > INT32_MAX / 2) die("too many items");
+    void *larger = allocate(size * (count ? 2 * (size_t)count : 1));
+    return count ? memcpy(larger, items, size * (size_t)count) : larger;
+}
+
+typedef struct { int *id; int count; } Ids;
+static inline void ids_push(Ids *ids, int id) {
+    ids->id = grow(ids->id, ids->count, sizeof id);
+    ids->id[ids->count++] = id;
+}
+typedef struct { Text *at; int count; } Texts;
+static inline void texts_push(Texts *list, Text text) {
+    list->at = grow(list->at, list->count, sizeof text);
+    list->at[list->count++] = text;
+}
+static inline Texts split(Text text, char separator) { /* the parts of a text between separators */
+    Texts parts = {0};
+    for (size_t at = 0, i = 0; i <= text.size; i++)
+        if (i == text.size || text.data[i] == separator) {
+            texts_push(&parts, (Text){text.data + at, i - at});
+            at = i + 1;
+        }
+    return parts;
+}
+static inline bool texts_contain(const Texts *list, Text text) {
+    for (int i = 0; i < list->count; i++)
+        if (text_equal(list->at[i], text)) return true;
+    return false;
+}
+static inline int compare_texts(const void *a, const void *b) { /* for qsort and bsearch: the order of the bytes */
+    const Text *x = a, *y = b;
+    const size_t common = x->size < y->size ? x->size : y->size;
+    const int order = common ? memcmp(x->data, y->data, common) : 0;
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+/* A hash of what was hashed before (0 at the start) and a text, which may be large: FNV-1a over words of eight bytes,
+ * with a shift so that the high bits of a word reach the low bits of the hash. */
+static inline uint64_t hash_text(uint64_t hash, Text text) {
+    hash = (hash ^ text.size) * 0x100000001B3u + 0xCBF29CE484222325u;
+    for (size_t i = 0; i < text.size; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, text.data + i, text.size - i < 8 ? text.size - i : 8);
+        hash = (hash ^ word) * 0x100000001B3u;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
+/* The bytes of a code point, by the first of them; 0: no code point begins so. */
+static inline size_t utf8_length(unsigned char lead) {
+    if (lead < 0x80) return 1;
+    if (lead < 0xC0) return 0;
+    if (lead < 0xE0) return 2;
+    if (lead < 0xF0) return 3;
+    return lead < 0xF8 ? 4 : 0;
+}
+/* Reads the code point that starts at s, of which n bytes are left. Returns its length in bytes; 0 if it is not valid:
+ * cut short, longer than needed, half of a surrogate pair, or beyond the last code point. */
+static inline size_t utf8_decode(const char *s, size_t n, uint32_t *code) {
+    static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000}; /* code point that needs so many bytes */
+    if (n == 0) return 0;
+    const unsigned char lead = (unsigned char)s[0];
+    const size_t length = utf8_length(lead);
+    if (length == 0 || length > n) return 0;
+    uint32_t c = length == 1 ? lead : lead & (0x7Fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        unsigned char byte = (unsigned char)s[i];
+        if ((byte & 0xC0) != 0x80) return 0;
+        c = c << 6 | (byte & 0x3F);
+    }
+    if (c < smallest[length] || (c >= 0xD800 && c <= 0xDFFF) || c > 0x10FFFF) return 0;
+    *code = c;
+    return length;
+}
+
+/* Writes a code point's 1 to 4 bytes to s and returns how many. */
+static inline size_t utf8_encode(uint32_t code, char *s) {
+    static const uint32_t lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    size_t length = code < 0x80 ? 1 : 2;
+    if (code >= 0x800) length = code < 0x10000 ? 3 : 4;
+    for (size_t i = length - 1; i > 0; i--, code >>= 6) s[i] = (char)(0x80 | (code & 0x3F));
+    s[0] = (char)(lead[length] | code);
+    return length;
+}
+static inline bool utf8_valid(Text text) {
+    uint32_t code;
+    for (size_t i = 0, length; i < text.size; i += length)
+        if (!(length = utf8_decode(text.data + i, text.size - i, &code))) return false;
+    return true;
+}
+/* Cuts the first line off the text, without its end and white space before that; false if nothing is left. */
+static inline bool next_line(Text *rest, Text *line) {
+    if (!rest->size) return false;
+    const char *end = memchr(rest->data, '\n', rest->size);
+    *line = (Text){rest->data, end ? (size_t)(end - rest->data) : rest->size};
+    const size_t used = line->size + (end != NULL);
+    *rest = (Text){rest->data + used, rest->size - used};
+    while (line->size && memchr(" \t\v\f\r", line->data[line->size - 1], 5)) line->size--;
+    return true;
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+static inline void make_folder(const char *path) {
+    if (mkdir(path, 0777) && (errno != EEXIST || !file_exists(format("%s/.", path))))
+        die("%s: %s", path, strerror(errno));
+}
+
+/* A copy of what comes from a pipe or a terminal, up to its end, in a file without a name. */
+static inline int stream_copy(int descriptor, const char *path) {
+    enum { MOST = 1 << 30 };
+    static char buffer[1 << 16];
+    FILE *copy = tmpfile(); /* never closed: the C library removes it when the program ends */
+    size_t size = 0;
+    ssize_t count;
+    if (!copy) die("%s: no temporary file: %s", path, strerror(errno));
+    while ((count = read(descriptor, buffer, sizeof buffer)) != 0) {
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) die("%s: %s", path, strerror(errno));
+        if ((size += (size_t)count) > MOST) die("%s: no end after %d MiB", path, MOST >> 20);
+        if (fwrite(buffer, 1, (size_t)count, copy) < (size_t)count) die("%s: %s", path, strerror(errno));
+    }
+    if (fflush(copy)) die("%s: %s", path, strerror(errno));
+    return fileno(copy);
+}
+/* A whole file, or a pipe up to its end; "-" is standard input. Mapped, private and writable: pages that nobody writes
+ * to are shared with the page cache, a weight that is trained is copied on its first write, and the file never
+ * changes. Ends in an error if the file cannot be read or is a folder. */
+static inline Text read_file(const char *path) {
+    struct stat status;
+    const bool standard_input = !strcmp(path, "-");
+    int descriptor = standard_input ? STDIN_FILENO : open(path, O_RDONLY);
+    if (standard_input) path = "standard input";
+    if (descriptor < 0 || fstat(descriptor, &status)) die("%s: %s", path, strerror(errno));
+    if (S_ISDIR(status.st_mode)) die("%s: a folder, not a file", path);
+    const int opened = descriptor;
+    if (!S_ISREG(status.st_mode)) {
+        descriptor = stream_copy(opened, path);
+        if (fstat(descriptor, &status)) die("%s: %s", path, strerror(errno));
+    }
+    Text text = {"", (size_t)status.st_size};
+    if (text.size) text.data = mmap(NULL, text.size, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
+    if (text.data == MAP_FAILED) die("%s: %s", path, strerror(errno));
+    if (!standard_input) close(opened);
+    return text;
+}
+/* Whether two paths lead to the same existing file or folder. */
+static inline bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+static inline void unmap_file(Text text) {
+    if (text.size) munmap((void *)text.data, text.size);
+}
+
+/* A file is written beside its place and renamed into it when it is whole. */
+typedef struct { FILE *stream; const char *path, *part; } Output;
+static inline Output output_open(const char *path) {
+    Output out = {NULL, path, format("%s.part", path)};
+    out.stream = fopen(out.part, "wb");
+    if (!out.stream) die("%s: %s", out.part, strerror(errno));
+    return out;
+}
+static inline void output_close(Output out) {
+    bool failed = ferror(out.stream) != 0;
+    failed |= fclose(out.stream) != 0;
+    if (failed || rename(out.part, out.path)) {
+        const int error = errno;
+        remove(out.part);
+        die("%s: %s", out.path, strerror(error));
+    }
+}
+/* A lock held by this process until it ends or unlocks: two runs that write to one place would spoil each other's
+ * files. A second process is refused. Locks of POSIX's fcntl; the file stays if the process is killed, without a lock.
+ * */
+typedef struct { int descriptor; const char *path; } Lock;
+static inline Lock lock_file(const char *path) {
+    const Lock lock = {open(path, O_RDWR | O_CREAT, 0666), path};
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (lock.descriptor < 0) die("%s: %s", path, strerror(errno));
+    if (fcntl(lock.descriptor, F_SETLK, &whole)) {
+        if (errno == EACCES || errno == EAGAIN) die("%s: another run is writing here", path);
+        die("%s: %s", path, strerror(errno));
+    }
+    return lock;
+}
+static inline void unlock_file(Lock lock) {
+    remove(lock.path);
+    close(lock.descriptor);
+}
+static inline Texts read_lines(const char *path) { /* the lines that are not empty */
+    Texts lines = {0};
+    Text rest = read_file(path);
+    if (!utf8_valid(rest)) die("%s: not valid UTF-8", path);
+    for (Text line; next_line(&rest, &line);)
+        if (line.size) texts_push(&lines, line);
+    return lines;
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
+/* JSON stays text. json_value checks one value and returns where it ends (NULL: not JSON); after json_check has
+ * accepted a whole text, its parts are found by walking over it again. */
+static inline const char *json_space(const char *s, const char *end) {
+    while (s < end && (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\r')) s++;
+    return s;
+}
+static inline const char *json_digits(const char *s, const char *end) { /* one or more */
+    const char *start = s;
+    while (s < end && *s >= '0' && *s <= '9') s++;
+    return s > start ? s : NULL;
+}
+static inline const char *json_value(const char *s, const char *end, int depth) {
+    s = json_space(s, end);
+    if (s >= end || depth > 64) return NULL;
+    if (*s == '"') {
+        for (s++; s < end && *s != '"'; s++) {
+            if ((unsigned char)*s < 0x20) return NULL;
+            if (*s != '\\') continue;
+            if (++s >= end || !strchr("\"\\/bfnrtu", *s) || !*s) return NULL;
+            if (*s == 'u') {
+                for (int i = 0; i < 4; i++)
+                    if (++s >= end || !*s || !strchr("0123456789abcdefABCDEF", *s)) return NULL;
+            }
+        }
+        return s < end ? s + 1 : NULL;
+    }
+    if (*s == '{' || *s == '[') {
+        const char close = *s == '{' ? '}' : ']';
+        s = json_space(s + 1, end);
+        if (s < end && *s == close) return s + 1;
+        while (s < end) {
+            if (close == '}') {
+                s = json_space(s, end);
+                if (s >= end || *s != '"' || !(s = json_value(s, end, depth + 1))) return NULL;
+                s = json_space(s, end);
+                if (s >= end || *s++ != ':') return NULL;
+            }
+            if (!(s = json_value(s, end, depth + 1))) return NULL;
+            s = json_space(s, end);
+            if (s < end && *s == close) return s + 1;
+            if (s >= end || *s++ != ',') return NULL;
+        }
+        return NULL;
+    }
+    static const char *const words[] = {"true", "false", "null"};
+    for (int i = 0; i < 3; i++)
+        if (text_starts((Text){s, (size_t)(end - s)}, words[i])) return s + strlen(words[i]);
+    if (*s == '-') s++;
+    if (s < end && *s == '0') s++;
+    else if (!(s = json_digits(s, end))) return NULL;
+    if (s < end && *s == '.' && !(s = json_digits(s + 1, end))) return NULL;
+    if (s < end && (*s == 'e' || *s == 'E')) {
+        s++;
+        if (s < end && (*s == '+' || *s == '-')) s++;
+        s = json_digits(s, end);
+    }
+    return s;
+}
+static inline void json_check(Text json, const char *file, int line) { /* line 0: the whole file is one text */
+    const char *end = json.data + json.size, *s = json_value(json.data, end, 0);
+    const char *wrong = !utf8_valid(json) ? "UTF-8" : !s || json_space(s, end) != end ? "JSON" : NULL;
+    if (wrong && line) die("%s:%d: not valid %s", file, line, wrong);
+    if (wrong) die("%s: not valid %s", file, wrong);
+}
+
+/* The next member of an object or element of an array, for a text that json_check has accepted: *position is 0 at
+ * the start; the key (empty in an array) is without its quotes, the value as it stands. */
+static inline bool json_next(Text container, size_t *position, Text *key, Text *value) {
+    const char *end = container.data + container.size, *s = json_space(container.data, end);
+    if (s >= end || (*s != '{' && *s != '[')) return false;
+    const bool object = *s == '{';
+    s = json_space(*position ? container.data + *position : s + 1, end);
+    if (*position && *s == ',') s = json_space(s + 1, end);
+    if (*s == '}' || *s == ']') return false;
+    *key = (Text){"", 0};
+    if (object) {
+        const char *after = json_value(s, end, 0);
+        *key = (Text){s + 1, (size_t)(after - s) - 2};
+        s = json_space(json_space(after, end) + 1, end);
+    }
+    const char *after = json_value(s, end, 0);
+    *value = (Text){s, (size_t)(after - s)};
+    *position = (size_t)(after - container.data);
+    return true;
+}
+static inline bool json_member(Text object, const char *name, Text *value) {
+    Text key;
+    for (size_t position = 0; json_next(object, &position, &key, value);)
+        if (text_is(key, name)) return true;
+    return false;
+}
+static inline bool json_is_string(Text value) { return value.size && value.data[0] == '"'; }
+static inline uint32_t json_hex(const char *s) { /* four digits */
+    return (uint32_t)strtoul((char[]){s[0], s[1], s[2], s[3], 0}, NULL, 16);
+}
+static inline Text json_string(Text value) { /* without quotes and escapes; a lone surrogate becomes U+FFFD */
+    char *out = allocate(value.size);
+    size_t size = 0;
+    static const char names[] = "bfnrt", codes[] = "\b\f\n\r\t";
+    for (const char *s = value.data + 1, *end = value.data + value.size - 1; s < end;) {
+        const char c = *s++, escape = c == '\\' ? *s++ : 0; /* 0: none, and `simple` means nothing */
+        const char *simple = strchr(names, escape);
+        if (escape != 'u') {
+            out[size++] = !escape ? c : simple ? codes[simple - names] : escape;
+            continue;
+        }
+        uint32_t code = json_hex(s), low;
+        s += 4;
+        if (code >= 0xD800 && code < 0xDC00 && end - s >= 6 && s[0] == '\\' && s[1] == 'u' &&
+            (low = json_hex(s + 2)) >= 0xDC00 && low < 0xE000) {
+            code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+            s += 6;
+        }
+        size += utf8_encode(code >= 0xD800 && code < 0xE000 ? 0xFFFD : code, out + size);
+    }
+    return (Text){out, size};
+}
+static inline const char *json_quote(const char *s) { /* a JSON string of s */
+    char *out = allocate(6 * strlen(s) + 3), *to = out;
+    *to++ = '"';
+    for (; *s; s++)
+        if (*s == '"' || *s == '\\') *to++ = '\\', *to++ = *s;
+        else if ((unsigned char)*s < 0x20) to += sprintf(to, "\\u%04x", (unsigned)*s);
+        else *to++ = *s;
+    memcpy(to, "\"", 2);
+    return out;
+}
+/* A number, copied out first because the text has no NUL at its end; NaN if it is none. */
+static inline double json_number(Text value) {
+    char digits[64];
+    if (!value.size || value.size >= sizeof digits || !strchr("-0123456789", value.data[0])) return NAN;
+    memcpy(digits, value.data, value.size);
+    digits[value.size] = 0;
+    char *end;
+    const double number = strtod(digits, &end);
+    return end == digits + value.size && isfinite(number) && !strpbrk(digits, "xX") ? number : NAN;
+}
+static inline int json_int(Text value) { /* -1 unless it is a whole number from 0 to 2^31 - 1 */
+    const double number = json_number(value);
+    return number >= 0 && number <= INT32_MAX && number == floor(number) ? (int)number : -1;
+}
+
+/* ---- safetensors ------------------------------------------------------------------------------------------------- */
+/* safetensors: 8 bytes length of the header (little-endian), the header (JSON: name -> dtype, shape, data_offsets),
+ * the elements. Opening checks that the header lies in the file and is JSON; finding a tensor checks its entry. */
+typedef struct { const char *path; Text file, header, data; } Safetensors;
+
+static inline Safetensors safetensors_open(const char *path) {
+    Text file = read_file(path);
+    uint64_t length = 0;
+    if (file.size < 8) die("%s: not a safetensors file: it has %zu bytes", path, file.size);
+    for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)file.data[i];
+    if (length > file.size - 8)
+        die("%s: its header should have %ju bytes, the file has %zu", path, (uintmax_t)length, file.size);
+    Safetensors st = {
+        path, file, {file.data + 8, (size_t)length}, {file.data + 8 + length, file.size - 8 - (size_t)length}};
+    json_check(st.header, path, 0);
+    if (*json_space(st.header.data, st.header.data + st.header.size) != '{')
+        die("%s: its header is not an object", path);
+    return st;
+}
+/* The tensor `name`: one dimension gives (1, n). False if it is not in the file. In float its elements are the mapped
+ * file itself (where it is aligned), in double a converted copy. */
+static inline bool safetensors_find(const Safetensors *st, const char *name, Tensor *t) {
+    Text entry, dtype, shape, offsets, key, value;
+    if (!json_member(st->header, name, &entry)) return false;
+    if (!json_member(entry, "dtype", &dtype) || !json_member(entry, "shape", &shape) ||
+        !json_member(entry, "data_offsets", &offsets))
+        die("%s: %s: no dtype, shape or data_offsets", st->path, name);
+    if (!text_is(dtype, "\"F32\""))
+        die("%s: %s: its type is %s, not F32", st->path, name, text_string(dtype));
+    int sizes[2] = {1, 1}, dimensions = 0;
+    for (size_t position = 0; json_next(shape, &position, &key, &value); dimensions++) {
+        if (dimensions == 2 || (sizes[dimensions] = json_int(value)) < 1)
+            die("%s: %s: not a vector or matrix", st->path, name);
+    }
+    double range[2] = {-1, -1};
+    int count = 0;
+    for (size_t position = 0; json_next(offsets, &position, &key, &value) && count < 2;)
+        range[count++] = json_number(value);
+    const int rows = dimensions == 2 ? sizes[0] : 1, cols = dimensions == 2 ? sizes[1] : sizes[0];
+    const size_t elements = (size_t)rows * (size_t)cols;
+    if (!(range[0] >= 0 && range[1] <= (double)st->data.size && range[0] + 4.0 * (double)elements == range[1]))
+        die("%s: %s: its data_offsets do not fit its shape and the file", st->path, name);
+    const char *from = st->data.data + (size_t)range[0];
+    *t = (Tensor){rows, cols, NULL, NULL};
+    if (sizeof(real) == 4 && (uintptr_t)from % 4 == 0) {
+        t->data = (void *)from; /* a private mapping: writing is ours */
+        return true;
+    }
+    t->data = allocate(elements * sizeof(real));
+    for (size_t i = 0; i < elements; i++) {
+        float element;
+        memcpy(&element, from + 4 * i, 4);
+        t->data[i] = (real)element;
+    }
+    return true;
+}
+/* As above; exits unless the tensor is there and its shape matches. */
+static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows, int cols) {
+    Tensor t;
+    if (!safetensors_find(st, name, &t)) die("%s: no tensor %s", st->path, name);
+    if (t.rows != rows || t.cols != cols)
+        die("%s: %s is (%d, %d), expected (%d, %d)", st->path, name, t.rows, t.cols, rows, cols);
+    return t;
+}
+/* A whole list of tensors, into the memory that they have. */
+static inline void safetensors_read(const Safetensors *st, Parameters list) {
+    for (int i = 0; i < list.count; i++) {
+        Tensor *t = list.at[i].tensor;
+        memcpy(t->data, safetensors_get(st, list.at[i].name, t->rows, t->cols).data, size_of(*t) * sizeof(real));
+    }
+}
+static inline Text safetensors_metadata(const Safetensors *st, const char *name) { /* a string; empty if absent */
+    Text metadata, value;
+    if (!json_member(st->header, "__metadata__", &metadata) || !json_member(metadata, name, &value) ||
+        !json_is_string(value))
+        return (Text){"", 0};
+    return json_string(value);
+}
+static inline void write_f32(FILE *stream, const real *x, size_t count) {
+    float buffer[1024];
+    for (size_t done = 0, part; done < count; done += part) {
+        part = count - done < 1024 ? count - done : 1024;
+        for (size_t i = 0; i < part; i++) buffer[i] = (float)x[done + i];
+        fwrite(buffer, sizeof *buffer, part, stream);
+    }
+}
+/* Writes tensors, and metadata (the text of a JSON object of strings). Biases and gains have one dimension. */
+static inline void safetensors_write(const char *path, Parameters list, const char *metadata) {
+    Mark before = mark();
+    Output out = output_open(path);
+    size_t offset = 0;
+    fprintf(out.stream, "%8s{\"__metadata__\":%s", "", metadata); /* the first 8 bytes follow at the end */
+    for (int i = 0; i < list.count; i++) {
+        const Tensor *t = list.at[i].tensor;
+        const size_t end = offset + 4 * size_of(*t);
+        fprintf(out.stream, ",%s:{\"dtype\":\"F32\",\"shape\":", json_quote(list.at[i].name));
+        if (list.at[i].kind == MATRIX) fprintf(out.stream, "[%d,%d]", t->rows, t->cols);
+        else fprintf(out.stream, "[%d]", t->cols);
+        fprintf(out.stream, ",\"data_offsets\":[%zu,%zu]}", offset, end);
+        offset = end;
+    }
+    fputc('}', out.stream);
+    while (ftell(out.stream) % 8 > 0) fputc(' ', out.stream); /* so that the elements are aligned */
+    const uint64_t length = (uint64_t)ftell(out.stream) - 8;
+    for (int i = 0; i < list.count; i++)
+        write_f32(out.stream, list.at[i].tensor->data, size_of(*list.at[i].tensor));
+    fseek(out.stream, 0, SEEK_SET); /* not rewind: it forgets that a write failed */
+    for (int i = 0; i < 8; i++) fputc((int)(length >> 8 * i & 0xFF), out.stream);
+    output_close(out);
+    release(before);
+}
+
+#endif

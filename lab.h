@@ -1,0 +1,1708 @@
+/* lab.h - what surrounds the paper's pass: data and files before it, experiments around it, the command line.
+ *
+ *   1  settings            what the command line says
+ *   2  examples            from JSON lines to token ids: fields, label words, answers
+ *   3  what is written     prompts, models, checkpoints, logs, and what a result depends on
+ *   4  a run               from the examples to the score on test, with its report
+ *   5  discrete search     AutoPrompt, a baseline
+ *   6  the small world     its vocabulary and its pretraining
+ *   7  methods             the paper's baselines and P-tuning on one relation
+ *   8  tables              many methods on many relations
+ *   9  the commands        the demo first
+ *  10  the command line
+ */
+#ifndef LAB_H
+#define LAB_H
+
+#include <ctype.h>
+#include <dirent.h>
+#include <libgen.h>
+#include <signal.h>
+#include <time.h>
+
+/* ==== 1. Settings ================================================================================================= */
+
+/* What the command line says. README.md has the list, option_table the names. NULL or 0: not given. */
+typedef struct {
+    Training training;
+    const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
+    const char *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
+    int seeds, max_length, size;
+    uint64_t model_hash; /* of the files in --model, where results are kept */
+    bool resume, quiet;
+} Options;
+
+static const char usage_text[] =
+    "usage: ptune                                             the demo: the paper's table on data/\n"
+    "       ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
+    "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, under a learned prompt\n"
+    "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
+    "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
+    "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
+    "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
+    "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
+    "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
+    "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
+    "       ptune table    RESULTS                            the table of all results there\n"
+    "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
+    "       ptune vocab    --model DIR --data DIR [--size N]  a vocabulary for a world of facts\n"
+    "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n";
+
+_Noreturn static void usage(const char *wrong, const char *what) {
+    fprintf(stderr, "ptune: %s%s\n%s", wrong, what ? what : "", usage_text);
+    exit(2);
+}
+
+static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
+
+static const char *const encoder_names[] = {"lstm", "mlp", "embedding"};
+static EncoderKind encoder_named(const char *name) { /* ENCODERS: none of them */
+    int kind = 0;
+    while (kind < ENCODERS && strcmp(name, encoder_names[kind])) kind++;
+    return (EncoderKind)kind;
+}
+static const char *or_dash(const char *option) { return option ? option : "-"; }
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+/* The mean of n values, and their sample standard deviation (0 if there is one value). */
+typedef struct { double mean, stddev; } Spread;
+static Spread spread_of(const double *x, int n) {
+    Spread s = {0, 0};
+    for (int i = 0; i < n; i++) s.mean += x[i] / n;
+    for (int i = 0; i < n; i++) s.stddev += (x[i] - s.mean) * (x[i] - s.mean);
+    s.stddev = n > 1 ? sqrt(s.stddev / (n - 1)) : 0;
+    return s;
+}
+static inline int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+static inline double median(double *x, int n) { /* sorts x; used by the tests and the benchmark */
+    qsort(x, (size_t)n, sizeof *x, compare_doubles);
+    return x[n / 2];
+}
+
+/* ==== 2. Examples ================================================================================================= */
+
+/* ---- A line of data is one JSON object --------------------------------------------------------------------------- */
+
+/* The next object of a JSONL file; blank lines are skipped, `line` counts all of them. Exits if a line is anything
+ * else. */
+static bool next_object(Text *rest, Text *json, const char *path, int *line) {
+    while (next_line(rest, json)) {
+        ++*line;
+        if (!json->size) continue;
+        json_check(*json, path, *line);
+        if (*json_space(json->data, json->data + json->size) != '{') die("%s:%d: not a JSON object", path, *line);
+        return true;
+    }
+    return false;
+}
+static bool example_subject(Text json, Text *value) { /* LAMA's two names for it */
+    return json_member(json, "sub_label", value) || json_member(json, "sub", value);
+}
+/* A field of an example as text: without a name the subject; numbers and booleans by their JSON text. */
+static Text example_field(Text json, Text name, const char *file, int line) {
+    const bool bare = name.size && name.data[name.size - 1] == '-';
+    Text value;
+    name.size -= bare;
+    const char *key = name.size ? text_string(name) : "sub_label";
+    if (!(name.size ? json_member(json, key, &value) : example_subject(json, &value)))
+        die("%s:%d: no field '%s'", file, line, key);
+    if (!json_is_string(value) && strchr("{[n", value.data[0]))
+        die("%s:%d: field '%s' is not a string", file, line, key);
+    if (json_is_string(value)) value = json_string(value);
+    while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
+    return value;
+}
+
+/* ---- Examples that are too long ---------------------------------------------------------------------------------- */
+
+/* The fields of a template, each cut to at most `most` bytes, between two characters. */
+static void fields_cut(const Template *t, const Text *field, size_t most, Text *cut) {
+    for (int i = 0; i < t->parts; i++) {
+        if (t->part[i].kind != FIELD) continue;
+        cut[i] = field[i];
+        if (cut[i].size <= most) continue;
+        for (cut[i].size = most; cut[i].size && ((unsigned char)cut[i].data[cut[i].size] & 0xC0) == 0x80;)
+            cut[i].size--;
+    }
+}
+/* template_ids in at most max_length tokens. Every field is cut to the same number of bytes, the largest that is found
+ * to fit by bisection: so the longest field gives way first, never the template. Exits if that alone is too long. */
+static void template_fill(const Template *t, const Vocab *vocab, const Text *field, int max_length, Example *example,
+                          const char *file, int line) {
+    size_t fits = 0, too_long = 0;
+    Text cut[MAX_PARTS];
+    Mark before = mark();
+    template_ids(t, vocab, field, example);
+    if (example->length <= max_length) return;
+    for (int i = 0; i < t->parts; i++)
+        if (t->part[i].kind == FIELD && field[i].size > too_long) too_long = field[i].size;
+    while (too_long - fits > 1) {
+        release(before);
+        const size_t middle = fits + (too_long - fits) / 2;
+        fields_cut(t, field, middle, cut);
+        template_ids(t, vocab, cut, example);
+        if (example->length <= max_length) fits = middle;
+        else too_long = middle;
+    }
+    release(before);
+    fields_cut(t, field, fits, cut);
+    template_ids(t, vocab, cut, example);
+    if (example->length > max_length)
+        die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, example->length, max_length);
+}
+
+/* ---- Answers ----------------------------------------------------------------------------------------------------- */
+
+/* The id of a word that is exactly one token, or -1. */
+static int single_token(const Vocab *vocab, Text word) {
+    Ids ids = {0};
+    tokenize(vocab, word, &ids);
+    return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
+}
+static void allow_words(Answers *answers, const Vocab *vocab, const char *file) { /* of a file with a word a line */
+    const Texts words = read_lines(file);
+    int known = 0;
+    for (int i = 0; i < words.count; i++) {
+        const int id = vocab_find(vocab, words.at[i]);
+        if (id >= 0) known++, answers->allowed[id] = true;
+    }
+    if (!known) die("%s: none of its words is in the model's vocabulary", file);
+}
+static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) { /* name=Word,name=Word */
+    const Texts pairs = split(text_of(labels), ',');
+    answers->name = allocate(sizeof(Text) * (size_t)pairs.count);
+    answers->word = allocate(sizeof(int) * (size_t)pairs.count);
+    answers->in_loss = answers->allowed;
+    for (answers->labels = 0; answers->labels < pairs.count; answers->labels++) {
+        const Texts pair = split(pairs.at[answers->labels], '=');
+        if (pair.count != 2) die("--labels '%s': expected name=Word,name=Word", labels);
+        const Text word = pair.at[1];
+        const int id = single_token(vocab, word);
+        if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
+        if (answers->allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
+        answers->name[answers->labels] = pair.at[0], answers->word[answers->labels] = id;
+        answers->allowed[id] = true;
+    }
+}
+/* The words of a file, or of labels, or all of vocab.txt (the word table may have more rows). */
+static Answers answers_from(const Vocab *vocab, int table_rows, const char *vocab_file, const char *labels) {
+    Answers answers = {.allowed = allocate_zeroed(sizeof(bool) * (size_t)table_rows)};
+    if (vocab_file) allow_words(&answers, vocab, vocab_file);
+    else if (labels) allow_labels(&answers, vocab, labels);
+    else memset(answers.allowed, true, (size_t)vocab->size);
+    return answers;
+}
+/* The answer of an example as a token, or -1: not one token, or not allowed. */
+static int example_answer(const Model *model, Text json, const char *file, int line) {
+    const Answers *answers = &model->answers;
+    Text value;
+    if (answers->labels) {
+        const Text label = example_field(json, text_of("label"), file, line);
+        for (int i = 0; i < answers->labels; i++)
+            if (text_equal(label, answers->name[i])) return answers->word[i];
+        die("%s:%d: label '%.*s' is not among --labels", file, line, (int)min_int((int)label.size, 40), label.data);
+    }
+    if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
+        die("%s:%d: no obj_label", file, line);
+    if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
+    const int id = single_token(&model->vocab, json_string(value));
+    return id >= 0 && answers->allowed[id] ? id : -1;
+}
+
+/* ---- A model, and the three sets of examples --------------------------------------------------------------------- */
+
+static Model *model_load(const Options *o) {
+    Model *model = allocate(sizeof *model);
+    bert_load(&model->bert, o->model);
+    model->vocab = vocab_load(o->model);
+    if (model->vocab.size > model->bert.vocab)
+        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", o->model, model->vocab.size,
+            model->bert.vocab);
+    model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
+    return model;
+}
+typedef enum { TRAIN_SET, DEV_SET, TEST_SET } Split;
+static const char *const split_name[] = {"train", "dev", "test"};
+static const char *split_path(const Options *o, Split which) {
+    const char *const given[] = {o->train, o->dev, o->test};
+    return given[which] ? given[which] : format("%s/%s.jsonl", or_dash(o->data), split_name[which]);
+}
+/* One of the three sets under a template. Examples without an allowed answer are skipped and counted. */
+static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t) {
+    const char *path = split_path(o, which);
+    const int most = model->bert.positions, max_length = o->max_length ? min_int(o->max_length, most) : most;
+    const Text file = read_file(path);
+    Text rest = file, subject, field[MAX_PARTS];
+    if (!strcmp(path, "-")) path = "standard input";
+    Dataset data = {.path = path};
+    int line = 0, skipped = 0;
+    for (Text json; next_object(&rest, &json, path, &line);) {
+        for (int i = 0; i < t->parts; i++)
+            if (t->part[i].kind == FIELD) field[i] = example_field(json, t->part[i].text, path, line);
+        Example example = {.answer = example_answer(model, json, path, line)};
+        if (example.answer < 0) {
+            skipped++;
+            continue;
+        }
+        if (example_subject(json, &subject) && json_is_string(subject))
+            example.subject = text_line(json_string(subject));
+        template_fill(t, &model->vocab, field, max_length, &example, path, line);
+        data.at = grow(data.at, data.count, sizeof example);
+        data.at[data.count++] = example;
+    }
+    unmap_file(file);
+    if (!data.count) die("%s: no usable examples (%d skipped: answer is not a single allowed token)", path, skipped);
+    if (!o->quiet)
+        printf("%s: %d examples%s\n", path, data.count, skipped ? format(" (%d skipped)", skipped) : "");
+    return data;
+}
+
+/* ==== 3. What is written ========================================================================================== */
+
+/* ---- The prompt, and a trained model ----------------------------------------------------------------------------- */
+
+/* FNV-1a of vocab.txt: a prompt is of use only with the vocabulary it was trained with. */
+static const char *vocab_hash(const Vocab *vocab) {
+    uint64_t hash = 14695981039346656037u;
+    for (int id = 0; id < vocab->size; id++)
+        for (size_t i = 0; i <= vocab->piece[id].size; i++) /* <= : a line end between two pieces */
+            hash = (hash ^ (i < vocab->piece[id].size ? (unsigned char)vocab->piece[id].data[i] : '\n')) *
+                   1099511628211u;
+    return format("%016jx", (uintmax_t)hash);
+}
+/* The prompt h (m, H), the template it belongs to, and whose vocabulary that was. */
+static void prompt_write(const char *path, Tensor prompt, const char *template, const Vocab *vocab) {
+    Parameter p = {.name = "prompt", .tensor = &prompt};
+    safetensors_write(path, (Parameters){&p, 1},
+                      format("{\"template\":%s,\"vocab\":\"%s\"}", json_quote(template), vocab_hash(vocab)));
+}
+/* Exits unless the file is a prompt for this model. */
+static Tensor prompt_read(const char *path, const Model *model, Template *t) {
+    const Safetensors file = safetensors_open(path);
+    Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab");
+    Tensor prompt;
+    if (!text.size || !safetensors_find(&file, "prompt", &prompt))
+        die("%s: not a prompt: no template or no tensor 'prompt'", path);
+    if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
+    if (prompt.cols != model->bert.hidden)
+        die("%s: vectors of %d elements, the model has %d", path, prompt.cols, model->bert.hidden);
+    for (size_t i = 0; i < size_of(prompt); i++)
+        if (!isfinite(prompt.data[i])) die("%s: has an element that is not finite", path);
+    *t = template_parse(text_string(text));
+    if (t->pseudo != prompt.rows)
+        die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
+    return prompt;
+}
+static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
+    make_folder(folder);
+    bert_save(&model->bert, folder);
+    vocab_save(&model->vocab, folder);
+}
+
+/* ---- What a run depends on --------------------------------------------------------------------------------------- */
+
+static uint64_t hash_file(uint64_t hash, const char *path) { /* what is missing, or a pipe, counts as empty */
+    struct stat status;
+    const bool regular = !stat(path, &status) && S_ISREG(status.st_mode);
+    const Text file = regular ? read_file(path) : (Text){"", 0};
+    hash = hash_text(hash, file);
+    unmap_file(file);
+    return hash;
+}
+static uint64_t hash_model(const char *folder) {
+    static const char *const files[] = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"};
+    uint64_t hash = 0;
+    for (int i = 0; i < 4; i++) hash = hash_file(hash, format("%s/%s", folder, files[i]));
+    return hash;
+}
+/* All that the numbers of a run follow from, as "name value, name value": settings, and hashes of what is read.
+ * Patience is left out: it only says when to stop. */
+static const char *settings(const Options *o, bool trains) {
+    const Training *t = &o->training;
+    uint64_t examples = 0;
+    for (int i = 0; i < 3; i++) examples = hash_file(examples, split_path(o, (Split)i));
+    const char *read = format("model %016jx, examples %016jx, vocab %016jx, labels %s, max-length %d, seed %d",
+                              (uintmax_t)o->model_hash, (uintmax_t)examples,
+                              (uintmax_t)(o->vocab ? hash_file(0, o->vocab) : 0), or_dash(o->labels), o->max_length,
+                              t->seed);
+    if (!trains) return read;
+    return format("%s, encoder %s, tune-lm %d, optimizer %s, lr %g, lr-lm %g, weight-decay %g, clip %g, warmup %g, "
+                  "init-scale %g, epochs %d, batch %d, recipe %s",
+                  read, encoder_names[t->encoder], t->tune_lm, o->optimizer, t->rate, t->rate_lm, t->decay, t->clip,
+                  t->warmup, t->scale, t->epochs, t->batch, or_dash(o->recipe));
+}
+/* Exits, naming the first setting that differs, unless what was made then was made as it would be made now. */
+static void check_same_settings(const char *path, Text then, const char *now) {
+    if (text_is(then, now)) return;
+    const Texts old = split(then, ','), new = split(text_of(now), ',');
+    int i = 0;
+    while (i < old.count && i < new.count && text_equal(old.at[i], new.at[i])) i++;
+    const char *was = i < old.count ? text_string(old.at[i]) : "fewer";
+    const char *is = i < new.count ? text_string(new.at[i]) : "fewer";
+    die("%s: made with other settings: %s; now: %s", path, was + (*was == ' '), is + (*is == ' '));
+}
+
+/* ---- Checkpoints: the state between two epochs ------------------------------------------------------------------- */
+
+/* Every trained tensor, Adam's moments, the best prompt. */
+static Parameters checkpoint_list(Run *run) {
+    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 1])), 0};
+    for (int i = 0; i < run->trained.count; i++) {
+        Parameter *p = &run->trained.at[i];
+        const int rows = p->tensor->rows, cols = p->tensor->cols;
+        add_parameter(&list, p->kind, p->tensor, rows, cols, p->name);
+        add_parameter(&list, p->kind, &p->m, rows, cols, format("adam.m.%s", p->name));
+        add_parameter(&list, p->kind, &p->v, rows, cols, format("adam.v.%s", p->name));
+    }
+    if (run->encoder) add_parameter(&list, MATRIX, &run->prompt, run->prompt.rows, run->prompt.cols, "best.prompt");
+    return list;
+}
+static const char *checkpoint_settings(const Options *o) {
+    return format("%s, template %s", settings(o, true), o->template);
+}
+static void checkpoint_write(const Options *o, Run *run) {
+    safetensors_write(
+        format("%s/checkpoint.safetensors", o->out), checkpoint_list(run),
+        format("{\"settings\":%s,\"epoch\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
+               json_quote(checkpoint_settings(o)), run->epoch, run->best_epoch, run->best));
+}
+static void checkpoint_read(const Options *o, Run *run) {
+    const char *path = format("%s/checkpoint.safetensors", o->out);
+    if (!file_exists(path)) return; /* stopped before its first epoch ended: it starts at the beginning */
+    Mark before = mark();
+    const Safetensors file = safetensors_open(path);
+    check_same_settings(path, safetensors_metadata(&file, "settings"), checkpoint_settings(o));
+    safetensors_read(&file, checkpoint_list(run));
+    run->epoch = json_int(safetensors_metadata(&file, "epoch"));
+    run->best_epoch = json_int(safetensors_metadata(&file, "best_epoch"));
+    run->best = json_number(safetensors_metadata(&file, "best"));
+    if (run->epoch < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
+    if (run->lm.count) { /* the best epoch's weights are in model/ */
+        const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
+        safetensors_read(&best, run->best_lm);
+        unmap_file(best.file);
+    }
+    unmap_file(file.file);
+    release(before);
+}
+
+/* ==== 4. A run ==================================================================================================== */
+
+/* ---- Its report -------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int signal_number) { (void)signal_number; interrupted = 1; }
+static void catch_interrupts(void) { /* Ctrl-C: training stops after the step */
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+/* Of the run that is trained now: its start in this process, in seconds, and how many epochs were done before. */
+static struct { bool shown; double start; int epochs_before; } progress;
+
+static void progress_bar(const Run *run, double loss) {
+    const double steps = (double)run->training->epochs * run->steps_an_epoch, share = run->step / steps;
+    const int steps_here = run->step - progress.epochs_before * run->steps_an_epoch;
+    const double left = (seconds() - progress.start) / steps_here * (steps - run->step);
+    char bar[31] = "..............................";
+    memset(bar, '#', (size_t)(30 * share));
+    fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", run->epoch, run->training->epochs, bar,
+            100 * share, loss, (int)left / 60, (int)left % 60);
+    if (run->step % run->steps_an_epoch == 0) fprintf(stderr, "\r%79s\r", "");
+}
+static bool after_step(const Run *run, double loss) {
+    if (progress.shown) progress_bar(run, loss);
+    return !interrupted;
+}
+static void stop_if_interrupted(const Options *o, const Run *run) {
+    if (!interrupted) return;
+    fprintf(stderr, "ptune: interrupted");
+    if (run->best_epoch && o->out)
+        fprintf(stderr, "; the best epoch so far, epoch %d, is kept in %s", run->best_epoch, o->out);
+    fputc('\n', stderr);
+    exit(130);
+}
+
+/* log.tsv has a line an epoch: seed, epoch, mean loss, dev P@1, seconds. A run that goes on keeps the lines up to its
+ * checkpoint: a kill between the two files may have left one more. */
+static FILE *log_open(const Options *o, const Run *run) {
+    const char *path = format("%s/log.tsv", o->out);
+    if (o->resume && file_exists(path)) {
+        const Texts lines = read_lines(path);
+        Output kept = output_open(path);
+        for (int i = 0; i < min_int(lines.count, run->epoch); i++)
+            fprintf(kept.stream, "%.*s\n", (int)lines.at[i].size, lines.at[i].data);
+        output_close(kept);
+    }
+    FILE *stream = fopen(path, o->resume ? "a" : "w");
+    if (!stream) die("%s: %s", path, strerror(errno));
+    return stream;
+}
+/* What the epoch gave: on the terminal, in the log, and at last in the checkpoint. */
+static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoch_seconds) {
+    Mark before = mark();
+    const bool better = run->best_epoch == run->epoch;
+    if (!o->quiet) {
+        printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, run->loss,
+               o->labels ? "accuracy" : "P@1", run->dev, better ? " *" : "", run->tokens / epoch_seconds);
+        fflush(stdout);
+    }
+    if (!o->out) return;
+    if (better && run->encoder)
+        prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, &run->model->vocab);
+    if (better && run->lm.count) model_write(run->model, format("%s/model", o->out));
+    fprintf(log_file, "%d\t%d\t%.6f\t%.2f\t%.1f\n", run->training->seed, run->epoch, run->loss, run->dev,
+            seconds() - progress.start);
+    if (fflush(log_file)) die("%s/log.tsv: cannot be written", o->out);
+    checkpoint_write(o, run);
+    release(before);
+}
+
+/* ---- All of it --------------------------------------------------------------------------------------------------- */
+
+/* The mean of F1 = 2 TP / (2 TP + FP + FN), in per cent, over the labels that are predicted or true at all. */
+static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *predictions) {
+    double sum = 0;
+    int occurring = 0;
+    for (int k = 0; k < answers->labels; k++) {
+        int hits = 0, times = 0; /* TP; 2 TP + FP + FN */
+        for (int i = 0; i < data->count; i++) {
+            const bool predicted = predictions[i].predicted == answers->word[k];
+            const bool truth = data->at[i].answer == answers->word[k];
+            hits += predicted && truth;
+            times += predicted + truth;
+        }
+        if (times) sum += 200.0 * hits / times, occurring++;
+    }
+    return occurring ? sum / occurring : 0;
+}
+/* One seed, from its start to its score on test. The best epoch's h goes to `prompt` (m, H). A run whose result is in
+ * --out continues from its checkpoint with --resume. Returns how many parameters were trained. */
+static int run_seed(const Options *o, Model *model, const Dataset data[3], Tensor prompt, Prediction *predictions,
+                    Score *score) {
+    Mark before = mark();
+    Run run = run_begin(&o->training, model, prompt);
+    if (o->resume) checkpoint_read(o, &run);
+    FILE *log_file = o->out ? log_open(o, &run) : NULL;
+    progress.shown = !o->quiet && isatty(2), progress.start = seconds(), progress.epochs_before = run.epoch;
+    while (run_goes_on(&run)) {
+        const double start = seconds();
+        const bool done = next_epoch(&run, &data[TRAIN_SET], &data[DEV_SET]);
+        if (!done) stop_if_interrupted(o, &run);
+        report_epoch(o, &run, log_file, seconds() - start);
+    }
+    stop_if_interrupted(o, &run);
+    if (log_file && fclose(log_file)) die("%s/log.tsv: cannot be written", o->out);
+    run_end(&run);
+    *score = evaluate(model, prompt, &data[TEST_SET], predictions);
+    const int trained = (int)parameters_size(run.trained);
+    release(before);
+    return trained;
+}
+
+/* ==== 5. Discrete search: AutoPrompt (Shin et al. 2020), one of the paper's baselines ============================= */
+
+/* The word with the largest score, which is then set to -inf. */
+static int pop_argmax(real *score, int words, real *value) {
+    int best = 0;
+    for (int w = 1; w < words; w++)
+        if (score[w] > score[best]) best = w;
+    *value = score[best], score[best] = -INFINITY;
+    return best;
+}
+/* A word may be put into a template if it tokenises back to itself, is no placeholder and no answer of train. */
+static bool *search_words(const Model *model, const Dataset *train) {
+    const Vocab *vocab = &model->vocab;
+    bool *usable = allocate_zeroed(sizeof(bool[model->bert.vocab]));
+    for (int w = 0; w < vocab->size; w++) {
+        const Text piece = vocab->piece[w];
+        usable[w] = piece.size && !(piece.size > 1 && piece.data[0] == '[') && !memchr(piece.data, '{', piece.size) &&
+                    single_token(vocab, piece) == w;
+    }
+    for (int i = 0; i < train->count; i++) usable[train->at[i].answer] = false;
+    return usable;
+}
+/* A part of a template as text, a word for a [P]. */
+static Text part_text(const Part *p, const Vocab *vocab, int word) {
+    if (p->kind == PSEUDO) return vocab->piece[word];
+    if (p->kind == MASK) return text_of("[MASK]");
+    if (p->kind == SEPARATOR) return text_of("[SEP]");
+    if (p->kind == WORDS) return p->text;
+    return text_of(p->text.size ? format("{%.*s}", (int)p->text.size, p->text.data) : "[X]");
+}
+/* The template as text, with words in the places of its [P]. */
+static const char *template_with_words(const Template *t, const Vocab *vocab, const int *word) {
+    const char *form = "";
+    for (int i = 0, k = 0; i < t->parts; i++) {
+        const Text text = part_text(&t->part[i], vocab, word[k]);
+        const bool apart = !i || form[strlen(form) - 1] == ' ' || text.data[0] == ' ';
+        form = format(apart ? "%s%.*s" : "%s %.*s", form, (int)text.size, text.data);
+        k += t->part[i].kind == PSEUDO;
+    }
+    return form;
+}
+
+static double batch_loss(const Bert *bert, Tensor prompt, const Inputs *in, const bool *in_loss) {
+    return cross_entropy_forward(batch_logits(bert, prompt, in, in_loss), in->target);
+}
+static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Inputs *in) {
+    Mark before = mark();
+    Tensor changed = tensor(prompt.rows, prompt.cols);
+    memcpy(changed.data, prompt.data, size_of(prompt) * sizeof(real));
+    memcpy(row(changed, slot), row(model->bert.word, word), sizeof(real[prompt.cols]));
+    const double loss = batch_loss(&model->bert, changed, in, model->answers.in_loss);
+    release(before);
+    return loss;
+}
+/* Swapping the word of a slot for w changes the loss by (e_w - e_now) . dL/de to first order, e the slot's embedding.
+ * The top candidates by estimated loss decrease are evaluated exactly; returns the best one, or the present word. */
+static int best_swap(const Model *model, Tensor prompt, int slot, int present, const bool *usable, const Inputs *in) {
+    enum { CANDIDATES = 10 };
+    const Tensor table = model->bert.word;
+    needs_grad(&prompt);
+    double best_loss = loss_and_gradient(&model->bert, prompt, in, model->answers.in_loss);
+    const Tensor decrease = tensor_zeros(1, table.rows); /* -e_w . dL/de */
+    const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
+    int best = present;
+    matmul(values(decrease), dslot, transposed(values(table)));
+    for (int w = 0; w < table.rows; w++)
+        decrease.data[w] = usable[w] && w != present ? -decrease.data[w] : -(real)INFINITY;
+    for (int c = 0; c < CANDIDATES; c++) {
+        real estimate;
+        const int next = pop_argmax(decrease.data, table.rows, &estimate);
+        if (!isfinite(estimate)) break;
+        const double loss = loss_with_word(model, prompt, slot, next, in);
+        if (loss < best_loss) best_loss = loss, best = next;
+    }
+    return best;
+}
+/* The template with its [P] replaced by words, slot after slot: a swap is made on one batch of train, and kept if it
+ * also lowers the loss on another one. */
+static const char *search(const Options *o, const Model *model, const char *form) {
+    enum { EXAMPLES = 24, SWEEPS = 2 };
+    const Template t = template_parse(form);
+    const Dataset train = read_split(o, model, TRAIN_SET, &t);
+    const Tensor table = model->bert.word;
+    const bool *usable = search_words(model, &train);
+    const int the = single_token(&model->vocab, text_of("the")), start = the >= 0 ? the : model->vocab.unk;
+    const int each = min_int(EXAMPLES, train.count / 2);
+    int *order = in_order(train.count), *word = allocate(sizeof(int) * (size_t)(t.pseudo + 1));
+    const Tensor prompt = tensor(t.pseudo, table.cols);
+    Random random = {(uint64_t)o->training.seed};
+    if (train.count < 2) die("%s: one example is too few to search with", train.path);
+    for (int k = 0; k < t.pseudo; k++) memcpy(row(prompt, k), row(table, start), sizeof(real[table.cols]));
+    for (int k = 0; k <= t.pseudo; k++) word[k] = start;
+    for (int turn = 0; turn < SWEEPS * t.pseudo; turn++) {
+        Mark before = mark();
+        const int slot = turn % t.pseudo;
+        shuffle(order, train.count, &random);
+        const Inputs in = inputs_of(train.at, order, each), other = inputs_of(train.at, order + each, each);
+        const int best = best_swap(model, prompt, slot, word[slot], usable, &in);
+        if (best != word[slot] && loss_with_word(model, prompt, slot, best, &other) <
+                                      loss_with_word(model, prompt, slot, word[slot], &other)) {
+            word[slot] = best;
+            memcpy(row(prompt, slot), row(table, best), sizeof(real[table.cols]));
+        }
+        release(before);
+    }
+    return template_with_words(&t, &model->vocab, word);
+}
+
+/* ==== 6. The small world: a vocabulary and a BERT from facts and paraphrases ====================================== */
+
+/* data/relations.jsonl names the relations; each has a folder, here or in relations/, with its facts
+ * ({train,dev,test}.jsonl) and the paraphrases in which the LM reads them (pretrain.txt: a template a line, with [X]
+ * and [Y]; LAMA has none). */
+typedef struct { const char *name, *folder; Text template; } Relation;
+typedef struct { Relation *at; int count; } World;
+
+static bool has_relation(const World *world, Text name) {
+    for (int r = 0; r < world->count; r++)
+        if (text_is(name, world->at[r].name)) return true;
+    return false;
+}
+static World world_read(const char *data) {
+    const char *path = format("%s/relations.jsonl", data);
+    World world = {0};
+    Text rest = read_file(path), name, template;
+    int line = 0;
+    for (Text json; next_object(&rest, &json, path, &line);) {
+        if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
+            !json_is_string(name) || !json_is_string(template))
+            die("%s:%d: no relation or template", path, line);
+        const char *word = text_line(json_string(name)), *folder = format("%s/relations/%s", data, word);
+        if (!*word || strchr(word, '/')) die("%s:%d: not a name for a folder: '%s'", path, line, word);
+        if (has_relation(&world, text_of(word))) die("%s:%d: relation '%s' again", path, line, word);
+        if (!file_exists(folder)) folder = format("%s/%s", data, word);
+        world.at = grow(world.at, world.count, sizeof(Relation));
+        world.at[world.count++] = (Relation){word, folder, json_string(template)};
+    }
+    if (!world.count) die("%s: no relation", path);
+    return world;
+}
+
+/* A paraphrase with subject and object in the places of [X] and [Y]. */
+static Text sentence(Text paraphrase, Text subject, Text object) {
+    const size_t places = paraphrase.size / 3; /* a placeholder is 3 bytes */
+    char *out = allocate(paraphrase.size + places * (subject.size + object.size));
+    size_t size = 0;
+    for (size_t i = 0; i < paraphrase.size;) {
+        const Text rest = {paraphrase.data + i, paraphrase.size - i};
+        const Text *put = text_starts(rest, "[X]") ? &subject : text_starts(rest, "[Y]") ? &object : NULL;
+        if (put) memcpy(out + size, put->data, put->size);
+        else out[size] = rest.data[0];
+        size += put ? put->size : 1;
+        i += put ? 3 : 1;
+    }
+    return (Text){out, size};
+}
+/* Every fact of the three sets in every paraphrase; objects, if wanted, one per fact. */
+static Texts world_sentences(const World *world, Texts *objects) {
+    Texts sentences = {0};
+    for (int r = 0; r < world->count; r++) {
+        const char *forms = format("%s/pretrain.txt", world->at[r].folder);
+        const Texts paraphrases = read_lines(forms);
+        if (!paraphrases.count) die("%s: no paraphrase to read the facts in", forms);
+        for (int s = 0; s < 3; s++) {
+            const char *path = format("%s/%s.jsonl", world->at[r].folder, split_name[s]);
+            Text rest = read_file(path);
+            int line = 0;
+            for (Text json; next_object(&rest, &json, path, &line);) {
+                const Text subject = example_field(json, text_of(""), path, line),
+                           object = text_of(text_line(example_field(json, text_of("obj_label"), path, line)));
+                if (objects) texts_push(objects, object);
+                for (int w = 0; w < paraphrases.count; w++)
+                    texts_push(&sentences, sentence(paraphrases.at[w], subject, object));
+            }
+        }
+    }
+    return sentences;
+}
+
+/* ---- Learning a vocabulary: the special tokens, every object, every character, then the most frequent pair of pieces
+ * joined, again and again: byte-pair encoding (Sennrich et al. 2016). Its pieces are used as WordPiece's. */
+typedef struct {
+    int *piece, pieces, count;
+} CountedWord; /* a word as it is cut now, and how often it occurs */
+typedef struct { CountedWord *at; int count; } CountedWords;
+
+static int vocab_add(Vocab *vocab, Text piece) {
+    enum { MOST_PIECES = 1 << 18 };
+    int *bucket = vocab_bucket(vocab, piece);
+    if (!vocab->piece) vocab->piece = allocate(sizeof(Text[MOST_PIECES]));
+    if (!*bucket && vocab->size == MOST_PIECES) die("more than %d pieces", MOST_PIECES);
+    if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
+    return *bucket - 1;
+}
+static bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
+static Texts words_of(const Texts *sentences) { /* in the order of their bytes, each as often as it occurs */
+    Texts words = {0};
+    for (int s = 0; s < sentences->count; s++) {
+        const Text t = sentences->at[s];
+        for (size_t i = 0, from; i < t.size; i = i > from ? i : i + 1) {
+            for (from = i; i < t.size && is_word_byte(t.data[i]);) i++;
+            if (i > from) texts_push(&words, (Text){t.data + from, i - from});
+            else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
+        }
+    }
+    if (words.count) qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
+    return words;
+}
+/* Replaces left, right by joined wherever they follow each other in the word. */
+static void join_pair(CountedWord *word, int left, int right, int joined) {
+    int kept = 0;
+    for (int i = 0; i < word->pieces; i++, kept++) {
+        const bool pair = i + 1 < word->pieces && word->piece[i] == left && word->piece[i + 1] == right;
+        word->piece[kept] = pair ? joined : word->piece[i];
+        i += pair;
+    }
+    word->pieces = kept;
+}
+/* The different words of the sentences, cut into characters, which are added to the vocabulary. */
+static CountedWords count_words(const Texts *sentences, Vocab *vocab) {
+    const Texts all = words_of(sentences);
+    CountedWords words = {allocate(sizeof(CountedWord) * (size_t)all.count), 0};
+    for (int i = 0, next; i < all.count; i = next) {
+        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
+        CountedWord *word = &words.at[words.count++];
+        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
+        uint32_t code;
+        for (size_t at = 0, length; at < all.at[i].size; at += length) {
+            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
+            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
+            word->piece[word->pieces++] = vocab_add(vocab, text_of(form));
+        }
+    }
+    return words;
+}
+/* The most frequent pair in the words; false if none occurs twice. pairs (size, size): to count in. */
+static bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
+    int most = 1;
+    for (const CountedWord *word = words->at; word < words->at + words->count; word++) /* zero where it will count */
+        for (int i = 0; i + 1 < word->pieces; i++)
+            pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]] = 0;
+    for (const CountedWord *word = words->at; word < words->at + words->count; word++)
+        for (int i = 0; i + 1 < word->pieces; i++) {
+            int *pair = &pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]];
+            *pair += word->count;
+            if (*pair > most) most = *pair, *left = word->piece[i], *right = word->piece[i + 1];
+        }
+    return most > 1;
+}
+static Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
+    Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .cased = true};
+    for (int m = 0; m < SPECIAL_TOKENS; m++) vocab_add(&vocab, text_of(special_tokens[m]));
+    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
+    const CountedWords words = count_words(sentences, &vocab);
+    if (vocab.size > size) die("--size %d is too small: special tokens, objects and characters alone are more", size);
+    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size), left = 0, right = 0;
+    while (vocab.size < size && most_frequent_pair(&words, pairs, size, &left, &right)) {
+        const Text a = vocab.piece[left], b = vocab.piece[right]; /* the right one has ## before it */
+        const int joined = vocab_add(&vocab,
+                                     text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
+        for (int w = 0; w < words.count; w++) join_pair(&words.at[w], left, right, joined);
+    }
+    return vocab;
+}
+
+/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ---------------------------------------- */
+
+/* Of the tokens of each sentence 15 % are prediction targets, at least one (the forced one): 80 % of them are replaced
+ * by [MASK], 10 % by a random token, 10 % stay. */
+static Inputs mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {
+    Inputs in = inputs_of(sentences, order, count);
+    Batch *batch = &in.batch;
+    batch->selected_count = 0;
+    batch->selected = allocate(sizeof(int[batch->tokens]));
+    in.target = allocate(sizeof(int[batch->tokens]));
+    for (int s = 0; s < count; s++) {
+        const int first = batch->start[s] + 1, last = batch->start[s + 1] - 1; /* without [CLS] and [SEP] */
+        const int forced = first + (int)(random_bits(random) % (uint64_t)(last - first));
+        batch->selected_start[s] = batch->selected_count;
+        for (int i = first; i < last; i++) {
+            if (uniform(random) >= 0.15 && i != forced) continue;
+            in.target[batch->selected_count] = in.id[i];
+            batch->selected[batch->selected_count++] = i;
+            const double change = uniform(random);
+            const int words = vocab->size - SPECIAL_TOKENS;
+            if (change < 0.8) in.id[i] = vocab->mask;
+            else if (change < 0.9) in.id[i] = SPECIAL_TOKENS + (int)(random_bits(random) % (uint64_t)words);
+        }
+    }
+    batch->selected_start[count] = batch->selected_count;
+    return in;
+}
+static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Training *t) {
+    const int steps_an_epoch = count / t->batch; /* the last short batch is dropped */
+    const double start = seconds();
+    int *order = in_order(count), step = 0;
+    double loss = 0;
+    Random random = {(uint64_t)t->seed + 1};
+    if (!steps_an_epoch) die("%d sentences do not fill one batch of %d", count, t->batch);
+    parameters_train(bert->weights);
+    for (int epoch = 1; epoch <= t->epochs; epoch++) {
+        shuffle(order, count, &random);
+        for (int first = 0; first + t->batch <= count; first += t->batch) {
+            Mark before = mark();
+            const Inputs in = mask_words(sentences, order + first, t->batch, vocab, &random);
+            const double share = schedule(t, ++step, steps_an_epoch);
+            loss += loss_and_gradient(bert, (Tensor){0}, &in, NULL);
+            if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller learning rate may help", step);
+            adam_step(bert->weights, (Optimizer){t->rate * share, t->decay, t->adamw}, step,
+                      clip_factor(t, bert->weights));
+            release(before);
+            if (step % 500) continue;
+            printf("step %d of %.0f, loss %.4f, %.0f s\n", step, (double)steps_an_epoch * t->epochs, loss / 500,
+                   seconds() - start);
+            fflush(stdout);
+            loss = 0;
+        }
+    }
+    parameters_freeze(bert->weights);
+}
+
+/* ==== 7. Methods ================================================================================================== */
+
+/* A method is a kind of answer, the template that it prompts with, and what is trained. */
+typedef enum { MAJORITY, ZERO_SHOT, SEARCH, TRAIN } MethodKind;
+typedef struct {
+    const char *name;
+    MethodKind kind;
+    const char *template; /* manual: that of relations.jsonl; hybrid: the same with [P] between its words and fields;
+                             best, worst: of relation_prompts; NULL: --template */
+    EncoderKind encoder;  /* ENCODERS: none */
+    bool tune_lm;
+    double demo_rate; /* on the small world, chosen on dev; elsewhere --lr and --lr-lm */
+    const char *meaning;
+} Method;
+static const Method methods[] = {
+    {"majority", MAJORITY, "[X] [MASK]", ENCODERS, false, 0, "the most frequent answer of train"},
+    {"worst", ZERO_SHOT, "worst", ENCODERS, false, 0, "manual prompts, the worst one on test"},
+    {"manual", ZERO_SHOT, "manual", ENCODERS, false, 0, "the manual prompt"},
+    {"best", ZERO_SHOT, "best", ENCODERS, false, 0, "manual or given prompts, the best one on dev"},
+    {"search", SEARCH, "[X] [P][P][P] [MASK] .", ENCODERS, false, 0, "discrete search, [X] [P][P][P] [MASK] ."},
+    {"ft", TRAIN, "[X] [MASK]", ENCODERS, true, 5e-4, "fine-tuning, [X] [MASK]"},
+    {"mp+ft", TRAIN, "manual", ENCODERS, true, 5e-4, "fine-tuning, the manual prompt"},
+    {"best+ft", TRAIN, "best", ENCODERS, true, 5e-4, "fine-tuning, the best prompt"},
+    {"p-lstm", TRAIN, NULL, ENCODER_LSTM, false, 5e-3, "P-tuning, LSTM and MLP"},
+    {"p-mlp", TRAIN, NULL, ENCODER_MLP, false, 5e-3, "P-tuning, MLP"},
+    {"p-embedding", TRAIN, NULL, ENCODER_EMBEDDING, false, 1e-2, "P-tuning, plain embeddings"},
+    {"p-swapped", TRAIN, "(3,3,3)", ENCODER_LSTM, false, 5e-3, "P-tuning, mask before subject"},
+    {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] between the words of the manual prompt"}};
+enum { METHODS = sizeof methods / sizeof *methods };
+
+static const Method *method_named(Text name) {
+    for (int m = 0; m < METHODS; m++)
+        if (text_is(name, methods[m].name)) return &methods[m];
+    usage("unknown method ", text_string(name));
+}
+
+/* ---- The template of a method ------------------------------------------------------------------------------------ */
+
+/* The discrete prompts of a relation, a line each. --prompts is a file, or a folder of <relation>.jsonl or .txt;
+ * without it they are in prompts.txt beside the examples, if that exists, and the relation's own template comes last. A
+ * line may be a JSON object with a template and, if the file has prompts of several relations, a relation. */
+static Texts relation_prompts(const Options *o, const Relation *relation) {
+    const char *path = o->prompts ? o->prompts : format("%s/prompts.txt", relation->folder);
+    if (o->prompts && file_exists(format("%s/.", path))) {
+        path = format("%s/%s.jsonl", o->prompts, relation->name);
+        if (!file_exists(path)) path = format("%s/%s.txt", o->prompts, relation->name);
+    }
+    Texts prompts = {0}, lines = o->prompts || file_exists(path) ? read_lines(path) : prompts;
+    for (int i = 0; i < lines.count; i++) {
+        Text template = lines.at[i], name;
+        if (text_starts(template, "{\"")) {
+            json_check(lines.at[i], path, i + 1);
+            template = example_field(lines.at[i], text_of("template"), path, i + 1);
+            if (json_member(lines.at[i], "relation", &name) && json_is_string(name) &&
+                !text_is(json_string(name), relation->name))
+                continue;
+        }
+        texts_push(&prompts, template);
+    }
+    if (!o->prompts) texts_push(&prompts, relation->template);
+    if (!prompts.count) die("%s: no prompt for %s", path, relation->name);
+    return prompts;
+}
+/* The prompt with the most hits on dev, or with the fewest on test. */
+static const char *choose_prompt(const Options *o, const Model *model, const Relation *relation, bool best) {
+    const Texts prompts = relation_prompts(o, relation);
+    const char *chosen = NULL;
+    for (int p = 0, top = INT32_MIN; p < prompts.count; p++) {
+        const char *candidate = text_string(prompts.at[p]);
+        Mark before = mark();
+        const Template t = template_parse(candidate);
+        if (t.pseudo) die("%s: [P] where nothing is trained: %s", relation->name, candidate);
+        const Dataset data = read_split(o, model, best ? DEV_SET : TEST_SET, &t);
+        const int hits = evaluate(model, (Tensor){0}, &data, NULL).hits, merit = best ? hits : -hits;
+        if (merit > top) top = merit, chosen = candidate;
+        release(before);
+    }
+    return chosen;
+}
+/* What the template of a method says, before anything is chosen or searched. */
+static const char *method_form(const Method *m, const Options *o, const Relation *relation) {
+    const char *form = m->template ? m->template : o->template;
+    if (!strcmp(form, "manual")) return text_string(relation->template);
+    if (!strcmp(form, "hybrid"))
+        return text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
+    return form;
+}
+static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation) {
+    const char *form = method_form(m, o, relation);
+    if (m->kind == SEARCH) return search(o, model, form);
+    if (!strcmp(form, "best")) return choose_prompt(o, model, relation, true);
+    if (!strcmp(form, "worst")) return choose_prompt(o, model, relation, false);
+    return form;
+}
+
+/* ---- One method on one relation ---------------------------------------------------------------------------------- */
+
+/* In a file it is one line: these fields with tabs between them. */
+typedef struct {
+    const char *relation, *method, *vocab, *seed, *template;
+    Score score;       /* on test */
+    int seen;          /* examples of test whose subject is also in train */
+    int trained, kept; /* how many parameters were trained; how many must be kept to answer */
+    double seconds, macro_f1;
+    const char *settings; /* all that the score depends on */
+    Tensor prompt;        /* what was learned; not in the file */
+} Result;
+
+static void result_write(const char *path, const Result *r) {
+    Output out = output_open(path);
+    fprintf(out.stream, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.2f\t%s\n", r->relation, r->method, r->vocab,
+            r->seed, text_line(text_of(r->template)), r->score.hits, r->score.examples, r->seen, r->trained, r->kept,
+            r->seconds, r->macro_f1, text_line(text_of(r->settings)));
+    output_close(out);
+}
+static Result result_read(const char *path) {
+    const Texts lines = read_lines(path), fields = split(lines.count == 1 ? lines.at[0] : text_of(""), '\t');
+    const Text *f = fields.at;
+    if (fields.count != 13) die("%s: not one line of 13 fields", path);
+    const Score score = {.hits = json_int(f[5]), .examples = json_int(f[6])};
+    const Result r = {text_string(f[0]), text_string(f[1]), text_string(f[2]), text_string(f[3]), text_string(f[4]),
+                      .score = score, .seen = json_int(f[7]), .trained = json_int(f[8]), .kept = json_int(f[9]),
+                      .seconds = json_number(f[10]), .macro_f1 = json_number(f[11]), .settings = text_string(f[12])};
+    if (score.hits < 0 || score.hits > score.examples || score.examples < 1 || r.seen < 0 || r.trained < 0 ||
+        r.kept < 0 || !(r.seconds >= 0) || !(r.macro_f1 >= 0))
+        die("%s: not a result", path);
+    return r;
+}
+
+static Score majority_score(const Dataset *train, const Dataset *test, int words) {
+    Score score = {.examples = test->count};
+    int *times = allocate_zeroed(sizeof(int) * (size_t)words), best = train->at[0].answer;
+    for (int i = 0; i < train->count; i++)
+        if (++times[train->at[i].answer] > times[best]) best = train->at[i].answer;
+    for (int i = 0; i < test->count; i++) score.hits += test->at[i].answer == best;
+    return score;
+}
+/* How many examples of test have a subject that is also in train. */
+static int seen_subjects(const Dataset *train, const Dataset *test) {
+    Texts known = {0};
+    int seen = 0;
+    for (int i = 0; i < train->count; i++)
+        if (train->at[i].subject) texts_push(&known, text_of(train->at[i].subject));
+    if (!known.count) return 0;
+    qsort(known.at, (size_t)known.count, sizeof(Text), compare_texts);
+    for (int i = 0; i < test->count; i++) {
+        if (!test->at[i].subject) continue;
+        const Text subject = text_of(test->at[i].subject);
+        seen += bsearch(&subject, known.at, (size_t)known.count, sizeof(Text), compare_texts) != NULL;
+    }
+    return seen;
+}
+/* The name of a file without its folder and what follows its last dot. */
+static const char *stem(const char *path) {
+    char *name = basename(text_string(text_of(path))), *dot = strrchr(name, '.');
+    if (dot && dot > name) *dot = 0;
+    return text_line(text_of(name));
+}
+/* The options with what the method says. */
+static Options method_options(const Method *m, const Options *options, const Relation *relation) {
+    Options o = *options;
+    o.data = relation->folder, o.training.encoder = m->encoder, o.training.tune_lm = m->tune_lm;
+    if (o.training.rate < 0) o.training.rate = o.training.rate_lm = m->demo_rate;
+    return o;
+}
+/* All that the score of a method depends on; best and worst also depend on the prompts to choose from. */
+static const char *method_settings(const Method *m, const Options *o, const Relation *relation) {
+    const bool trains = m->kind == TRAIN;
+    const char *form = method_form(m, o, relation), *all = settings(o, trains);
+    uint64_t prompts = 0;
+    if (!strcmp(form, "best") || !strcmp(form, "worst")) {
+        const Texts given = relation_prompts(o, relation);
+        for (int i = 0; i < given.count; i++) prompts = hash_text(prompts, given.at[i]);
+    }
+    all = format("%s, prompts %016jx", all, (uintmax_t)prompts);
+    return format("%s, patience %d, template %s", all, trains ? o->training.patience : 0, form);
+}
+/* Everything from the files to the score on test. A method that trains the LM loads its own copy, so `model` is always
+ * as it was published. */
+static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation) {
+    const double start = seconds();
+    Options o = method_options(m, options, relation);
+    Dataset data[3];
+    o.template = method_template(m, &o, model, relation);
+    const Template t = template_parse(o.template);
+    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.training.seed), o.template,
+                .settings = o.out ? method_settings(m, &o, relation) : "-",
+                .prompt = tensor(t.pseudo, model->bert.hidden)};
+    Mark before = mark();
+    Model own = *model;
+    if (m->tune_lm) bert_load(&own.bert, o.model);
+    if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
+    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t);
+    if (m->kind == TRAIN && o.recipe && data[TRAIN_SET].count < o.training.batch)
+        die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
+            o.training.batch);
+    Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data[TEST_SET].count);
+    if (m->kind == TRAIN) r.trained = run_seed(&o, m->tune_lm ? &own : model, data, r.prompt, predictions, &r.score);
+    else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], model->bert.vocab);
+    else r.score = evaluate(model, r.prompt, &data[TEST_SET], predictions);
+    if (m->kind != MAJORITY) r.macro_f1 = macro_f1(&model->answers, &data[TEST_SET], predictions);
+    if (m->kind == SEARCH) r.kept = template_parse(m->template).pseudo;
+    if (m->kind == TRAIN) r.kept = (int)size_of(r.prompt);
+    if (m->tune_lm) r.kept += (int)parameters_size(own.bert.weights), bert_close(&own.bert);
+    if (!model->answers.labels) r.seen = seen_subjects(&data[TRAIN_SET], &data[TEST_SET]); /* else: sentences */
+    r.seconds = seconds() - start;
+    release(before);
+    return r;
+}
+/* As above, unless its result line exists: then that, if it was made with the same settings. Training goes on from its
+ * checkpoint. */
+static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation) {
+    static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
+                                          "model/tokenizer_config.json", "model/model.safetensors", "model"};
+    if (!options->out) return run_method(m, options, model, relation);
+    Options o = *options;
+    o.resume = true;
+    o.out = format("%s/%s.%s.%s.%d", o.out, relation->name, m->name, o.vocab ? stem(o.vocab) : "all", o.training.seed);
+    const char *path = format("%s.result.tsv", o.out);
+    const Lock lock = lock_file(format("%s.lock", o.out));
+    if (!file_exists(path)) {
+        if (m->kind == TRAIN) make_folder(o.out);
+        const Result r = run_method(m, &o, model, relation);
+        result_write(path, &r);
+        for (int i = 0; m->kind == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
+    }
+    const Result r = result_read(path);
+    const Options now = method_options(m, &o, relation);
+    check_same_settings(path, text_of(r.settings), text_line(text_of(method_settings(m, &now, relation))));
+    unlock_file(lock);
+    return r;
+}
+
+/* ==== 8. Tables =================================================================================================== */
+
+typedef struct { Result *at; int count; Texts relations, methods, vocabs, seeds; } Table;
+
+static void add_name(Texts *names, const char *name) {
+    if (!texts_contain(names, text_of(name))) texts_push(names, text_of(name));
+}
+static void table_add(Table *t, Result r) {
+    t->at = grow(t->at, t->count, sizeof r);
+    t->at[t->count++] = r;
+    add_name(&t->relations, r.relation), add_name(&t->methods, r.method);
+    add_name(&t->vocabs, r.vocab), add_name(&t->seeds, r.seed);
+}
+/* The runs of a method with a vocabulary, on one relation or (NULL) on all: for each seed P@1 averaged over the
+ * relations and of all examples together, then the spread over the seeds. */
+typedef struct { Spread average, pooled; int seeds, relations; double seconds; const Result *last; } Cell;
+static Cell table_cell(const Table *t, Text method, Text vocab, const Text *relation) {
+    Cell cell = {.seeds = 0};
+    const size_t size = sizeof(double) * (size_t)t->seeds.count;
+    double *average = allocate(size), *pooled = allocate(size);
+    for (int s = 0; s < t->seeds.count; s++) {
+        double sum = 0, hits = 0, examples = 0;
+        int relations = 0;
+        for (const Result *r = t->at; r < t->at + t->count; r++) {
+            if (!text_is(t->seeds.at[s], r->seed) || !text_is(method, r->method) || !text_is(vocab, r->vocab) ||
+                (relation && !text_is(*relation, r->relation)))
+                continue;
+            sum += p_at_1(r->score), hits += r->score.hits, examples += r->score.examples, relations++;
+            cell.seconds += r->seconds, cell.last = r;
+        }
+        if (!relations) continue;
+        cell.relations = cell.seeds ? min_int(cell.relations, relations) : relations;
+        average[cell.seeds] = sum / relations, pooled[cell.seeds++] = 100 * hits / examples;
+    }
+    cell.average = spread_of(average, cell.seeds), cell.pooled = spread_of(pooled, cell.seeds);
+    return cell;
+}
+/* A line of the table: the mean over the seeds of each method on a relation. Without a relation: the heading. */
+static void print_relation(const Table *t, Text vocab, const Text *relation) {
+    const Result *some = NULL;
+    const char *line = "";
+    for (int m = 0; m < t->methods.count; m++) {
+        const Text method = t->methods.at[m];
+        const int width = (int)method.size < 6 ? 8 : (int)method.size + 2;
+        const char *value = "-";
+        if (!relation) value = text_string(method);
+        else {
+            const Cell cell = table_cell(t, method, vocab, relation);
+            if (cell.seeds) value = format("%.1f", cell.pooled.mean), some = cell.last;
+        }
+        line = format("%s%*s", line, width, value);
+    }
+    if (!relation) printf("%-16s%6s%6s%s\n", "relation", "test", "seen", line);
+    else if (some) printf("%-16s%6d%6d%s\n", some->relation, some->score.examples, some->seen, line);
+    fflush(stdout);
+}
+static const char *spread_text(Spread s, int seeds) {
+    return seeds > 1 ? format("%.2f +- %.2f", s.mean, s.stddev) : format("%.2f", s.mean);
+}
+/* A line for each method: the average over the relations (the paper's 34k column) and all examples together (its 29k
+ * column), with the standard deviation over several seeds. */
+static void print_methods(const Table *t, Text vocab) {
+    printf("\n%-12s%16s%16s%10s%6s%9s%11s%11s\n", "method", "average", "pooled", "relations", "seeds", "seconds",
+           "trained", "kept");
+    for (int m = 0; m < t->methods.count; m++) {
+        const Cell c = table_cell(t, t->methods.at[m], vocab, NULL);
+        if (!c.seeds) continue;
+        printf("%-12s%16s%16s%10d%6d%9.1f%11d%11d", c.last->method, spread_text(c.average, c.seeds),
+               spread_text(c.pooled, c.seeds), c.relations, c.seeds, c.seconds, c.last->trained, c.last->kept);
+        for (int k = 0; k < METHODS; k++)
+            if (!strcmp(methods[k].name, c.last->method)) printf("  %s", methods[k].meaning);
+        printf("\n");
+    }
+}
+/* Runs what is missing; a relation is printed once all its runs are done. */
+static void run_table(const Options *o, Model *model, const World *world) {
+    const Texts names = split(text_of(o->methods), ',');
+    const Texts wanted = o->relations ? split(text_of(o->relations), ',') : (Texts){0};
+    Table t = {0};
+    for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
+    for (int k = 0; k < wanted.count; k++)
+        if (!has_relation(world, wanted.at[k]))
+            die("--relations: no relation '%s' in relations.jsonl", text_string(wanted.at[k]));
+    print_relation(&t, text_of(""), NULL);
+    for (int r = 0; r < world->count; r++) {
+        const Relation *relation = &world->at[r];
+        if (o->relations ? !texts_contain(&wanted, text_of(relation->name)) : !file_exists(relation->folder)) continue;
+        for (int m = 0; m < t.methods.count; m++) {
+            const Method *method = method_named(t.methods.at[m]);
+            const int seeds = method->kind < SEARCH ? 1 : o->seeds; /* the other methods are deterministic */
+            for (int s = 0; s < seeds; s++) {
+                Options one = *o;
+                one.training.seed += s;
+                table_add(&t, run_once(method, &one, model, relation));
+            }
+        }
+        print_relation(&t, t.vocabs.at[0], &t.relations.at[t.relations.count - 1]);
+    }
+    if (!t.count) die("%s: no relation has a folder", o->data);
+    print_methods(&t, t.vocabs.at[0]);
+}
+static int is_result(const struct dirent *file) {
+    const size_t length = strlen(file->d_name), suffix = strlen("result.tsv");
+    return length >= suffix && !strcmp(file->d_name + length - suffix, "result.tsv");
+}
+/* The tables of all result lines in a folder, one for each vocabulary. */
+static void print_folder(const char *folder) {
+    struct dirent **files;
+    const int count = scandir(folder, &files, is_result, alphasort);
+    if (count < 0) die("%s: %s", folder, strerror(errno));
+    if (!count) die("%s: no file ...result.tsv", folder);
+    Table t = {0};
+    for (int i = 0; i < count; i++) {
+        table_add(&t, result_read(format("%s/%s", folder, files[i]->d_name)));
+        free(files[i]);
+    }
+    free(files);
+    const Texts found = t.methods;
+    t.methods = (Texts){0};
+    for (int m = 0; m < METHODS; m++) /* first those of the list, in its order */
+        if (texts_contain(&found, text_of(methods[m].name))) add_name(&t.methods, methods[m].name);
+    for (int m = 0; m < found.count; m++) add_name(&t.methods, text_string(found.at[m]));
+    for (int v = 0; v < t.vocabs.count; v++) {
+        printf("%sanswers: %s\n", v ? "\n" : "", text_string(t.vocabs.at[v]));
+        print_relation(&t, t.vocabs.at[v], NULL);
+        for (int r = 0; r < t.relations.count; r++) print_relation(&t, t.vocabs.at[v], &t.relations.at[r]);
+        print_methods(&t, t.vocabs.at[v]);
+    }
+}
+
+/* ==== 9. The commands ============================================================================================= */
+
+/* ---- The demo: the table on the small world, and one relation in many paraphrases -------------------------------- */
+
+static double norm_of(const real *x, int count) {
+    double squares = 0;
+    for (int j = 0; j < count; j++) squares += (double)x[j] * (double)x[j];
+    return sqrt(squares);
+}
+/* The words whose embeddings have the largest cosine with each vector of the prompt. */
+static void print_nearest(const Model *model, Tensor prompt) {
+    const Tensor word = model->bert.word;
+    Tensor cosine = tensor_zeros(prompt.rows, word.rows); /* times the norm of the prompt's vector */
+    matmul(values(cosine), values(prompt), transposed(values(word)));
+    for (int w = 0; w < word.rows; w++) {
+        const double norm = norm_of(row(word, w), word.cols);
+        for (int i = 0; i < prompt.rows; i++)
+            row(cosine, i)[w] = norm > 0 ? row(cosine, i)[w] / (real)norm : -(real)INFINITY;
+    }
+    for (int i = 0; i < prompt.rows; i++) {
+        const double norm = norm_of(row(prompt, i), prompt.cols);
+        printf("[P]%d", i + 1);
+        for (int k = 0; k < 5; k++) {
+            real largest;
+            const Text piece = model->vocab.piece[pop_argmax(row(cosine, i), model->vocab.size, &largest)];
+            if (isfinite(largest))
+                printf("  %.*s %.2f", (int)piece.size, piece.data, norm > 0 ? (double)largest / norm : 0);
+        }
+        printf("\n");
+    }
+}
+/* The paper's first table: one word of the prompt is changed, and the answers change; then what P-tuning gives. */
+static void demo_instability(Model *model, const Relation *relation, const Options *o) {
+    const Texts prompts = relation_prompts(o, relation);
+    const Method *p_tuning = method_named(text_of("p-lstm"));
+    Result r;
+    printf("\n%s: the same question in other words\n", relation->name);
+    for (int p = 0; p <= prompts.count; p++) {
+        const Method manual = {.name = "", .kind = ZERO_SHOT, .encoder = ENCODERS,
+                               .template = p < prompts.count ? text_string(prompts.at[p]) : NULL};
+        r = run_method(manual.template ? &manual : p_tuning, o, model, relation);
+        printf("%8.1f  %s\n", p_at_1(r.score), r.template);
+    }
+    printf("\nThe words nearest to what was learned there (cosine):\n");
+    print_nearest(model, r.prompt);
+}
+static void command_demo(Options *o) {
+    const double start = seconds();
+    const World world = world_read(o->data);
+    Model *model = model_load(o);
+    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
+           "no method\nwas trained on? P@1 on the test examples, in per cent; each column is one method, seed %d.\n\n",
+           parameters_size(model->bert.weights), world.count, o->training.seed);
+    run_table(o, model, &world);
+    demo_instability(model, &world.at[0], o);
+    printf("\n%.0f seconds in all\n", seconds() - start);
+}
+
+/* ---- fill, tokenize, train, eval, words, search, table, vocab, pretrain ------------------------------------------ */
+
+/* Five best words for each [MASK] of a text: word, probability, logit. */
+static void print_best(const Model *model, real *logits) {
+    const double all = log_sum_exp(logits, model->bert.vocab);
+    if (!isfinite(all)) die("the logits are not finite");
+    for (int k = 0; k < 5 && k < model->vocab.size; k++) {
+        real logit;
+        const Text piece = model->vocab.piece[pop_argmax(logits, model->vocab.size, &logit)];
+        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logit - all), (double)logit);
+    }
+}
+/* The ids of a subject under a learned prompt. */
+static Ids prompt_ids(const Options *o, const Model *model, const Template *t, Text subject) {
+    Text field[MAX_PARTS];
+    Example example;
+    for (int i = 0; i < t->parts; i++) {
+        if (t->part[i].kind == FIELD && t->part[i].text.size)
+            die("%s: its template needs more than a subject: %s", o->prompt, t->text);
+        field[i] = subject;
+    }
+    template_fill(t, &model->vocab, field, model->bert.positions, &example, "SUBJECT", 1);
+    return (Ids){example.id, example.length};
+}
+static Ids text_ids(const Model *model, Text text) { /* of a text with [MASK] in it */
+    Ids ids = {0};
+    ids_push(&ids, model->vocab.cls);
+    tokenize_with_special(&model->vocab, text, &ids);
+    ids_push(&ids, model->vocab.sep);
+    if (ids.count > model->bert.positions)
+        die("the text has %d tokens, the model takes %d", ids.count, model->bert.positions);
+    return ids;
+}
+/* Five best words for each [MASK]. */
+static void fill(const Model *model, Tensor prompt, Ids ids) {
+    int *masks = allocate(sizeof(int) * (size_t)ids.count), start[] = {0, ids.count}, selected_start[] = {0, 0};
+    for (int i = 0; i < ids.count; i++)
+        if (ids.id[i] == model->vocab.mask) masks[selected_start[1]++] = i;
+    if (!selected_start[1]) die("no [MASK] in the text");
+    const Batch batch = {1, ids.count, selected_start[1], start, selected_start, masks};
+    const Tensor e = embed_forward(model->bert.word, prompt, ids.id, ids.count);
+    const Tensor logits = bert_logits(&model->bert, e, &batch);
+    for (int i = 0; i < logits.rows; i++) {
+        if (i) putchar('\n');
+        print_best(model, row(logits, i));
+    }
+}
+static void command_fill(Options *o) {
+    if (!o->text) usage(o->prompt ? "SUBJECT is missing" : "TEXT is missing", NULL);
+    Model *model = model_load(o);
+    Template t;
+    const Tensor prompt = o->prompt ? prompt_read(o->prompt, model, &t) : (Tensor){0};
+    const bool from_input = !strcmp(o->text, "-"); /* a text a line */
+    Text rest = from_input ? read_file("-") : text_of(o->text), text;
+    if (from_input && !rest.size) die("standard input: no text");
+    for (int line = 0; from_input ? next_line(&rest, &text) : line == 0; line++) {
+        Mark before = mark();
+        if (!from_input) text = rest;
+        if (!utf8_valid(text)) die("the text is not valid UTF-8");
+        if (line) putchar('\n');
+        fill(model, prompt, o->prompt ? prompt_ids(o, model, &t, text) : text_ids(model, text));
+        release(before);
+    }
+}
+
+static void command_tokenize(Options *o) {
+    if (!o->text) usage("FILE.jsonl is missing", NULL);
+    const Vocab vocab = vocab_load(o->model);
+    const char *path = strcmp(o->text, "-") ? o->text : "standard input";
+    Text rest = read_file(o->text), value;
+    int line = 0;
+    for (Text json; next_object(&rest, &json, path, &line);) {
+        Mark before = mark();
+        Ids ids = {0};
+        if (!json_member(json, "text", &value) || !json_is_string(value)) die("%s:%d: no field 'text'", path, line);
+        tokenize_with_special(&vocab, json_string(value), &ids);
+        for (int i = 0; i < ids.count; i++) printf(i ? " %d" : "%d", ids.id[i]);
+        putchar('\n');
+        release(before);
+    }
+}
+
+static void print_score(const Options *o, Score s, double f1) {
+    printf("%s %.2f (%d of %d)%s\n", o->labels ? "accuracy" : "P@1", p_at_1(s), s.hits, s.examples,
+           o->labels ? format(", macro-F1 %.2f", f1) : "");
+}
+/* What train and table have in common: names become settings. */
+static void check_settings(Options *o) {
+    Training *t = &o->training;
+    t->encoder = encoder_named(o->encoder);
+    t->adamw = !strcmp(o->optimizer, "adamw");
+    t->published = o->recipe != NULL;
+    if (t->encoder == ENCODERS) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
+    if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
+    if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
+    if (t->warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
+    if (t->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
+    if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
+    if (!template_parse(o->template).pseudo && !t->tune_lm)
+        usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
+}
+/* Mean and standard deviation of several seeds. */
+static void print_seeds(const Options *o, const double *p_at_1s, const double *f1s) {
+    const Spread p = spread_of(p_at_1s, o->seeds), f = spread_of(f1s, o->seeds);
+    if (o->labels) printf("mean macro-F1 %.2f, standard deviation %.2f\n", f.mean, f.stddev);
+    printf("mean %s %.2f, standard deviation %.2f, %d seeds\n", o->labels ? "accuracy" : "P@1", p.mean, p.stddev,
+           o->seeds);
+}
+/* One seed into the folder `out` (NULL: nothing is written). */
+static Result train_into(const char *out, const Method *method, const Options *o, Model *model,
+                         const Relation *relation) {
+    Options one = *o;
+    one.out = out;
+    if (!out) return run_method(method, &one, model, relation);
+    make_folder(out);
+    if (method->tune_lm && same_file(o->model, format("%s/model", out)))
+        die("--out %s: the trained model would overwrite the one that is read, %s", out, o->model);
+    const Lock lock = lock_file(format("%s/lock", out));
+    const Result r = run_method(method, &one, model, relation);
+    result_write(format("%s/result.tsv", out), &r);
+    unlock_file(lock);
+    return r;
+}
+static void command_train(Options *o) {
+    if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
+    check_settings(o);
+    if (o->resume && !o->out) usage("--resume goes with --out", NULL);
+    if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
+    Model *model = model_load(o);
+    const bool pseudo = template_parse(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
+    const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
+    const Method method = {
+        .name = name, .kind = TRAIN, .template = o->template, .encoder = o->training.encoder, .tune_lm = tune_lm};
+    const Relation relation = {o->task ? o->task : stem(o->data ? o->data : o->test), o->data, {0}};
+    if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
+    catch_interrupts();
+    const size_t size = sizeof(double) * (size_t)o->seeds;
+    double *p_at_1s = allocate(size), *f1s = allocate(size);
+    const int first_seed = o->training.seed;
+    for (int k = 0; k < o->seeds; k++) {
+        o->training.seed = first_seed + k;
+        const char *out = o->out && o->seeds > 1 ? format("%s/seed%d", o->out, o->training.seed) : o->out;
+        const Result r = train_into(out, &method, o, model, &relation);
+        if (o->seeds > 1) printf("seed %d: ", o->training.seed);
+        print_score(o, r.score, r.macro_f1);
+        p_at_1s[k] = p_at_1(r.score), f1s[k] = r.macro_f1;
+    }
+    if (o->seeds > 1) print_seeds(o, p_at_1s, f1s);
+}
+
+/* A line for each example. */
+static void predictions_write(const char *path, const Model *model, const Dataset *data,
+                              const Prediction *predictions) {
+    Output out = output_open(path);
+    fprintf(out.stream, "subject\tanswer\tprediction\trank\tlog_probability\n");
+    for (int i = 0; i < data->count; i++) {
+        const Example *e = &data->at[i];
+        const Prediction *p = &predictions[i];
+        const Text answer = model->vocab.piece[e->answer], predicted = model->vocab.piece[p->predicted];
+        fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", or_dash(e->subject), (int)answer.size, answer.data,
+                (int)predicted.size, predicted.data, p->rank, p->log_probability);
+    }
+    output_close(out);
+}
+static void command_eval(Options *o) {
+    Template t = {0};
+    Tensor prompt = {0};
+    if (!o->data) usage("--data FILE.jsonl is missing", NULL);
+    if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
+    if (o->template) t = template_parse(o->template);
+    if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
+    Model *model = model_load(o);
+    if (o->prompt) prompt = prompt_read(o->prompt, model, &t);
+    o->test = o->data;
+    const Dataset data = read_split(o, model, TEST_SET, &t);
+    Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
+    const Score score = evaluate(model, prompt, &data, predictions);
+    if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
+    if (!o->labels)
+        printf("P@10 %.2f, MRR %.4f\n", 100.0 * score.hits_at_10 / score.examples,
+               score.reciprocal_rank / score.examples);
+    print_score(o, score, macro_f1(&model->answers, &data, predictions));
+}
+
+static void command_words(Options *o) {
+    if (!o->prompt) usage("--prompt FILE is missing", NULL);
+    Model *model = model_load(o);
+    Template t;
+    const Tensor prompt = prompt_read(o->prompt, model, &t);
+    printf("%s\n", t.text);
+    print_nearest(model, prompt);
+}
+
+static void command_search(Options *o) {
+    if (!o->data && !o->train) usage("--data DIR is missing", NULL);
+    if (!o->template) o->template = DEFAULT_TEMPLATE;
+    if (!template_parse(o->template).pseudo) usage("nothing to search: no [P] in the template", NULL);
+    Model *model = model_load(o);
+    printf("%s\n", search(o, model, o->template));
+}
+
+static void command_table(Options *o) {
+    if (o->text) {
+        print_folder(o->text);
+        return;
+    }
+    if (!o->data) usage("--data DIR is missing", NULL);
+    check_settings(o);
+    const World world = world_read(o->data);
+    Model *model = model_load(o);
+    if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
+    run_table(o, model, &world);
+}
+
+/* vocab.txt and tokenizer_config.json of a world. */
+static void command_vocab(Options *o) {
+    if (!o->data) usage("--data DIR is missing", NULL);
+    const World world = world_read(o->data);
+    Texts objects = {0};
+    const Texts sentences = world_sentences(&world, &objects);
+    const Vocab vocab = vocab_learn(&sentences, &objects, o->size);
+    make_folder(o->model);
+    vocab_save(&vocab, o->model);
+    printf("%d sentences, %d entries\n", sentences.count, vocab.size);
+}
+
+/* Sentences as examples without an answer. */
+static Example *sentence_examples(const Texts *sentences, const Vocab *vocab, int positions) {
+    Example *examples = allocate(sizeof(Example) * (size_t)sentences->count);
+    for (int i = 0; i < sentences->count; i++) {
+        const Text text = sentences->at[i];
+        Ids ids = {0};
+        ids_push(&ids, vocab->cls);
+        tokenize(vocab, text, &ids);
+        ids_push(&ids, vocab->sep);
+        if (ids.count < 3 || ids.count > positions)
+            die("'%.*s': %d tokens, at most %d fit", (int)text.size, text.data, ids.count, positions);
+        examples[i] = (Example){.id = ids.id, .length = ids.count};
+    }
+    return examples;
+}
+/* Does it know its world? Test facts in the paraphrases that it has read. */
+static void print_knowledge(const Options *o, Model *model, const World *world) {
+    int hits = 0, examples = 0;
+    for (int r = 0; r < world->count; r++) {
+        const Texts paraphrases = read_lines(format("%s/pretrain.txt", world->at[r].folder));
+        int hits_here = 0, examples_here = 0;
+        for (int w = 0; w < paraphrases.count; w++) {
+            const Method read = {
+                .name = "", .kind = ZERO_SHOT, .encoder = ENCODERS, .template = text_string(paraphrases.at[w])};
+            const Score score = run_method(&read, o, model, &world->at[r]).score;
+            hits_here += score.hits, examples_here += score.examples;
+        }
+        printf("%-16s %.1f\n", world->at[r].name, 100.0 * hits_here / examples_here);
+        hits += hits_here, examples += examples_here;
+    }
+    printf("test facts in pretraining paraphrases: P@1 %.2f (%d of %d)\n", 100.0 * hits / examples, hits, examples);
+}
+/* A small BERT that has read every sentence of the world. */
+static void command_pretrain(Options *o) {
+    if (!o->data) usage("--data DIR is missing", NULL);
+    const World world = world_read(o->data);
+    const Texts sentences = world_sentences(&world, NULL);
+    Model model = {.vocab = vocab_load(o->model)};
+    if (model.vocab.size <= SPECIAL_TOKENS) die("%s/vocab.txt: no words beside the special tokens", o->model);
+    model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
+                        .positions = 64, .types = 2, .eps = (real)1e-12};
+    bert_list_weights(&model.bert);
+    Random random = {(uint64_t)o->training.seed};
+    bert_random(&model.bert, &random);
+    const Example *examples = sentence_examples(&sentences, &model.vocab, model.bert.positions);
+    printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
+    pretrain(&model.bert, &model.vocab, examples, sentences.count, &o->training);
+    bert_save(&model.bert, o->model);
+    model.answers = answers_from(&model.vocab, model.bert.vocab, NULL, NULL);
+    print_knowledge(o, &model, &world);
+}
+
+static void command_help(Options *o) {
+    (void)o;
+    fputs(usage_text, stdout);
+}
+
+/* ==== 10. The command line ======================================================================================== */
+
+typedef struct {
+    const char *name;
+    char letter; /* in the table of options */
+    void (*run)(Options *);
+} Command;
+static const Command commands[] = {
+    {"demo", 'd', command_demo},     {"fill", 'f', command_fill},   {"tokenize", 'k', command_tokenize},
+    {"train", 't', command_train},   {"eval", 'e', command_eval},   {"words", 'w', command_words},
+    {"search", 's', command_search}, {"table", 'b', command_table}, {"vocab", 'v', command_vocab},
+    {"pretrain", 'p', command_pretrain}, {"--help", 'h', command_help}};
+
+static const Command *command_named(const char *name) {
+    for (size_t c = 0; c < sizeof commands / sizeof *commands; c++)
+        if (!strcmp(name, commands[c].name)) return &commands[c];
+    usage("unknown command ", name);
+}
+/* Chosen on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), for the demo ('d'; its rates are the methods'
+ * own, its epochs are what a minute holds). */
+static Options default_options(char command) {
+    Options o = {.encoder = "lstm", .optimizer = "adam", .seeds = 1, .size = 2400};
+    o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
+                            .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
+    o.quiet = !strchr("te", command); /* train and eval say what they do: their examples, each epoch */
+    o.methods = "majority,manual,ft,mp+ft,p-lstm";
+    if (command == 'p') {
+        o.training.rate = 2e-3, o.training.decay = 0.01, o.training.clip = 1;
+        o.training.epochs = 16, o.training.batch = 64, o.training.adamw = true;
+    }
+    if (command == 'd') {
+        o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE;
+        o.training.rate = -1, o.training.epochs = 8;
+        o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
+    }
+    return o;
+}
+
+/* Which commands know an option, and the least value that it may have. */
+typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
+typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
+static const Option option_table[] = {
+    {"--model", STRING, offsetof(Options, model), "fktewvpsb", 0},
+    {"--data", STRING, offsetof(Options, data), "tevpsb", 0},
+    {"--train", STRING, offsetof(Options, train), "ts", 0},
+    {"--dev", STRING, offsetof(Options, dev), "t", 0},
+    {"--test", STRING, offsetof(Options, test), "t", 0},
+    {"--template", STRING, offsetof(Options, template), "tesb", 0},
+    {"--prompt", STRING, offsetof(Options, prompt), "few", 0},
+    {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
+    {"--vocab", STRING, offsetof(Options, vocab), "tesb", 0},
+    {"--labels", STRING, offsetof(Options, labels), "tes", 0},
+    {"--out", STRING, offsetof(Options, out), "tb", 0},
+    {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
+    {"--optimizer", STRING, offsetof(Options, optimizer), "tb", 0},
+    {"--recipe", STRING, offsetof(Options, recipe), "tb", 0},
+    {"--methods", STRING, offsetof(Options, methods), "b", 0},
+    {"--relations", STRING, offsetof(Options, relations), "b", 0},
+    {"--prompts", STRING, offsetof(Options, prompts), "b", 0},
+    {"--task", STRING, offsetof(Options, task), "te", 0},
+    {"--tasks", STRING, offsetof(Options, tasks), "te", 0},
+    {"--init-scale", NUMBER, offsetof(Options, training.scale), "tb", 0},
+    {"--lr", NUMBER, offsetof(Options, training.rate), "tpb", 0},
+    {"--lr-lm", NUMBER, offsetof(Options, training.rate_lm), "tb", 0},
+    {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpb", 0},
+    {"--clip", NUMBER, offsetof(Options, training.clip), "tpb", 0},
+    {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpb", 0},
+    {"--epochs", INTEGER, offsetof(Options, training.epochs), "tpb", 1},
+    {"--batch", INTEGER, offsetof(Options, training.batch), "tpb", 1},
+    {"--patience", INTEGER, offsetof(Options, training.patience), "tb", 1},
+    {"--seed", INTEGER, offsetof(Options, training.seed), "tpsb", 0},
+    {"--seeds", INTEGER, offsetof(Options, seeds), "tb", 1},
+    {"--size", INTEGER, offsetof(Options, size), "v", 100},
+    {"--max-length", INTEGER, offsetof(Options, max_length), "teb", 3},
+    {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "t", 0},
+    {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
+};
+static const Option *option_named(const char *word) { /* NULL: none */
+    for (size_t k = 0; k < sizeof option_table / sizeof *option_table; k++)
+        if (!strcmp(word, option_table[k].name)) return &option_table[k];
+    return NULL;
+}
+static double option_number(const Option *option, const char *word) {
+    char *end;
+    const double number = strtod(word, &end);
+    if (end == word || *end || !isfinite(number) || number < option->least) usage("not a value for ", option->name);
+    if (option->kind == INTEGER && (number > INT32_MAX || number != floor(number)))
+        usage("expected an integer for ", option->name);
+    return number;
+}
+static void option_set(Options *o, const Option *option, const char *value) { /* value: NULL for a switch */
+    void *field = (char *)o + option->offset;
+    if (option->kind == SWITCH) *(bool *)field = true;
+    else if (option->kind == STRING) *(const char **)field = value;
+    else if (option->kind == NUMBER) *(double *)field = option_number(option, value);
+    else *(int *)field = (int)option_number(option, value);
+}
+/* An option has a name; a text may begin with a dash, too: "-5 degrees", "-". After "--" everything is text. */
+static bool looks_like_option(const char *word) {
+    return word[0] == '-' && (isalpha((unsigned char)word[1]) || word[1] == '-') && !strchr(word, ' ');
+}
+static void add_argument(Options *o, char command, const char *word) {
+    if (o->text || !strchr("fkb", command)) usage("unexpected argument: ", word);
+    o->text = word;
+}
+
+/* SuperGLUE's tasks with the patterns of the published code. --tasks names another file of this form: a heading, then
+ * name, template and labels with tabs between. */
+static const char known_tasks[] =
+    "name\ttemplate\tlabels\n"
+    "RTE\t{premise} Question: {hypothesis-}? [P] Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
+    "CB\t{premise} [SEP] {hypothesis}? [P] answer: [MASK]\tentailment=Yes,contradiction=No,neutral=Maybe\n"
+    "BoolQ\t{passage}. [P] Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
+    "WiC\t{sentence1} [SEP] {sentence2} [P] *{word} *? [MASK]\ttrue=Yes,false=No\n"
+    "RTE-manual\t{premise} Question: {hypothesis-}? Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
+    "CB-manual\t{premise} [SEP] {hypothesis}? answer: [MASK]\tentailment=Yes,contradiction=No,neutral=Maybe\n"
+    "BoolQ-manual\t{passage}. Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
+    "WiC-manual\t{sentence1} [SEP] {sentence2} *{word} *? [MASK]\ttrue=Yes,false=No\n";
+
+/* Command-line options override what the task says. */
+static void task_read(Options *o) {
+    const char *path = o->tasks ? o->tasks : "the known tasks";
+    Text rest = o->tasks ? read_file(o->tasks) : text_of(known_tasks), line;
+    if (!utf8_valid(rest)) die("%s: not valid UTF-8", path);
+    for (bool heading = true; next_line(&rest, &line); heading = false) {
+        const Texts field = split(line, '\t');
+        if (heading || !line.size) continue;
+        if (field.count != 3) die("%s: a line has %d fields, not 3", path, field.count);
+        if (!text_is(field.at[0], o->task)) continue;
+        if (!o->template && !o->prompt) o->template = text_string(field.at[1]);
+        if (!o->labels) o->labels = text_string(field.at[2]);
+        return;
+    }
+    die("%s: no task '%s'", path, o->task);
+}
+/* Reads argv[0 .. argc - 1], what follows the command. A wrong command line exits with status 2. */
+static Options options_read(const Command *command, int argc, char **argv) {
+    Options o = default_options(command->letter);
+    const char *given = NULL; /* the first option */
+    bool only_text = false;
+    for (int i = 0; i < argc; i++) /* a recipe is a set of defaults: command-line options override it */
+        if (!strcmp(argv[i], "--recipe") && i + 1 < argc)
+            o.training.rate = 1e-5, o.training.epochs = 100, o.training.scale = 0;
+    for (int i = 0; i < argc; i++) {
+        const Option *option = only_text ? NULL : option_named(argv[i]);
+        if (!only_text && !strcmp(argv[i], "--")) only_text = true;
+        else if (!option && !only_text && looks_like_option(argv[i])) usage("unknown option ", argv[i]);
+        else if (!option) add_argument(&o, command->letter, argv[i]);
+        else {
+            if (!strchr(option->commands, command->letter))
+                usage("option does not apply to this command: ", option->name);
+            given = given ? given : option->name;
+            const bool with_value = option->kind != SWITCH;
+            if (with_value && i + 1 == argc) usage("a value is missing after ", option->name);
+            option_set(&o, option, with_value ? argv[++i] : NULL);
+        }
+    }
+    const bool folder_of_results = command->letter == 'b' && o.text;
+    if (folder_of_results && o.model) usage("either --model DIR, to run, or a folder of results", NULL);
+    if (folder_of_results && given) usage("option does not apply to a folder of results: ", given);
+    if (!o.model && !folder_of_results && command->letter != 'h') usage("--model DIR is missing", NULL);
+    if (o.tasks && !o.task) usage("--tasks goes with --task", NULL);
+    if (o.task) task_read(&o);
+    if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
+    if (o.labels && !*o.labels) usage("--labels is empty", NULL);
+    return o;
+}
+/* What was printed has arrived, or the status is 1: a full disk is no success. */
+static int finish_output(void) {
+    if (fflush(stdout) || ferror(stdout)) die("standard output: %s", strerror(errno));
+    return 0;
+}
+
+#endif
