@@ -348,7 +348,9 @@ static inline Text json_string(Text value) { /* without quotes and escapes; a lo
         const char c = *s++, escape = c == '\\' ? *s++ : 0; /* 0: none, and `simple` means nothing */
         const char *simple = strchr(names, escape);
         if (escape != 'u') {
-            out[size++] = !escape ? c : simple ? codes[simple - names] : escape;
+            out[size] = escape ? escape : c;
+            if (escape && simple) out[size] = codes[simple - names];
+            size++;
             continue;
         }
         uint32_t code = json_hex(s), low;
@@ -425,7 +427,7 @@ static inline bool safetensors_find(const Safetensors *st, const char *name, Ten
     int count = 0;
     for (size_t position = 0; json_next(offsets, &position, &key, &value) && count < 2;)
         range[count++] = json_number(value);
-    const int rows = dimensions == 2 ? sizes[0] : 1, cols = dimensions == 2 ? sizes[1] : sizes[0];
+    const int rows = dimensions == 2 ? sizes[0] : 1, cols = sizes[dimensions == 2];
     const size_t elements = (size_t)rows * (size_t)cols;
     if (!(range[0] >= 0 && range[1] <= (double)st->data.size && range[0] + 4.0 * (double)elements == range[1]))
         die("%s: %s: its data_offsets do not fit its shape and the file", st->path, name);

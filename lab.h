@@ -1,24 +1,24 @@
-/* lab.h - what surrounds the paper's pass: data and files before it, experiments around it, the command line.
+/* lab.h - what surrounds the paper's pass: runs that are reported and kept, baselines, tables, the command line.
  *
  *   1  settings            what the command line says
- *   2  examples            from JSON lines to token ids: fields, label words, answers
- *   3  what is written     prompts, models, checkpoints, logs, and what a result depends on
+ *   2  a model, and the three sets of examples
+ *   3  what is written     prompts, models, checkpoints, and what a result depends on
  *   4  a run               from the examples to the score on test, with its report
  *   5  discrete search     AutoPrompt, a baseline
- *   6  the small world     its vocabulary and its pretraining
- *   7  methods             the paper's baselines and P-tuning on one relation
- *   8  tables              many methods on many relations
- *   9  the commands        the demo first
- *  10  the command line
+ *   6  methods             the paper's baselines and P-tuning, on one relation
+ *   7  tables              many methods on many relations
+ *   8  the commands        the demo first
+ *   9  the command line
  */
 #ifndef LAB_H
 #define LAB_H
 
-#include <ctype.h>
+#include "examples.h"
+#include "world.h"
+
 #include <dirent.h>
 #include <libgen.h>
 #include <signal.h>
-#include <time.h>
 
 /* ==== 1. Settings ================================================================================================= */
 
@@ -62,11 +62,6 @@ static EncoderKind encoder_named(const char *name) { /* ENCODERS: none of them *
     return (EncoderKind)kind;
 }
 static const char *or_dash(const char *option) { return option ? option : "-"; }
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 /* The mean of n values, and their sample standard deviation (0 if there is one value). */
 typedef struct { double mean, stddev; } Spread;
 static Spread spread_of(const double *x, int n) {
@@ -85,137 +80,7 @@ static inline double median(double *x, int n) { /* sorts x; used by the tests an
     return x[n / 2];
 }
 
-/* ==== 2. Examples ================================================================================================= */
-
-/* ---- A line of data is one JSON object --------------------------------------------------------------------------- */
-
-/* The next object of a JSONL file; blank lines are skipped, `line` counts all of them. Exits if a line is anything
- * else. */
-static bool next_object(Text *rest, Text *json, const char *path, int *line) {
-    while (next_line(rest, json)) {
-        ++*line;
-        if (!json->size) continue;
-        json_check(*json, path, *line);
-        if (*json_space(json->data, json->data + json->size) != '{') die("%s:%d: not a JSON object", path, *line);
-        return true;
-    }
-    return false;
-}
-static bool example_subject(Text json, Text *value) { /* LAMA's two names for it */
-    return json_member(json, "sub_label", value) || json_member(json, "sub", value);
-}
-/* A field of an example as text: without a name the subject; numbers and booleans by their JSON text. */
-static Text example_field(Text json, Text name, const char *file, int line) {
-    const bool bare = name.size && name.data[name.size - 1] == '-';
-    Text value;
-    name.size -= bare;
-    const char *key = name.size ? text_string(name) : "sub_label";
-    if (!(name.size ? json_member(json, key, &value) : example_subject(json, &value)))
-        die("%s:%d: no field '%s'", file, line, key);
-    if (!json_is_string(value) && strchr("{[n", value.data[0]))
-        die("%s:%d: field '%s' is not a string", file, line, key);
-    if (json_is_string(value)) value = json_string(value);
-    while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
-    return value;
-}
-
-/* ---- Examples that are too long ---------------------------------------------------------------------------------- */
-
-/* The fields of a template, each cut to at most `most` bytes, between two characters. */
-static void fields_cut(const Template *t, const Text *field, size_t most, Text *cut) {
-    for (int i = 0; i < t->parts; i++) {
-        if (t->part[i].kind != FIELD) continue;
-        cut[i] = field[i];
-        if (cut[i].size <= most) continue;
-        for (cut[i].size = most; cut[i].size && ((unsigned char)cut[i].data[cut[i].size] & 0xC0) == 0x80;)
-            cut[i].size--;
-    }
-}
-/* template_ids in at most max_length tokens. Every field is cut to the same number of bytes, the largest that is found
- * to fit by bisection: so the longest field gives way first, never the template. Exits if that alone is too long. */
-static void template_fill(const Template *t, const Vocab *vocab, const Text *field, int max_length, Example *example,
-                          const char *file, int line) {
-    size_t fits = 0, too_long = 0;
-    Text cut[MAX_PARTS];
-    Mark before = mark();
-    template_ids(t, vocab, field, example);
-    if (example->length <= max_length) return;
-    for (int i = 0; i < t->parts; i++)
-        if (t->part[i].kind == FIELD && field[i].size > too_long) too_long = field[i].size;
-    while (too_long - fits > 1) {
-        release(before);
-        const size_t middle = fits + (too_long - fits) / 2;
-        fields_cut(t, field, middle, cut);
-        template_ids(t, vocab, cut, example);
-        if (example->length <= max_length) fits = middle;
-        else too_long = middle;
-    }
-    release(before);
-    fields_cut(t, field, fits, cut);
-    template_ids(t, vocab, cut, example);
-    if (example->length > max_length)
-        die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, example->length, max_length);
-}
-
-/* ---- Answers ----------------------------------------------------------------------------------------------------- */
-
-/* The id of a word that is exactly one token, or -1. */
-static int single_token(const Vocab *vocab, Text word) {
-    Ids ids = {0};
-    tokenize(vocab, word, &ids);
-    return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
-}
-static void allow_words(Answers *answers, const Vocab *vocab, const char *file) { /* of a file with a word a line */
-    const Texts words = read_lines(file);
-    int known = 0;
-    for (int i = 0; i < words.count; i++) {
-        const int id = vocab_find(vocab, words.at[i]);
-        if (id >= 0) known++, answers->allowed[id] = true;
-    }
-    if (!known) die("%s: none of its words is in the model's vocabulary", file);
-}
-static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) { /* name=Word,name=Word */
-    const Texts pairs = split(text_of(labels), ',');
-    answers->name = allocate(sizeof(Text) * (size_t)pairs.count);
-    answers->word = allocate(sizeof(int) * (size_t)pairs.count);
-    answers->in_loss = answers->allowed;
-    for (answers->labels = 0; answers->labels < pairs.count; answers->labels++) {
-        const Texts pair = split(pairs.at[answers->labels], '=');
-        if (pair.count != 2) die("--labels '%s': expected name=Word,name=Word", labels);
-        const Text word = pair.at[1];
-        const int id = single_token(vocab, word);
-        if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
-        if (answers->allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
-        answers->name[answers->labels] = pair.at[0], answers->word[answers->labels] = id;
-        answers->allowed[id] = true;
-    }
-}
-/* The words of a file, or of labels, or all of vocab.txt (the word table may have more rows). */
-static Answers answers_from(const Vocab *vocab, int table_rows, const char *vocab_file, const char *labels) {
-    Answers answers = {.allowed = allocate_zeroed(sizeof(bool) * (size_t)table_rows)};
-    if (vocab_file) allow_words(&answers, vocab, vocab_file);
-    else if (labels) allow_labels(&answers, vocab, labels);
-    else memset(answers.allowed, true, (size_t)vocab->size);
-    return answers;
-}
-/* The answer of an example as a token, or -1: not one token, or not allowed. */
-static int example_answer(const Model *model, Text json, const char *file, int line) {
-    const Answers *answers = &model->answers;
-    Text value;
-    if (answers->labels) {
-        const Text label = example_field(json, text_of("label"), file, line);
-        for (int i = 0; i < answers->labels; i++)
-            if (text_equal(label, answers->name[i])) return answers->word[i];
-        die("%s:%d: label '%.*s' is not among --labels", file, line, (int)min_int((int)label.size, 40), label.data);
-    }
-    if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
-        die("%s:%d: no obj_label", file, line);
-    if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
-    const int id = single_token(&model->vocab, json_string(value));
-    return id >= 0 && answers->allowed[id] ? id : -1;
-}
-
-/* ---- A model, and the three sets of examples --------------------------------------------------------------------- */
+/* ==== 2. A model, and the three sets of examples ================================================================== */
 
 static Model *model_load(const Options *o) {
     Model *model = allocate(sizeof *model);
@@ -227,40 +92,13 @@ static Model *model_load(const Options *o) {
     model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
     return model;
 }
-typedef enum { TRAIN_SET, DEV_SET, TEST_SET } Split;
-static const char *const split_name[] = {"train", "dev", "test"};
 static const char *split_path(const Options *o, Split which) {
     const char *const given[] = {o->train, o->dev, o->test};
     return given[which] ? given[which] : format("%s/%s.jsonl", or_dash(o->data), split_name[which]);
 }
-/* One of the three sets under a template. Examples without an allowed answer are skipped and counted. */
+/* One of the three sets under a template. */
 static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t) {
-    const char *path = split_path(o, which);
-    const int most = model->bert.positions, max_length = o->max_length ? min_int(o->max_length, most) : most;
-    const Text file = read_file(path);
-    Text rest = file, subject, field[MAX_PARTS];
-    if (!strcmp(path, "-")) path = "standard input";
-    Dataset data = {.path = path};
-    int line = 0, skipped = 0;
-    for (Text json; next_object(&rest, &json, path, &line);) {
-        for (int i = 0; i < t->parts; i++)
-            if (t->part[i].kind == FIELD) field[i] = example_field(json, t->part[i].text, path, line);
-        Example example = {.answer = example_answer(model, json, path, line)};
-        if (example.answer < 0) {
-            skipped++;
-            continue;
-        }
-        if (example_subject(json, &subject) && json_is_string(subject))
-            example.subject = text_line(json_string(subject));
-        template_fill(t, &model->vocab, field, max_length, &example, path, line);
-        data.at = grow(data.at, data.count, sizeof example);
-        data.at[data.count++] = example;
-    }
-    unmap_file(file);
-    if (!data.count) die("%s: no usable examples (%d skipped: answer is not a single allowed token)", path, skipped);
-    if (!o->quiet)
-        printf("%s: %d examples%s\n", path, data.count, skipped ? format(" (%d skipped)", skipped) : "");
-    return data;
+    return read_examples(split_path(o, which), model, t, o->max_length, o->quiet);
 }
 
 /* ==== 3. What is written ========================================================================================== */
@@ -615,220 +453,7 @@ static const char *search(const Options *o, const Model *model, const char *form
     return template_with_words(&t, &model->vocab, word);
 }
 
-/* ==== 6. The small world: a vocabulary and a BERT from facts and paraphrases ====================================== */
-
-/* data/relations.jsonl names the relations; each has a folder, here or in relations/, with its facts
- * ({train,dev,test}.jsonl) and the paraphrases in which the LM reads them (pretrain.txt: a template a line, with [X]
- * and [Y]; LAMA has none). */
-typedef struct { const char *name, *folder; Text template; } Relation;
-typedef struct { Relation *at; int count; } World;
-
-static bool has_relation(const World *world, Text name) {
-    for (int r = 0; r < world->count; r++)
-        if (text_is(name, world->at[r].name)) return true;
-    return false;
-}
-static World world_read(const char *data) {
-    const char *path = format("%s/relations.jsonl", data);
-    World world = {0};
-    Text rest = read_file(path), name, template;
-    int line = 0;
-    for (Text json; next_object(&rest, &json, path, &line);) {
-        if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
-            !json_is_string(name) || !json_is_string(template))
-            die("%s:%d: no relation or template", path, line);
-        const char *word = text_line(json_string(name)), *folder = format("%s/relations/%s", data, word);
-        if (!*word || strchr(word, '/')) die("%s:%d: not a name for a folder: '%s'", path, line, word);
-        if (has_relation(&world, text_of(word))) die("%s:%d: relation '%s' again", path, line, word);
-        if (!file_exists(folder)) folder = format("%s/%s", data, word);
-        world.at = grow(world.at, world.count, sizeof(Relation));
-        world.at[world.count++] = (Relation){word, folder, json_string(template)};
-    }
-    if (!world.count) die("%s: no relation", path);
-    return world;
-}
-
-/* A paraphrase with subject and object in the places of [X] and [Y]. */
-static Text sentence(Text paraphrase, Text subject, Text object) {
-    const size_t places = paraphrase.size / 3; /* a placeholder is 3 bytes */
-    char *out = allocate(paraphrase.size + places * (subject.size + object.size));
-    size_t size = 0;
-    for (size_t i = 0; i < paraphrase.size;) {
-        const Text rest = {paraphrase.data + i, paraphrase.size - i};
-        const Text *put = text_starts(rest, "[X]") ? &subject : text_starts(rest, "[Y]") ? &object : NULL;
-        if (put) memcpy(out + size, put->data, put->size);
-        else out[size] = rest.data[0];
-        size += put ? put->size : 1;
-        i += put ? 3 : 1;
-    }
-    return (Text){out, size};
-}
-/* Every fact of the three sets in every paraphrase; objects, if wanted, one per fact. */
-static Texts world_sentences(const World *world, Texts *objects) {
-    Texts sentences = {0};
-    for (int r = 0; r < world->count; r++) {
-        const char *forms = format("%s/pretrain.txt", world->at[r].folder);
-        const Texts paraphrases = read_lines(forms);
-        if (!paraphrases.count) die("%s: no paraphrase to read the facts in", forms);
-        for (int s = 0; s < 3; s++) {
-            const char *path = format("%s/%s.jsonl", world->at[r].folder, split_name[s]);
-            Text rest = read_file(path);
-            int line = 0;
-            for (Text json; next_object(&rest, &json, path, &line);) {
-                const Text subject = example_field(json, text_of(""), path, line),
-                           object = text_of(text_line(example_field(json, text_of("obj_label"), path, line)));
-                if (objects) texts_push(objects, object);
-                for (int w = 0; w < paraphrases.count; w++)
-                    texts_push(&sentences, sentence(paraphrases.at[w], subject, object));
-            }
-        }
-    }
-    return sentences;
-}
-
-/* ---- Learning a vocabulary: the special tokens, every object, every character, then the most frequent pair of pieces
- * joined, again and again: byte-pair encoding (Sennrich et al. 2016). Its pieces are used as WordPiece's. */
-typedef struct {
-    int *piece, pieces, count;
-} CountedWord; /* a word as it is cut now, and how often it occurs */
-typedef struct { CountedWord *at; int count; } CountedWords;
-
-static int vocab_add(Vocab *vocab, Text piece) {
-    enum { MOST_PIECES = 1 << 18 };
-    int *bucket = vocab_bucket(vocab, piece);
-    if (!vocab->piece) vocab->piece = allocate(sizeof(Text[MOST_PIECES]));
-    if (!*bucket && vocab->size == MOST_PIECES) die("more than %d pieces", MOST_PIECES);
-    if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
-    return *bucket - 1;
-}
-static bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
-static Texts words_of(const Texts *sentences) { /* in the order of their bytes, each as often as it occurs */
-    Texts words = {0};
-    for (int s = 0; s < sentences->count; s++) {
-        const Text t = sentences->at[s];
-        for (size_t i = 0, from; i < t.size; i = i > from ? i : i + 1) {
-            for (from = i; i < t.size && is_word_byte(t.data[i]);) i++;
-            if (i > from) texts_push(&words, (Text){t.data + from, i - from});
-            else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
-        }
-    }
-    if (words.count) qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
-    return words;
-}
-/* Replaces left, right by joined wherever they follow each other in the word. */
-static void join_pair(CountedWord *word, int left, int right, int joined) {
-    int kept = 0;
-    for (int i = 0; i < word->pieces; i++, kept++) {
-        const bool pair = i + 1 < word->pieces && word->piece[i] == left && word->piece[i + 1] == right;
-        word->piece[kept] = pair ? joined : word->piece[i];
-        i += pair;
-    }
-    word->pieces = kept;
-}
-/* The different words of the sentences, cut into characters, which are added to the vocabulary. */
-static CountedWords count_words(const Texts *sentences, Vocab *vocab) {
-    const Texts all = words_of(sentences);
-    CountedWords words = {allocate(sizeof(CountedWord) * (size_t)all.count), 0};
-    for (int i = 0, next; i < all.count; i = next) {
-        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
-        CountedWord *word = &words.at[words.count++];
-        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
-        uint32_t code;
-        for (size_t at = 0, length; at < all.at[i].size; at += length) {
-            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
-            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
-            word->piece[word->pieces++] = vocab_add(vocab, text_of(form));
-        }
-    }
-    return words;
-}
-/* The most frequent pair in the words; false if none occurs twice. pairs (size, size): to count in. */
-static bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
-    int most = 1;
-    for (const CountedWord *word = words->at; word < words->at + words->count; word++) /* zero where it will count */
-        for (int i = 0; i + 1 < word->pieces; i++)
-            pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]] = 0;
-    for (const CountedWord *word = words->at; word < words->at + words->count; word++)
-        for (int i = 0; i + 1 < word->pieces; i++) {
-            int *pair = &pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]];
-            *pair += word->count;
-            if (*pair > most) most = *pair, *left = word->piece[i], *right = word->piece[i + 1];
-        }
-    return most > 1;
-}
-static Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
-    Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .cased = true};
-    for (int m = 0; m < SPECIAL_TOKENS; m++) vocab_add(&vocab, text_of(special_tokens[m]));
-    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
-    const CountedWords words = count_words(sentences, &vocab);
-    if (vocab.size > size) die("--size %d is too small: special tokens, objects and characters alone are more", size);
-    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size), left = 0, right = 0;
-    while (vocab.size < size && most_frequent_pair(&words, pairs, size, &left, &right)) {
-        const Text a = vocab.piece[left], b = vocab.piece[right]; /* the right one has ## before it */
-        const int joined = vocab_add(&vocab,
-                                     text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
-        for (int w = 0; w < words.count; w++) join_pair(&words.at[w], left, right, joined);
-    }
-    return vocab;
-}
-
-/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ---------------------------------------- */
-
-/* Of the tokens of each sentence 15 % are prediction targets, at least one (the forced one): 80 % of them are replaced
- * by [MASK], 10 % by a random token, 10 % stay. */
-static Inputs mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {
-    Inputs in = inputs_of(sentences, order, count);
-    Batch *batch = &in.batch;
-    batch->selected_count = 0;
-    batch->selected = allocate(sizeof(int[batch->tokens]));
-    in.target = allocate(sizeof(int[batch->tokens]));
-    for (int s = 0; s < count; s++) {
-        const int first = batch->start[s] + 1, last = batch->start[s + 1] - 1; /* without [CLS] and [SEP] */
-        const int forced = first + (int)(random_bits(random) % (uint64_t)(last - first));
-        batch->selected_start[s] = batch->selected_count;
-        for (int i = first; i < last; i++) {
-            if (uniform(random) >= 0.15 && i != forced) continue;
-            in.target[batch->selected_count] = in.id[i];
-            batch->selected[batch->selected_count++] = i;
-            const double change = uniform(random);
-            const int words = vocab->size - SPECIAL_TOKENS;
-            if (change < 0.8) in.id[i] = vocab->mask;
-            else if (change < 0.9) in.id[i] = SPECIAL_TOKENS + (int)(random_bits(random) % (uint64_t)words);
-        }
-    }
-    batch->selected_start[count] = batch->selected_count;
-    return in;
-}
-static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Training *t) {
-    const int steps_an_epoch = count / t->batch; /* the last short batch is dropped */
-    const double start = seconds();
-    int *order = in_order(count), step = 0;
-    double loss = 0;
-    Random random = {(uint64_t)t->seed + 1};
-    if (!steps_an_epoch) die("%d sentences do not fill one batch of %d", count, t->batch);
-    parameters_train(bert->weights);
-    for (int epoch = 1; epoch <= t->epochs; epoch++) {
-        shuffle(order, count, &random);
-        for (int first = 0; first + t->batch <= count; first += t->batch) {
-            Mark before = mark();
-            const Inputs in = mask_words(sentences, order + first, t->batch, vocab, &random);
-            const double share = schedule(t, ++step, steps_an_epoch);
-            loss += loss_and_gradient(bert, (Tensor){0}, &in, NULL);
-            if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller learning rate may help", step);
-            adam_step(bert->weights, (Optimizer){t->rate * share, t->decay, t->adamw}, step,
-                      clip_factor(t, bert->weights));
-            release(before);
-            if (step % 500) continue;
-            printf("step %d of %.0f, loss %.4f, %.0f s\n", step, (double)steps_an_epoch * t->epochs, loss / 500,
-                   seconds() - start);
-            fflush(stdout);
-            loss = 0;
-        }
-    }
-    parameters_freeze(bert->weights);
-}
-
-/* ==== 7. Methods ================================================================================================== */
+/* ==== 6. Methods ================================================================================================== */
 
 /* A method is a kind of answer, the template that it prompts with, and what is trained. */
 typedef enum { MAJORITY, ZERO_SHOT, SEARCH, TRAIN } MethodKind;
@@ -1061,7 +686,7 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
     return r;
 }
 
-/* ==== 8. Tables =================================================================================================== */
+/* ==== 7. Tables =================================================================================================== */
 
 typedef struct { Result *at; int count; Texts relations, methods, vocabs, seeds; } Table;
 
@@ -1191,7 +816,7 @@ static void print_folder(const char *folder) {
     }
 }
 
-/* ==== 9. The commands ============================================================================================= */
+/* ==== 8. The commands ============================================================================================= */
 
 /* ---- The demo: the table on the small world, and one relation in many paraphrases -------------------------------- */
 
@@ -1382,7 +1007,8 @@ static void command_train(Options *o) {
     const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
         .name = name, .kind = TRAIN, .template = o->template, .encoder = o->training.encoder, .tune_lm = tune_lm};
-    const Relation relation = {o->task ? o->task : stem(o->data ? o->data : o->test), o->data, {0}};
+    const char *data_name = stem(o->data ? o->data : o->test);
+    const Relation relation = {o->task ? o->task : data_name, o->data, {0}};
     if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
     catch_interrupts();
     const size_t size = sizeof(double) * (size_t)o->seeds;
@@ -1532,7 +1158,7 @@ static void command_help(Options *o) {
     fputs(usage_text, stdout);
 }
 
-/* ==== 10. The command line ======================================================================================== */
+/* ==== 9. The command line ========================================================================================= */
 
 typedef struct {
     const char *name;

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <tgmath.h> /* exp(x) is expf or exp, by the type of x */
+#include <time.h>
 
 #ifdef _OPENMP
 int omp_get_thread_num(void), omp_get_num_threads(void);
@@ -61,6 +62,12 @@ __attribute__((format(printf, 1, 2))) _Noreturn static inline void die(const cha
     fflush(stdout);
     fprintf(stderr, "ptune: %s\n", line);
     exit(1);
+}
+
+static inline double seconds(void) { /* on a clock that only goes forward */
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------

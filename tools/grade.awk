@@ -17,7 +17,7 @@ END {
     printf "# Assignment %s, %s. Write\n%s", N, titles[N], list
     print "# `make` names the next function, or shows what is wrong with the last one."
     printf "test: test-double\n%s\t@echo \"assignment %s, %s: done\"\n", checks, N, titles[N]
-    print "test-double: test.c ptune.c tensor.h files.h tokenizer.h lstm.h bert.h lab.h"
+    print "test-double: test.c ptune.c tensor.h files.h tokenizer.h lstm.h bert.h examples.h world.h lab.h"
     print "\t$(CC) -std=c11 -Wall -Wno-unused -Wno-unknown-pragmas -g \\"
     print "\t    -DDOUBLE test.c -o $@ -lm"
     print ".PHONY: test"

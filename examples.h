@@ -1,0 +1,171 @@
+/* examples.h - what goes into the pass: lines of data become examples, words become the answers that are allowed.
+ *
+ * A line of data is one JSON object. LAMA's has "sub_label" and "obj_label" (or "sub" and "obj"); with label words it has
+ * a "label" and whatever fields the template names.
+ */
+#ifndef EXAMPLES_H
+#define EXAMPLES_H
+
+typedef enum { TRAIN_SET, DEV_SET, TEST_SET } Split;
+static const char *const split_name[] = {"train", "dev", "test"};
+
+/* ---- A line of data is one JSON object --------------------------------------------------------------------------- */
+
+/* The next object of a JSONL file; blank lines are skipped, `line` counts all of them. Exits if a line is anything
+ * else. */
+static bool next_object(Text *rest, Text *json, const char *path, int *line) {
+    while (next_line(rest, json)) {
+        ++*line;
+        if (!json->size) continue;
+        json_check(*json, path, *line);
+        if (*json_space(json->data, json->data + json->size) != '{') die("%s:%d: not a JSON object", path, *line);
+        return true;
+    }
+    return false;
+}
+static bool example_subject(Text json, Text *value) { /* LAMA's two names for it */
+    return json_member(json, "sub_label", value) || json_member(json, "sub", value);
+}
+/* A field of an example as text: without a name the subject; numbers and booleans by their JSON text. */
+static Text example_field(Text json, Text name, const char *file, int line) {
+    const bool bare = name.size && name.data[name.size - 1] == '-';
+    Text value;
+    name.size -= bare;
+    const char *key = name.size ? text_string(name) : "sub_label";
+    if (!(name.size ? json_member(json, key, &value) : example_subject(json, &value)))
+        die("%s:%d: no field '%s'", file, line, key);
+    if (!json_is_string(value) && strchr("{[n", value.data[0]))
+        die("%s:%d: field '%s' is not a string", file, line, key);
+    if (json_is_string(value)) value = json_string(value);
+    while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
+    return value;
+}
+
+/* ---- Examples that are too long ---------------------------------------------------------------------------------- */
+
+/* The fields of a template, each cut to at most `most` bytes, between two characters. */
+static void fields_cut(const Template *t, const Text *field, size_t most, Text *cut) {
+    for (int i = 0; i < t->parts; i++) {
+        if (t->part[i].kind != FIELD) continue;
+        cut[i] = field[i];
+        if (cut[i].size <= most) continue;
+        for (cut[i].size = most; cut[i].size && ((unsigned char)cut[i].data[cut[i].size] & 0xC0) == 0x80;)
+            cut[i].size--;
+    }
+}
+/* template_ids in at most max_length tokens. Every field is cut to the same number of bytes, the largest that is found
+ * to fit by bisection: so the longest field gives way first, never the template. Exits if that alone is too long. */
+static void template_fill(const Template *t, const Vocab *vocab, const Text *field, int max_length, Example *example,
+                          const char *file, int line) {
+    size_t fits = 0, too_long = 0;
+    Text cut[MAX_PARTS];
+    Mark before = mark();
+    template_ids(t, vocab, field, example);
+    if (example->length <= max_length) return;
+    for (int i = 0; i < t->parts; i++)
+        if (t->part[i].kind == FIELD && field[i].size > too_long) too_long = field[i].size;
+    while (too_long - fits > 1) {
+        release(before);
+        const size_t middle = fits + (too_long - fits) / 2;
+        fields_cut(t, field, middle, cut);
+        template_ids(t, vocab, cut, example);
+        if (example->length <= max_length) fits = middle;
+        else too_long = middle;
+    }
+    release(before);
+    fields_cut(t, field, fits, cut);
+    template_ids(t, vocab, cut, example);
+    if (example->length > max_length)
+        die("%s:%d: the template alone needs %d tokens, at most %d fit", file, line, example->length, max_length);
+}
+
+/* ---- Answers ----------------------------------------------------------------------------------------------------- */
+
+/* The id of a word that is exactly one token, or -1. */
+static int single_token(const Vocab *vocab, Text word) {
+    Ids ids = {0};
+    tokenize(vocab, word, &ids);
+    return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
+}
+static void allow_words(Answers *answers, const Vocab *vocab, const char *file) { /* of a file with a word a line */
+    const Texts words = read_lines(file);
+    int known = 0;
+    for (int i = 0; i < words.count; i++) {
+        const int id = vocab_find(vocab, words.at[i]);
+        if (id >= 0) known++, answers->allowed[id] = true;
+    }
+    if (!known) die("%s: none of its words is in the model's vocabulary", file);
+}
+static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) { /* name=Word,name=Word */
+    const Texts pairs = split(text_of(labels), ',');
+    answers->name = allocate(sizeof(Text) * (size_t)pairs.count);
+    answers->word = allocate(sizeof(int) * (size_t)pairs.count);
+    answers->in_loss = answers->allowed;
+    for (answers->labels = 0; answers->labels < pairs.count; answers->labels++) {
+        const Texts pair = split(pairs.at[answers->labels], '=');
+        if (pair.count != 2) die("--labels '%s': expected name=Word,name=Word", labels);
+        const Text word = pair.at[1];
+        const int id = single_token(vocab, word);
+        if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
+        if (answers->allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
+        answers->name[answers->labels] = pair.at[0], answers->word[answers->labels] = id;
+        answers->allowed[id] = true;
+    }
+}
+/* The words of a file, or of labels, or all of vocab.txt (the word table may have more rows). */
+static Answers answers_from(const Vocab *vocab, int table_rows, const char *vocab_file, const char *labels) {
+    Answers answers = {.allowed = allocate_zeroed(sizeof(bool) * (size_t)table_rows)};
+    if (vocab_file) allow_words(&answers, vocab, vocab_file);
+    else if (labels) allow_labels(&answers, vocab, labels);
+    else memset(answers.allowed, true, (size_t)vocab->size);
+    return answers;
+}
+/* The answer of an example as a token, or -1: not one token, or not allowed. */
+static int example_answer(const Model *model, Text json, const char *file, int line) {
+    const Answers *answers = &model->answers;
+    Text value;
+    if (answers->labels) {
+        const Text label = example_field(json, text_of("label"), file, line);
+        for (int i = 0; i < answers->labels; i++)
+            if (text_equal(label, answers->name[i])) return answers->word[i];
+        die("%s:%d: label '%.*s' is not among --labels", file, line, (int)min_int((int)label.size, 40), label.data);
+    }
+    if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
+        die("%s:%d: no obj_label", file, line);
+    if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
+    const int id = single_token(&model->vocab, json_string(value));
+    return id >= 0 && answers->allowed[id] ? id : -1;
+}
+
+/* ---- A file of examples ------------------------------------------------------------------------------------------ */
+
+/* The examples of a JSONL file under a template, in at most max_length tokens each (0: what the position table holds).
+ * Those without an allowed answer are skipped and counted. Exits if none is left. */
+static Dataset read_examples(const char *path, const Model *model, const Template *t, int max_length, bool quiet) {
+    const int most = model->bert.positions, length = max_length ? min_int(max_length, most) : most;
+    const Text file = read_file(path);
+    Text rest = file, subject, field[MAX_PARTS];
+    if (!strcmp(path, "-")) path = "standard input";
+    Dataset data = {.path = path};
+    int line = 0, skipped = 0;
+    for (Text json; next_object(&rest, &json, path, &line);) {
+        for (int i = 0; i < t->parts; i++)
+            if (t->part[i].kind == FIELD) field[i] = example_field(json, t->part[i].text, path, line);
+        Example example = {.answer = example_answer(model, json, path, line)};
+        if (example.answer < 0) {
+            skipped++;
+            continue;
+        }
+        if (example_subject(json, &subject) && json_is_string(subject))
+            example.subject = text_line(json_string(subject));
+        template_fill(t, &model->vocab, field, length, &example, path, line);
+        data.at = grow(data.at, data.count, sizeof example);
+        data.at[data.count++] = example;
+    }
+    unmap_file(file);
+    if (!data.count) die("%s: no usable examples (%d skipped: answer is not a single allowed token)", path, skipped);
+    if (!quiet) printf("%s: %d examples%s\n", path, data.count, skipped ? format(" (%d skipped)", skipped) : "");
+    return data;
+}
+
+#endif

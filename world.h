@@ -1,0 +1,222 @@
+/* world.h - the small world of data/: its relations and facts, the sentences that state them, a vocabulary learned from
+ * these, and the pretraining of a language model that reads them.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include <ctype.h>
+
+/* ---- Relations and their sentences ------------------------------------------------------------------------------- */
+
+/* data/relations.jsonl names the relations; each has a folder, here or in relations/, with its facts
+ * ({train,dev,test}.jsonl) and the paraphrases in which the LM reads them (pretrain.txt: a template a line, with [X]
+ * and [Y]; LAMA has none). */
+typedef struct { const char *name, *folder; Text template; } Relation;
+typedef struct { Relation *at; int count; } World;
+
+static bool has_relation(const World *world, Text name) {
+    for (int r = 0; r < world->count; r++)
+        if (text_is(name, world->at[r].name)) return true;
+    return false;
+}
+static World world_read(const char *data) {
+    const char *path = format("%s/relations.jsonl", data);
+    World world = {0};
+    Text rest = read_file(path), name, template;
+    int line = 0;
+    for (Text json; next_object(&rest, &json, path, &line);) {
+        if (!json_member(json, "relation", &name) || !json_member(json, "template", &template) ||
+            !json_is_string(name) || !json_is_string(template))
+            die("%s:%d: no relation or template", path, line);
+        const char *word = text_line(json_string(name)), *folder = format("%s/relations/%s", data, word);
+        if (!*word || strchr(word, '/')) die("%s:%d: not a name for a folder: '%s'", path, line, word);
+        if (has_relation(&world, text_of(word))) die("%s:%d: relation '%s' again", path, line, word);
+        if (!file_exists(folder)) folder = format("%s/%s", data, word);
+        world.at = grow(world.at, world.count, sizeof(Relation));
+        world.at[world.count++] = (Relation){word, folder, json_string(template)};
+    }
+    if (!world.count) die("%s: no relation", path);
+    return world;
+}
+
+/* A paraphrase with subject and object in the places of [X] and [Y]. */
+static Text sentence(Text paraphrase, Text subject, Text object) {
+    const size_t places = paraphrase.size / 3; /* a placeholder is 3 bytes */
+    char *out = allocate(paraphrase.size + places * (subject.size + object.size));
+    size_t size = 0;
+    for (size_t i = 0; i < paraphrase.size;) {
+        const Text rest = {paraphrase.data + i, paraphrase.size - i};
+        const Text *put = text_starts(rest, "[X]") ? &subject : text_starts(rest, "[Y]") ? &object : NULL;
+        if (put) memcpy(out + size, put->data, put->size);
+        else out[size] = rest.data[0];
+        size += put ? put->size : 1;
+        i += put ? 3 : 1;
+    }
+    return (Text){out, size};
+}
+/* Every fact of the three sets in every paraphrase; objects, if wanted, one per fact. */
+static Texts world_sentences(const World *world, Texts *objects) {
+    Texts sentences = {0};
+    for (int r = 0; r < world->count; r++) {
+        const char *forms = format("%s/pretrain.txt", world->at[r].folder);
+        const Texts paraphrases = read_lines(forms);
+        if (!paraphrases.count) die("%s: no paraphrase to read the facts in", forms);
+        for (int s = 0; s < 3; s++) {
+            const char *path = format("%s/%s.jsonl", world->at[r].folder, split_name[s]);
+            Text rest = read_file(path);
+            int line = 0;
+            for (Text json; next_object(&rest, &json, path, &line);) {
+                const Text subject = example_field(json, text_of(""), path, line),
+                           object = text_of(text_line(example_field(json, text_of("obj_label"), path, line)));
+                if (objects) texts_push(objects, object);
+                for (int w = 0; w < paraphrases.count; w++)
+                    texts_push(&sentences, sentence(paraphrases.at[w], subject, object));
+            }
+        }
+    }
+    return sentences;
+}
+
+/* ---- Learning a vocabulary: the special tokens, every object, every character, then the most frequent pair of pieces
+ * joined, again and again: byte-pair encoding (Sennrich et al. 2016). Its pieces are used as WordPiece's. */
+typedef struct {
+    int *piece, pieces, count;
+} CountedWord; /* a word as it is cut now, and how often it occurs */
+typedef struct { CountedWord *at; int count; } CountedWords;
+
+static int vocab_add(Vocab *vocab, Text piece) {
+    enum { MOST_PIECES = 1 << 18 };
+    int *bucket = vocab_bucket(vocab, piece);
+    if (!vocab->piece) vocab->piece = allocate(sizeof(Text[MOST_PIECES]));
+    if (!*bucket && vocab->size == MOST_PIECES) die("more than %d pieces", MOST_PIECES);
+    if (!*bucket) vocab->piece[vocab->size++] = piece, *bucket = vocab->size;
+    return *bucket - 1;
+}
+static bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
+static Texts words_of(const Texts *sentences) { /* in the order of their bytes, each as often as it occurs */
+    Texts words = {0};
+    for (int s = 0; s < sentences->count; s++) {
+        const Text t = sentences->at[s];
+        for (size_t i = 0, from; i < t.size; i = i > from ? i : i + 1) {
+            for (from = i; i < t.size && is_word_byte(t.data[i]);) i++;
+            if (i > from) texts_push(&words, (Text){t.data + from, i - from});
+            else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
+        }
+    }
+    if (words.count) qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
+    return words;
+}
+/* Replaces left, right by joined wherever they follow each other in the word. */
+static void join_pair(CountedWord *word, int left, int right, int joined) {
+    int kept = 0;
+    for (int i = 0; i < word->pieces; i++, kept++) {
+        const bool pair = i + 1 < word->pieces && word->piece[i] == left && word->piece[i + 1] == right;
+        word->piece[kept] = pair ? joined : word->piece[i];
+        i += pair;
+    }
+    word->pieces = kept;
+}
+/* The different words of the sentences, cut into characters, which are added to the vocabulary. */
+static CountedWords count_words(const Texts *sentences, Vocab *vocab) {
+    const Texts all = words_of(sentences);
+    CountedWords words = {allocate(sizeof(CountedWord) * (size_t)all.count), 0};
+    for (int i = 0, next; i < all.count; i = next) {
+        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
+        CountedWord *word = &words.at[words.count++];
+        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
+        uint32_t code;
+        for (size_t at = 0, length; at < all.at[i].size; at += length) {
+            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
+            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
+            word->piece[word->pieces++] = vocab_add(vocab, text_of(form));
+        }
+    }
+    return words;
+}
+/* The most frequent pair in the words; false if none occurs twice. pairs (size, size): to count in. */
+static bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
+    int most = 1;
+    for (const CountedWord *word = words->at; word < words->at + words->count; word++) /* zero where it will count */
+        for (int i = 0; i + 1 < word->pieces; i++)
+            pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]] = 0;
+    for (const CountedWord *word = words->at; word < words->at + words->count; word++)
+        for (int i = 0; i + 1 < word->pieces; i++) {
+            int *pair = &pairs[(size_t)word->piece[i] * (size_t)size + (size_t)word->piece[i + 1]];
+            *pair += word->count;
+            if (*pair > most) most = *pair, *left = word->piece[i], *right = word->piece[i + 1];
+        }
+    return most > 1;
+}
+static Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size) {
+    Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .cased = true};
+    for (int m = 0; m < SPECIAL_TOKENS; m++) vocab_add(&vocab, text_of(special_tokens[m]));
+    for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
+    const CountedWords words = count_words(sentences, &vocab);
+    if (vocab.size > size) die("--size %d is too small: special tokens, objects and characters alone are more", size);
+    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size), left = 0, right = 0;
+    while (vocab.size < size && most_frequent_pair(&words, pairs, size, &left, &right)) {
+        const Text a = vocab.piece[left], b = vocab.piece[right]; /* the right one has ## before it */
+        const int joined = vocab_add(&vocab,
+                                     text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
+        for (int w = 0; w < words.count; w++) join_pair(&words.at[w], left, right, joined);
+    }
+    return vocab;
+}
+
+/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ---------------------------------------- */
+
+/* Of the tokens of each sentence 15 % are prediction targets, at least one (the forced one): 80 % of them are replaced
+ * by [MASK], 10 % by a random token, 10 % stay. */
+static Inputs mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {
+    Inputs in = inputs_of(sentences, order, count);
+    Batch *batch = &in.batch;
+    batch->selected_count = 0;
+    batch->selected = allocate(sizeof(int[batch->tokens]));
+    in.target = allocate(sizeof(int[batch->tokens]));
+    for (int s = 0; s < count; s++) {
+        const int first = batch->start[s] + 1, last = batch->start[s + 1] - 1; /* without [CLS] and [SEP] */
+        const int forced = first + (int)(random_bits(random) % (uint64_t)(last - first));
+        batch->selected_start[s] = batch->selected_count;
+        for (int i = first; i < last; i++) {
+            if (uniform(random) >= 0.15 && i != forced) continue;
+            in.target[batch->selected_count] = in.id[i];
+            batch->selected[batch->selected_count++] = i;
+            const double change = uniform(random);
+            const int words = vocab->size - SPECIAL_TOKENS;
+            if (change < 0.8) in.id[i] = vocab->mask;
+            else if (change < 0.9) in.id[i] = SPECIAL_TOKENS + (int)(random_bits(random) % (uint64_t)words);
+        }
+    }
+    batch->selected_start[count] = batch->selected_count;
+    return in;
+}
+static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Training *t) {
+    const int steps_an_epoch = count / t->batch; /* the last short batch is dropped */
+    const double start = seconds();
+    int *order = in_order(count), step = 0;
+    double loss = 0;
+    Random random = {(uint64_t)t->seed + 1};
+    if (!steps_an_epoch) die("%d sentences do not fill one batch of %d", count, t->batch);
+    parameters_train(bert->weights);
+    for (int epoch = 1; epoch <= t->epochs; epoch++) {
+        shuffle(order, count, &random);
+        for (int first = 0; first + t->batch <= count; first += t->batch) {
+            Mark before = mark();
+            const Inputs in = mask_words(sentences, order + first, t->batch, vocab, &random);
+            const double share = schedule(t, ++step, steps_an_epoch);
+            loss += loss_and_gradient(bert, (Tensor){0}, &in, NULL);
+            if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller learning rate may help", step);
+            adam_step(bert->weights, (Optimizer){t->rate * share, t->decay, t->adamw}, step,
+                      clip_factor(t, bert->weights));
+            release(before);
+            if (step % 500) continue;
+            printf("step %d of %.0f, loss %.4f, %.0f s\n", step, (double)steps_an_epoch * t->epochs, loss / 500,
+                   seconds() - start);
+            fflush(stdout);
+            loss = 0;
+        }
+    }
+    parameters_freeze(bert->weights);
+}
+
+#endif
