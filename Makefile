@@ -1,16 +1,17 @@
 # make            builds ./ptune and the tests          make run      the demo
 # make test       runs the suite [BERT="DIR DIR"]       make mutants  shows that the gradient checks can fail
-# make gradcheck  them alone [LAYER=name] [BUG=name]    make error-curve [LAYER=name]  their error against the step
-# make pretrain   the small world's BERT again          make curves   the learning curves of NOTES.md
-# make bench      matmul and a training step            make sanitize the suite under ASan and UBSan
-# make assignment N=3  a folder to write its functions in         make assignments  shows that each can be solved
+# make gradcheck  gradients [LAYER=name] [BUG=name]     make error-curve [LAYER=name]  their error against the step
+# make pretrain   trains the small world's BERT again   make curves   the learning curves of NOTES.md
+# make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
+# make assignment N=3  a folder in which to write functions       make assignments  shows that each can be solved
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
 # make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
 NATIVE := $(call probe,-march=native)
 OPENMP := $(or $(call probe,-fopenmp),$(call probe,-fopenmp-simd) -Wno-unknown-pragmas)
-# -ffp-contract=fast: -std=c11 alone turns fused multiply-add off. -fno-trapping-math: nobody reads exception flags; NaN stays NaN.
+# -ffp-contract=fast: -std=c11 alone turns fused multiply-add off. -fno-trapping-math: nobody reads exception flags; NaN
+# stays NaN.
 FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
@@ -29,7 +30,7 @@ build/test build/test-double: build/%: test.c ptune.c $(HEADERS) Makefile
 run: ptune
 	./ptune
 
-# The small world's BERT again: the same file for the same seed and binary.
+# Trains the small world's BERT again: the same seed and binary give the same file.
 pretrain: ptune
 	./ptune vocab --data data --model data/bert
 	./ptune pretrain --data data --model data/bert
@@ -45,7 +46,7 @@ curves: ptune
 	    set key right bottom; set ylabel 'dev P@1'; \
 	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:4 with linespoints title e"
 
-# The paper's table on LAMA, a process a relation: what OUT lacks is run, then the table of all results in OUT is printed.
+# The paper's table on LAMA, one process per relation: runs what OUT lacks, then prints the table of all results in OUT.
 # OPTIONS are those of ./ptune table.
 RELATIONS = $(notdir $(wildcard $(LAMA)/relations/*))
 VOCABS = $(LAMA)/29k-vocab.cased.txt $(LAMA)/common_vocab_cased.txt
@@ -59,7 +60,7 @@ test: build/test build/test-double
 	./test-double gradcheck
 	./test $(foreach folder,$(BERT),--bert $(folder))
 
-# The gradient checks in float and in double; with a LAYER the experiments, with a BUG a mistake planted.
+# The gradient checks in float and in double; with a LAYER its experiments, with a BUG that mistake planted.
 gradcheck: build/test build/test-double
 	@status=0; for program in ./test ./test-double; do \
 	    $$program gradcheck $(if $(LAYER),"$(LAYER)") $(if $(BUG),--bug "$(BUG)") || status=1; done; exit $$status
@@ -77,27 +78,27 @@ sanitize:
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
 
-# With TORCH=1 (or TORCH=python3, the Python that has torch and transformers) beside PyTorch.
+# With TORCH=1 (or TORCH=python3, a Python that has torch and transformers) compared with PyTorch.
 build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
 	@mkdir -p build
 	$(CC) $(CFLAGS) $< -o $@ -lm
 bench: build/bench
 	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) tools/bench_torch.py,build/bench)
 
-# Each line of tools/mutants.tsv is one mistake in a backward pass: tools/plant.awk puts it into the sources, the
-# gradient checks run, tools/judge.awk says whether those failed that must.
+# Each line of tools/mutants.tsv is one mistake in a backward pass: tools/plant.awk plants it in the sources, the
+# gradient checks run, and tools/judge.awk says whether the right ones failed.
 MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' tools/mutants.tsv)
 mutants:
 	@rm -rf build/mutants
 	@$(MAKE) --no-print-directory -j2 $(MUTANTS)
 	@cat $(MUTANTS) | awk '{ $$1 == "killed" ? killed++ : survived++ } \
 	    END { print killed + 0 " killed, " survived + 0 " survived"; exit survived > 0 || !killed }'
-# The sources with one mistake, by its line or name. Compiled without optimisation: compiling is where the time goes.
+# The sources with one mistake, by its line or name. Compiled without optimisation: compiling takes most of the time.
 build/mutants/%/mistake: test.c ptune.c $(HEADERS) tools/mutants.tsv
 	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D)
 	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' tools/mutants.tsv >$@
 	@file=$$(cut -f 2 $@); awk -F '\t' -f tools/plant.awk $@ $$file >$(@D)/$$file || \
-	    { echo "tools/mutants.tsv: $*: its text is not exactly once in $$file"; exit 1; }
+	    { echo "tools/mutants.tsv: $*: its text must occur exactly once in $$file"; exit 1; }
 build/mutants/%/test: build/mutants/%/mistake
 	@$(CC) -std=c11 -w $(@D)/test.c -o $@ -lm
 build/mutants/%/test-double: build/mutants/%/mistake
@@ -107,12 +108,12 @@ build/mutants/%/verdict: build/mutants/%/test-double
 	@awk -F '\t' -f tools/judge.awk $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
 	@rm $<
 
-# Class assignments: tools/assignments.tsv has the functions to write, in this order, and the checks that grade each.
-# tools/strip.awk takes their bodies out of a file, tools/grade.awk writes the folder's Makefile.
+# Class assignments: tools/assignments.tsv lists the functions to write, in order, and the checks that grade each.
+# tools/strip.awk removes their bodies from a file, tools/grade.awk writes the folder's Makefile.
 FOLDER := assignment
 WRITTEN := 0
 assignment:
-	@test ! -e $(FOLDER) || { echo "$(FOLDER)/ is there already: move it away first"; exit 1; }
+	@test ! -e $(FOLDER) || { echo "$(FOLDER)/ already exists: move it away first"; exit 1; }
 	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data && cp -r data/bert data/expected $(FOLDER).part/data
 	@awk -F '\t' -v N=$(N) -f tools/grade.awk tools/assignments.tsv >$(FOLDER).part/Makefile
 	@for file in test.c ptune.c $(HEADERS); do awk -F '\t' -v N=$(N) -v written=$(WRITTEN) -v file=$$file \

@@ -1,7 +1,7 @@
 /* examples.h - what goes into the pass: lines of data become examples, words become the answers that are allowed.
  *
- * A line of data is one JSON object. LAMA's has "sub_label" and "obj_label" (or "sub" and "obj"); with label words it has
- * a "label" and whatever fields the template names.
+ * A line of data is one JSON object. LAMA's has "sub_label" and "obj_label" (or "sub" and "obj"); with label words it
+ * has a "label" and whatever fields the template names.
  */
 #ifndef EXAMPLES_H
 #define EXAMPLES_H
@@ -108,6 +108,9 @@ static void allow_labels(Answers *answers, const Vocab *vocab, const char *label
         const int id = single_token(vocab, word);
         if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
         if (answers->allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
+        for (int k = 0; k < answers->labels; k++)
+            if (text_equal(answers->name[k], pair.at[0]))
+                die("--labels: label '%.*s' twice", (int)pair.at[0].size, pair.at[0].data);
         answers->name[answers->labels] = pair.at[0], answers->word[answers->labels] = id;
         answers->allowed[id] = true;
     }
@@ -145,7 +148,7 @@ static Dataset read_examples(const char *path, const Model *model, const Templat
     const int most = model->bert.positions, length = max_length ? min_int(max_length, most) : most;
     const Text file = read_file(path);
     Text rest = file, subject, field[MAX_PARTS];
-    if (!strcmp(path, "-")) path = "standard input";
+    path = input_name(path);
     Dataset data = {.path = path};
     int line = 0, skipped = 0;
     for (Text json; next_object(&rest, &json, path, &line);) {
@@ -163,6 +166,7 @@ static Dataset read_examples(const char *path, const Model *model, const Templat
         data.at[data.count++] = example;
     }
     unmap_file(file);
+    if (!data.count && !skipped) die("%s: no examples", path);
     if (!data.count) die("%s: no usable examples (%d skipped: answer is not a single allowed token)", path, skipped);
     if (!quiet) printf("%s: %d examples%s\n", path, data.count, skipped ? format(" (%d skipped)", skipped) : "");
     return data;

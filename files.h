@@ -164,24 +164,28 @@ static inline int stream_copy(int descriptor, const char *path) {
     while ((count = read(descriptor, buffer, sizeof buffer)) != 0) {
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) die("%s: %s", path, strerror(errno));
-        if ((size += (size_t)count) > MOST) die("%s: no end after %d MiB", path, MOST >> 20);
+        if ((size += (size_t)count) > MOST) die("%s: longer than %d MiB", path, MOST >> 20);
         if (fwrite(buffer, 1, (size_t)count, copy) < (size_t)count) die("%s: %s", path, strerror(errno));
     }
     if (fflush(copy)) die("%s: %s", path, strerror(errno));
     return fileno(copy);
 }
+static inline const char *input_name(const char *path) { return strcmp(path, "-") ? path : "standard input"; }
 /* A whole file, or a pipe up to its end; "-" is standard input. Mapped, private and writable: pages that nobody writes
  * to are shared with the page cache, a weight that is trained is copied on its first write, and the file never
  * changes. Ends in an error if the file cannot be read or is a folder. */
 static inline Text read_file(const char *path) {
     struct stat status;
+    static bool input_taken;
     const bool standard_input = !strcmp(path, "-");
     int descriptor = standard_input ? STDIN_FILENO : open(path, O_RDONLY);
-    if (standard_input) path = "standard input";
+    path = input_name(path);
+    if (standard_input && input_taken) die("standard input can be read only once");
+    input_taken |= standard_input;
     if (descriptor < 0 || fstat(descriptor, &status)) die("%s: %s", path, strerror(errno));
     if (S_ISDIR(status.st_mode)) die("%s: a folder, not a file", path);
     const int opened = descriptor;
-    if (!S_ISREG(status.st_mode)) {
+    if (standard_input || !S_ISREG(status.st_mode)) { /* standard input: from where it stands */
         descriptor = stream_copy(opened, path);
         if (fstat(descriptor, &status)) die("%s: %s", path, strerror(errno));
     }
@@ -190,6 +194,10 @@ static inline Text read_file(const char *path) {
     if (text.data == MAP_FAILED) die("%s: %s", path, strerror(errno));
     if (!standard_input) close(opened);
     return text;
+}
+static inline bool is_regular(const char *path) {
+    struct stat status;
+    return !stat(path, &status) && S_ISREG(status.st_mode);
 }
 /* Whether two paths lead to the same existing file or folder. */
 static inline bool same_file(const char *a, const char *b) {
@@ -204,6 +212,7 @@ static inline void unmap_file(Text text) {
 typedef struct { FILE *stream; const char *path, *part; } Output;
 static inline Output output_open(const char *path) {
     Output out = {NULL, path, format("%s.part", path)};
+    if (file_exists(path) && !is_regular(path)) die("%s: not a regular file", path);
     out.stream = fopen(out.part, "wb");
     if (!out.stream) die("%s: %s", out.part, strerror(errno));
     return out;
@@ -222,14 +231,18 @@ static inline void output_close(Output out) {
  * */
 typedef struct { int descriptor; const char *path; } Lock;
 static inline Lock lock_file(const char *path) {
-    const Lock lock = {open(path, O_RDWR | O_CREAT, 0666), path};
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (lock.descriptor < 0) die("%s: %s", path, strerror(errno));
-    if (fcntl(lock.descriptor, F_SETLK, &whole)) {
-        if (errno == EACCES || errno == EAGAIN) die("%s: another run is writing here", path);
-        die("%s: %s", path, strerror(errno));
+    struct stat opened, present;
+    for (;;) {
+        const Lock lock = {open(path, O_RDWR | O_CREAT, 0666), path};
+        if (lock.descriptor < 0) die("%s: %s", path, strerror(errno));
+        if (fcntl(lock.descriptor, F_SETLK, &whole)) {
+            if (errno == EACCES || errno == EAGAIN) die("%s: another run is writing here", path);
+            die("%s: %s", path, strerror(errno));
+        }
+        if (!fstat(lock.descriptor, &opened) && !stat(path, &present) && opened.st_ino == present.st_ino) return lock;
+        close(lock.descriptor); /* its owner has just removed it */
     }
-    return lock;
 }
 static inline void unlock_file(Lock lock) {
     remove(lock.path);

@@ -19,6 +19,7 @@
 #include <dirent.h>
 #include <libgen.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 /* ==== 1. Settings ================================================================================================= */
 
@@ -27,7 +28,7 @@ typedef struct {
     Training training;
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
     const char *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
-    int seeds, max_length, size;
+    int seeds, jobs, max_length, size;
     uint64_t model_hash; /* of the files in --model, where results are kept */
     bool resume, quiet;
 } Options;
@@ -55,7 +56,7 @@ _Noreturn static void usage(const char *wrong, const char *what) {
 
 static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
 
-static const char *const encoder_names[] = {"lstm", "mlp", "embedding"};
+static const char *const encoder_names[] = {"lstm", "mlp", "embedding", "none"};
 static EncoderKind encoder_named(const char *name) { /* ENCODERS: none of them */
     int kind = 0;
     while (kind < ENCODERS && strcmp(name, encoder_names[kind])) kind++;
@@ -145,10 +146,10 @@ static void model_write(const Model *model, const char *folder) { /* a Hugging F
 
 /* ---- What a run depends on --------------------------------------------------------------------------------------- */
 
-static uint64_t hash_file(uint64_t hash, const char *path) { /* what is missing, or a pipe, counts as empty */
-    struct stat status;
-    const bool regular = !stat(path, &status) && S_ISREG(status.st_mode);
-    const Text file = regular ? read_file(path) : (Text){"", 0};
+static uint64_t hash_file(uint64_t hash, const char *path) { /* what is missing counts as empty */
+    if (!strcmp(path, "-") || (file_exists(path) && !is_regular(path)))
+        die("%s: with --out this must be a regular file: results are compared by what they were made from", path);
+    const Text file = file_exists(path) ? read_file(path) : (Text){"", 0};
     hash = hash_text(hash, file);
     unmap_file(file);
     return hash;
@@ -159,30 +160,32 @@ static uint64_t hash_model(const char *folder) {
     for (int i = 0; i < 4; i++) hash = hash_file(hash, format("%s/%s", folder, files[i]));
     return hash;
 }
-/* All that the numbers of a run follow from, as "name value, name value": settings, and hashes of what is read.
+/* Everything that determines the outcome of a run, as "name value; name value": settings, and hashes of what is read.
  * Patience is left out: it only says when to stop. */
 static const char *settings(const Options *o, bool trains) {
     const Training *t = &o->training;
     uint64_t examples = 0;
     for (int i = 0; i < 3; i++) examples = hash_file(examples, split_path(o, (Split)i));
-    const char *read = format("model %016jx, examples %016jx, vocab %016jx, labels %s, max-length %d, seed %d",
+    const char *read = format("model %016jx; examples %016jx; vocab %016jx; labels %s; max-length %d; seed %d",
                               (uintmax_t)o->model_hash, (uintmax_t)examples,
                               (uintmax_t)(o->vocab ? hash_file(0, o->vocab) : 0), or_dash(o->labels), o->max_length,
                               t->seed);
     if (!trains) return read;
-    return format("%s, encoder %s, tune-lm %d, optimizer %s, lr %g, lr-lm %g, weight-decay %g, clip %g, warmup %g, "
-                  "init-scale %g, epochs %d, batch %d, recipe %s",
-                  read, encoder_names[t->encoder], t->tune_lm, o->optimizer, t->rate, t->rate_lm, t->decay, t->clip,
-                  t->warmup, t->scale, t->epochs, t->batch, or_dash(o->recipe));
+    const bool encodes = t->encoder != ENCODERS; /* else its rate and its scale do not matter */
+    return format("%s; encoder %s; tune-lm %d; optimizer %s; lr %.15g; lr-lm %.15g; weight-decay %.15g; clip %.15g; "
+                  "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s",
+                  read, encoder_names[t->encoder], t->tune_lm, o->optimizer, encodes ? t->rate : 0,
+                  t->tune_lm ? t->rate_lm : 0, t->decay, t->clip, t->warmup, encodes ? t->scale : 0, t->epochs,
+                  t->batch, or_dash(o->recipe));
 }
-/* Exits, naming the first setting that differs, unless what was made then was made as it would be made now. */
+/* Exits, naming the first setting that differs, unless both lists are equal. */
 static void check_same_settings(const char *path, Text then, const char *now) {
     if (text_is(then, now)) return;
-    const Texts old = split(then, ','), new = split(text_of(now), ',');
+    const Texts old = split(then, ';'), new = split(text_of(now), ';');
     int i = 0;
     while (i < old.count && i < new.count && text_equal(old.at[i], new.at[i])) i++;
-    const char *was = i < old.count ? text_string(old.at[i]) : "fewer";
-    const char *is = i < new.count ? text_string(new.at[i]) : "fewer";
+    const char *was = i < old.count ? text_string(old.at[i]) : "(none)";
+    const char *is = i < new.count ? text_string(new.at[i]) : "(none)";
     die("%s: made with other settings: %s; now: %s", path, was + (*was == ' '), is + (*is == ' '));
 }
 
@@ -202,7 +205,7 @@ static Parameters checkpoint_list(Run *run) {
     return list;
 }
 static const char *checkpoint_settings(const Options *o) {
-    return format("%s, template %s", settings(o, true), o->template);
+    return format("%s; template %s", settings(o, true), o->template);
 }
 static void checkpoint_write(const Options *o, Run *run) {
     safetensors_write(
@@ -236,8 +239,8 @@ static void checkpoint_read(const Options *o, Run *run) {
 
 static volatile sig_atomic_t interrupted;
 static void on_interrupt(int signal_number) { (void)signal_number; interrupted = 1; }
-static void catch_interrupts(void) { /* Ctrl-C: training stops after the step */
-    struct sigaction action = {.sa_handler = on_interrupt};
+static void catch_interrupts(bool on) { /* Ctrl-C: training stops after the step */
+    struct sigaction action = {.sa_handler = on ? on_interrupt : SIG_DFL};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
 }
@@ -248,7 +251,7 @@ static struct { bool shown; double start; int epochs_before; } progress;
 static void progress_bar(const Run *run, double loss) {
     const double steps = (double)run->training->epochs * run->steps_an_epoch, share = run->step / steps;
     const int steps_here = run->step - progress.epochs_before * run->steps_an_epoch;
-    const double left = (seconds() - progress.start) / steps_here * (steps - run->step);
+    const double left = fmin((seconds() - progress.start) / steps_here * (steps - run->step), 1e6);
     char bar[31] = "..............................";
     memset(bar, '#', (size_t)(30 * share));
     fprintf(stderr, "\repoch %d/%d [%s] %3.0f %%, loss %.3f, %d:%02d left ", run->epoch, run->training->epochs, bar,
@@ -269,7 +272,7 @@ static void stop_if_interrupted(const Options *o, const Run *run) {
 }
 
 /* log.tsv has a line an epoch: seed, epoch, mean loss, dev P@1, seconds. A run that goes on keeps the lines up to its
- * checkpoint: a kill between the two files may have left one more. */
+ * checkpoint: a run killed between the two writes has left one line too many. */
 static FILE *log_open(const Options *o, const Run *run) {
     const char *path = format("%s/log.tsv", o->out);
     if (o->resume && file_exists(path)) {
@@ -279,11 +282,15 @@ static FILE *log_open(const Options *o, const Run *run) {
             fprintf(kept.stream, "%.*s\n", (int)lines.at[i].size, lines.at[i].data);
         output_close(kept);
     }
+    if (!o->resume) { /* nothing of an earlier run may be taken for this one's */
+        remove(format("%s/checkpoint.safetensors", o->out));
+        remove(format("%s/result.tsv", o->out));
+    }
     FILE *stream = fopen(path, o->resume ? "a" : "w");
     if (!stream) die("%s: %s", path, strerror(errno));
     return stream;
 }
-/* What the epoch gave: on the terminal, in the log, and at last in the checkpoint. */
+/* What the epoch gave: on the terminal, in the log, and finally in the checkpoint. */
 static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoch_seconds) {
     Mark before = mark();
     const bool better = run->best_epoch == run->epoch;
@@ -321,8 +328,8 @@ static double macro_f1(const Answers *answers, const Dataset *data, const Predic
     }
     return occurring ? sum / occurring : 0;
 }
-/* One seed, from its start to its score on test. The best epoch's h goes to `prompt` (m, H). A run whose result is in
- * --out continues from its checkpoint with --resume. Returns how many parameters were trained. */
+/* One seed, from its start to its score on test. The best epoch's h goes to `prompt` (m, H). With --resume it continues
+ * from the checkpoint in --out. Returns how many parameters were trained. */
 static int run_seed(const Options *o, Model *model, const Dataset data[3], Tensor prompt, Prediction *predictions,
                     Score *score) {
     Mark before = mark();
@@ -330,6 +337,7 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     if (o->resume) checkpoint_read(o, &run);
     FILE *log_file = o->out ? log_open(o, &run) : NULL;
     progress.shown = !o->quiet && isatty(2), progress.start = seconds(), progress.epochs_before = run.epoch;
+    catch_interrupts(true);
     while (run_goes_on(&run)) {
         const double start = seconds();
         const bool done = next_epoch(&run, &data[TRAIN_SET], &data[DEV_SET]);
@@ -337,6 +345,7 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
         report_epoch(o, &run, log_file, seconds() - start);
     }
     stop_if_interrupted(o, &run);
+    catch_interrupts(false);
     if (log_file && fclose(log_file)) die("%s/log.tsv: cannot be written", o->out);
     run_end(&run);
     *score = evaluate(model, prompt, &data[TEST_SET], predictions);
@@ -500,17 +509,19 @@ static Texts relation_prompts(const Options *o, const Relation *relation) {
         path = format("%s/%s.jsonl", o->prompts, relation->name);
         if (!file_exists(path)) path = format("%s/%s.txt", o->prompts, relation->name);
     }
-    Texts prompts = {0}, lines = o->prompts || file_exists(path) ? read_lines(path) : prompts;
-    for (int i = 0; i < lines.count; i++) {
-        Text template = lines.at[i], name;
+    Texts prompts = {0};
+    Text rest = o->prompts || file_exists(path) ? read_file(path) : (Text){"", 0}, template, name;
+    if (!utf8_valid(rest)) die("%s: not valid UTF-8", path);
+    for (int line = 1; next_line(&rest, &template); line++) {
         if (text_starts(template, "{\"")) {
-            json_check(lines.at[i], path, i + 1);
-            template = example_field(lines.at[i], text_of("template"), path, i + 1);
-            if (json_member(lines.at[i], "relation", &name) && json_is_string(name) &&
+            const Text json = template;
+            json_check(json, path, line);
+            template = example_field(json, text_of("template"), path, line);
+            if (json_member(json, "relation", &name) && json_is_string(name) &&
                 !text_is(json_string(name), relation->name))
                 continue;
         }
-        texts_push(&prompts, template);
+        if (template.size) texts_push(&prompts, template);
     }
     if (!o->prompts) texts_push(&prompts, relation->template);
     if (!prompts.count) die("%s: no prompt for %s", path, relation->name);
@@ -561,15 +572,13 @@ typedef struct {
     Tensor prompt;        /* what was learned; not in the file */
 } Result;
 
-static void result_write(const char *path, const Result *r) {
-    Output out = output_open(path);
-    fprintf(out.stream, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.2f\t%s\n", r->relation, r->method, r->vocab,
+static void result_print(FILE *stream, const Result *r) {
+    fprintf(stream, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.2f\t%s\n", r->relation, r->method, r->vocab,
             r->seed, text_line(text_of(r->template)), r->score.hits, r->score.examples, r->seen, r->trained, r->kept,
             r->seconds, r->macro_f1, text_line(text_of(r->settings)));
-    output_close(out);
 }
-static Result result_read(const char *path) {
-    const Texts lines = read_lines(path), fields = split(lines.count == 1 ? lines.at[0] : text_of(""), '\t');
+static Result result_parse(Text line, const char *path) {
+    const Texts fields = split(line, '\t');
     const Text *f = fields.at;
     if (fields.count != 13) die("%s: not one line of 13 fields", path);
     const Score score = {.hits = json_int(f[5]), .examples = json_int(f[6])};
@@ -580,6 +589,15 @@ static Result result_read(const char *path) {
         r.kept < 0 || !(r.seconds >= 0) || !(r.macro_f1 >= 0))
         die("%s: not a result", path);
     return r;
+}
+static void result_write(const char *path, const Result *r) {
+    Output out = output_open(path);
+    result_print(out.stream, r);
+    output_close(out);
+}
+static Result result_read(const char *path) {
+    const Texts lines = read_lines(path);
+    return result_parse(lines.count == 1 ? lines.at[0] : text_of(""), path);
 }
 
 static Score majority_score(const Dataset *train, const Dataset *test, int words) {
@@ -627,8 +645,8 @@ static const char *method_settings(const Method *m, const Options *o, const Rela
         const Texts given = relation_prompts(o, relation);
         for (int i = 0; i < given.count; i++) prompts = hash_text(prompts, given.at[i]);
     }
-    all = format("%s, prompts %016jx", all, (uintmax_t)prompts);
-    return format("%s, patience %d, template %s", all, trains ? o->training.patience : 0, form);
+    all = format("%s; prompts %016jx; template %s", all, (uintmax_t)prompts, form);
+    return format("%s; patience %d", all, trains ? o->training.patience : 0);
 }
 /* Everything from the files to the score on test. A method that trains the LM loads its own copy, so `model` is always
  * as it was published. */
@@ -643,6 +661,8 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
                 .prompt = tensor(t.pseudo, model->bert.hidden)};
     Mark before = mark();
     Model own = *model;
+    if (m->tune_lm && o.out && same_file(o.model, format("%s/model", o.out)))
+        die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
     if (m->tune_lm) bert_load(&own.bert, o.model);
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t);
@@ -673,15 +693,17 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
     o.out = format("%s/%s.%s.%s.%d", o.out, relation->name, m->name, o.vocab ? stem(o.vocab) : "all", o.training.seed);
     const char *path = format("%s.result.tsv", o.out);
     const Lock lock = lock_file(format("%s.lock", o.out));
-    if (!file_exists(path)) {
+    Result r;
+    if (file_exists(path)) {
+        const Options now = method_options(m, &o, relation);
+        r = result_read(path);
+        check_same_settings(path, text_of(r.settings), text_line(text_of(method_settings(m, &now, relation))));
+    } else {
         if (m->kind == TRAIN) make_folder(o.out);
-        const Result r = run_method(m, &o, model, relation);
+        r = run_method(m, &o, model, relation);
         result_write(path, &r);
         for (int i = 0; m->kind == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
-    const Result r = result_read(path);
-    const Options now = method_options(m, &o, relation);
-    check_same_settings(path, text_of(r.settings), text_line(text_of(method_settings(m, &now, relation))));
     unlock_file(lock);
     return r;
 }
@@ -694,6 +716,10 @@ static void add_name(Texts *names, const char *name) {
     if (!texts_contain(names, text_of(name))) texts_push(names, text_of(name));
 }
 static void table_add(Table *t, Result r) {
+    for (const Result *old = t->at; old < t->at + t->count; old++)
+        if (!strcmp(old->relation, r.relation) && !strcmp(old->method, r.method) && !strcmp(old->vocab, r.vocab) &&
+            !strcmp(old->seed, r.seed))
+            die("two results for relation %s, method %s, answers %s, seed %s", r.relation, r.method, r.vocab, r.seed);
     t->at = grow(t->at, t->count, sizeof r);
     t->at[t->count++] = r;
     add_name(&t->relations, r.relation), add_name(&t->methods, r.method);
@@ -760,31 +786,110 @@ static void print_methods(const Table *t, Text vocab) {
         printf("\n");
     }
 }
-/* Runs what is missing; a relation is printed once all its runs are done. */
-static void run_table(const Options *o, Model *model, const World *world) {
-    const Texts names = split(text_of(o->methods), ',');
+static int method_seeds(const Method *m, const Options *o) { /* without training or search nothing is random */
+    return m->kind < SEARCH ? 1 : o->seeds;
+}
+/* All methods and seeds on a relation. */
+static void run_relation(const Options *o, Model *model, const Relation *relation, Table *t) {
+    for (int m = 0; m < t->methods.count; m++) {
+        const Method *method = method_named(t->methods.at[m]);
+        for (int s = 0; s < method_seeds(method, o); s++) {
+            Options one = *o;
+            one.training.seed += s;
+            table_add(t, run_once(method, &one, model, relation));
+        }
+    }
+}
+/* Relations are independent, and too small for two threads: with --jobs N there are N processes with a thread each, of
+ * which process k runs the relations k, k + N, ... and sends their result lines through a pipe, or an error message. */
+typedef struct { FILE *stream; pid_t process; } Job;
+
+_Noreturn static void job_run(const Options *o, Model *model, const World *world, const Texts *methods_run, int first,
+                              int jobs, FILE *stream) {
+    omp_set_num_threads(1);
+    dup2(fileno(stream), STDERR_FILENO);
+    for (int r = first; r < world->count; r += jobs) {
+        Mark before = mark();
+        Table t = {.methods = *methods_run};
+        run_relation(o, model, &world->at[r], &t);
+        for (int i = 0; i < t.count; i++) result_print(stream, &t.at[i]);
+        fflush(stream);
+        release(before);
+    }
+    _exit(0);
+}
+static void jobs_start(Job *job, int jobs, const Options *o, Model *model, const World *world, const Texts *names) {
+    fflush(stdout);
+    for (int k = 0; k < jobs; k++) {
+        int ends[2];
+        if (pipe(ends) || (job[k].process = fork()) < 0) die("no process for --jobs: %s", strerror(errno));
+        if (!job[k].process) {
+            for (int older = 0; older < k; older++) fclose(job[older].stream);
+            close(ends[0]);
+            job_run(o, model, world, names, k, jobs, fdopen(ends[1], "w"));
+        }
+        close(ends[1]);
+        job[k].stream = fdopen(ends[0], "r");
+    }
+}
+/* One process has ended early, with this message or because it was killed: the others are stopped, too. */
+_Noreturn static void job_failed(Job *job, int jobs, int failed, const char *message) {
+    int status;
+    for (int k = 0; k < jobs; k++)
+        if (k != failed) kill(job[k].process, SIGTERM), waitpid(job[k].process, NULL, 0);
+    waitpid(job[failed].process, &status, 0);
+    if (WIFSIGNALED(status)) die("a process of --jobs was killed by signal %d", WTERMSIG(status));
+    fflush(stdout);
+    fputs(message, stderr);
+    exit(WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
+}
+/* The result lines of the next relation of a job. */
+static void job_receive(Job *job, int jobs, int k, const Options *o, Table *t) {
+    for (int m = 0; m < t->methods.count; m++) {
+        const int seeds = method_seeds(method_named(t->methods.at[m]), o);
+        for (int s = 0; s < seeds; s++) {
+            char *line = NULL;
+            size_t capacity = 0;
+            const ssize_t size = getline(&line, &capacity, job[k].stream);
+            const bool result = size > 0 && line[size - 1] == '\n' && strchr(line, '\t');
+            if (!result) job_failed(job, jobs, k, size > 0 ? line : "");
+            table_add(t, result_parse((Text){line, (size_t)size - 1}, "a process of --jobs"));
+            free(line);
+        }
+    }
+}
+/* The relations that are to be run: those that are named, or all that have a folder. */
+static World chosen_relations(const Options *o, const World *world) {
     const Texts wanted = o->relations ? split(text_of(o->relations), ',') : (Texts){0};
-    Table t = {0};
-    for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
+    World chosen = {0};
     for (int k = 0; k < wanted.count; k++)
         if (!has_relation(world, wanted.at[k]))
             die("--relations: no relation '%s' in relations.jsonl", text_string(wanted.at[k]));
-    print_relation(&t, text_of(""), NULL);
     for (int r = 0; r < world->count; r++) {
         const Relation *relation = &world->at[r];
         if (o->relations ? !texts_contain(&wanted, text_of(relation->name)) : !file_exists(relation->folder)) continue;
-        for (int m = 0; m < t.methods.count; m++) {
-            const Method *method = method_named(t.methods.at[m]);
-            const int seeds = method->kind < SEARCH ? 1 : o->seeds; /* the other methods are deterministic */
-            for (int s = 0; s < seeds; s++) {
-                Options one = *o;
-                one.training.seed += s;
-                table_add(&t, run_once(method, &one, model, relation));
-            }
-        }
+        chosen.at = grow(chosen.at, chosen.count, sizeof *relation);
+        chosen.at[chosen.count++] = *relation;
+    }
+    if (!chosen.count) die("%s: no relation has a folder", o->data);
+    return chosen;
+}
+/* Runs what is missing; a relation is printed once all its runs are done. */
+static void run_table(const Options *o, Model *model, const World *all) {
+    const Texts names = split(text_of(o->methods), ',');
+    const World world = chosen_relations(o, all);
+    const int jobs = min_int(o->jobs, world.count);
+    Table t = {0};
+    Job *job = allocate(sizeof(Job) * (size_t)jobs);
+    for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
+    print_relation(&t, text_of(""), NULL);
+    if (jobs > 1) jobs_start(job, jobs, o, model, &world, &t.methods);
+    for (int r = 0; r < world.count; r++) {
+        if (jobs > 1) job_receive(job, jobs, r % jobs, o, &t);
+        else run_relation(o, model, &world.at[r], &t);
         print_relation(&t, t.vocabs.at[0], &t.relations.at[t.relations.count - 1]);
     }
-    if (!t.count) die("%s: no relation has a folder", o->data);
+    for (int k = 0; jobs > 1 && k < jobs; k++) fclose(job[k].stream), waitpid(job[k].process, NULL, 0);
     print_methods(&t, t.vocabs.at[0]);
 }
 static int is_result(const struct dirent *file) {
@@ -847,36 +952,66 @@ static void print_nearest(const Model *model, Tensor prompt) {
         printf("\n");
     }
 }
-/* The paper's first table: one word of the prompt is changed, and the answers change; then what P-tuning gives. */
-static void demo_instability(Model *model, const Relation *relation, const Options *o) {
+/* The answers to the test examples of a relation under a template. */
+static Prediction *answers_to(const Options *o, const Model *model, const Relation *relation, const char *form,
+                              Tensor prompt, Dataset *data) {
+    Options here = *o;
+    here.data = relation->folder;
+    const Template t = template_parse(form);
+    *data = read_split(&here, model, TEST_SET, &t);
+    Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data->count);
+    evaluate(model, prompt, data, predictions);
+    return predictions;
+}
+static void print_bar(double per_cent, const char *form) {
+    char bar[] = "..............................";
+    memset(bar, '#', (size_t)(0.3 * per_cent + 0.5));
+    printf("%8.1f  %s  %s\n", per_cent, bar, form);
+}
+/* The paper's first table: one question in other words, and other answers; then what P-tuning makes of it. */
+static void demo_instability(Model *model, const Relation *relation, const Options *o, const Result *tuned) {
     const Texts prompts = relation_prompts(o, relation);
-    const Method *p_tuning = method_named(text_of("p-lstm"));
-    Result r;
-    printf("\n%s: the same question in other words\n", relation->name);
-    for (int p = 0; p <= prompts.count; p++) {
+    printf("\n%s: the same question in other words. P@1:\n", relation->name);
+    for (int p = 0; p < prompts.count; p++) {
         const Method manual = {.name = "", .kind = ZERO_SHOT, .encoder = ENCODERS,
-                               .template = p < prompts.count ? text_string(prompts.at[p]) : NULL};
-        r = run_method(manual.template ? &manual : p_tuning, o, model, relation);
-        printf("%8.1f  %s\n", p_at_1(r.score), r.template);
+                               .template = text_string(prompts.at[p])};
+        print_bar(p_at_1(run_method(&manual, o, model, relation).score), manual.template);
     }
-    printf("\nThe words nearest to what was learned there (cosine):\n");
-    print_nearest(model, r.prompt);
+    print_bar(p_at_1(tuned->score), tuned->template);
+}
+/* Five test examples at equal distances. */
+static void demo_examples(const Model *model, const Relation *relation, const Options *o, const Result *tuned) {
+    enum { SHOWN = 5 };
+    Dataset data;
+    const Prediction *manual = answers_to(o, model, relation, text_string(relation->template), (Tensor){0}, &data);
+    const Prediction *learned = answers_to(o, model, relation, tuned->template, tuned->prompt, &data);
+    printf("\n%-24s%-20s%-20s%s\n", "subject", "manual prompt", "P-tuning", "truth");
+    for (int k = 0; k < SHOWN && k < data.count; k++) {
+        const int i = k * data.count / min_int(SHOWN, data.count);
+        const Text *piece = model->vocab.piece;
+        printf("%-24s%-20s%-20s%s\n", or_dash(data.at[i].subject), text_string(piece[manual[i].predicted]),
+               text_string(piece[learned[i].predicted]), text_string(piece[data.at[i].answer]));
+    }
 }
 static void command_demo(Options *o) {
     const double start = seconds();
     const World world = world_read(o->data);
     Model *model = model_load(o);
-    printf("A BERT of %zu parameters that has read a small world: %d relations. What does it answer to subjects that "
-           "no method\nwas trained on? P@1 on the test examples, in per cent; each column is one method, seed %d.\n\n",
+    printf("A BERT of %zu parameters has read a small world of %d relations, each fact in a few phrasings. What does\n"
+           "it answer to subjects that no method was trained on? P@1 on the test examples in per cent, seed %d.\n\n",
            parameters_size(model->bert.weights), world.count, o->training.seed);
     run_table(o, model, &world);
-    demo_instability(model, &world.at[0], o);
-    printf("\n%.0f seconds in all\n", seconds() - start);
+    const Result tuned = run_method(method_named(text_of("p-lstm")), o, model, &world.at[0]);
+    demo_instability(model, &world.at[0], o, &tuned);
+    demo_examples(model, &world.at[0], o, &tuned);
+    printf("\n%.0f seconds. Next: ./ptune fill --model data/bert \"The capital of France is [MASK] .\"\n"
+           "      ./ptune train --model data/bert --data data/%s --lr 5e-3 --out run\n"
+           "      make gradcheck LAYER=layernorm\n", seconds() - start, world.at[0].name);
 }
 
 /* ---- fill, tokenize, train, eval, words, search, table, vocab, pretrain ------------------------------------------ */
 
-/* Five best words for each [MASK] of a text: word, probability, logit. */
+/* The five best words for one [MASK]: word, probability, logit. Destroys the logits. */
 static void print_best(const Model *model, real *logits) {
     const double all = log_sum_exp(logits, model->bert.vocab);
     if (!isfinite(all)) die("the logits are not finite");
@@ -942,7 +1077,7 @@ static void command_fill(Options *o) {
 static void command_tokenize(Options *o) {
     if (!o->text) usage("FILE.jsonl is missing", NULL);
     const Vocab vocab = vocab_load(o->model);
-    const char *path = strcmp(o->text, "-") ? o->text : "standard input";
+    const char *path = input_name(o->text);
     Text rest = read_file(o->text), value;
     int line = 0;
     for (Text json; next_object(&rest, &json, path, &line);) {
@@ -969,7 +1104,6 @@ static void check_settings(Options *o) {
     if (t->encoder == ENCODERS) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
-    if (t->warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
     if (t->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
     if (!template_parse(o->template).pseudo && !t->tune_lm)
@@ -989,8 +1123,6 @@ static Result train_into(const char *out, const Method *method, const Options *o
     one.out = out;
     if (!out) return run_method(method, &one, model, relation);
     make_folder(out);
-    if (method->tune_lm && same_file(o->model, format("%s/model", out)))
-        die("--out %s: the trained model would overwrite the one that is read, %s", out, o->model);
     const Lock lock = lock_file(format("%s/lock", out));
     const Result r = run_method(method, &one, model, relation);
     result_write(format("%s/result.tsv", out), &r);
@@ -1001,16 +1133,16 @@ static void command_train(Options *o) {
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
     check_settings(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
-    if (o->seeds > 1 && o->resume) usage("--resume goes on with one seed, without --seeds", NULL);
+    if (o->seeds > 1 && o->resume) usage("--resume cannot be combined with --seeds", NULL);
     Model *model = model_load(o);
     const bool pseudo = template_parse(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
     const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
-        .name = name, .kind = TRAIN, .template = o->template, .encoder = o->training.encoder, .tune_lm = tune_lm};
+        .name = name, .kind = TRAIN, .template = o->template, .encoder = pseudo ? o->training.encoder : ENCODERS,
+        .tune_lm = tune_lm};
     const char *data_name = stem(o->data ? o->data : o->test);
     const Relation relation = {o->task ? o->task : data_name, o->data, {0}};
     if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
-    catch_interrupts();
     const size_t size = sizeof(double) * (size_t)o->seeds;
     double *p_at_1s = allocate(size), *f1s = allocate(size);
     const int first_seed = o->training.seed;
@@ -1039,6 +1171,15 @@ static void predictions_write(const char *path, const Model *model, const Datase
     }
     output_close(out);
 }
+static void print_ranks(const Prediction *predictions, int count) {
+    int hits_at_10 = 0;
+    double reciprocal_rank = 0;
+    for (int i = 0; i < count; i++) {
+        hits_at_10 += predictions[i].rank <= 10;
+        reciprocal_rank += 1.0 / predictions[i].rank;
+    }
+    printf("P@10 %.2f, MRR %.4f\n", 100.0 * hits_at_10 / count, reciprocal_rank / count);
+}
 static void command_eval(Options *o) {
     Template t = {0};
     Tensor prompt = {0};
@@ -1053,9 +1194,7 @@ static void command_eval(Options *o) {
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
     const Score score = evaluate(model, prompt, &data, predictions);
     if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
-    if (!o->labels)
-        printf("P@10 %.2f, MRR %.4f\n", 100.0 * score.hits_at_10 / score.examples,
-               score.reciprocal_rank / score.examples);
+    if (!o->labels) print_ranks(predictions, data.count);
     print_score(o, score, macro_f1(&model->answers, &data, predictions));
 }
 
@@ -1179,7 +1318,7 @@ static const Command *command_named(const char *name) {
 /* Chosen on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), for the demo ('d'; its rates are the methods'
  * own, its epochs are what a minute holds). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .seeds = 1, .size = 2400};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .seeds = 1, .jobs = 1, .size = 2400};
     o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
                             .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
     o.quiet = !strchr("te", command); /* train and eval say what they do: their examples, each epoch */
@@ -1190,7 +1329,7 @@ static Options default_options(char command) {
     }
     if (command == 'd') {
         o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE;
-        o.training.rate = -1, o.training.epochs = 8;
+        o.training.rate = -1, o.training.epochs = 8, o.jobs = omp_get_max_threads();
         o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
     }
     return o;
@@ -1230,6 +1369,7 @@ static const Option option_table[] = {
     {"--patience", INTEGER, offsetof(Options, training.patience), "tb", 1},
     {"--seed", INTEGER, offsetof(Options, training.seed), "tpsb", 0},
     {"--seeds", INTEGER, offsetof(Options, seeds), "tb", 1},
+    {"--jobs", INTEGER, offsetof(Options, jobs), "db", 1},
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
     {"--max-length", INTEGER, offsetof(Options, max_length), "teb", 3},
     {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "t", 0},
@@ -1323,6 +1463,7 @@ static Options options_read(const Command *command, int argc, char **argv) {
     if (o.task) task_read(&o);
     if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
     if (o.labels && !*o.labels) usage("--labels is empty", NULL);
+    if (o.training.warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
     return o;
 }
 /* What was printed has arrived, or the status is 1: a full disk is no success. */

@@ -43,7 +43,7 @@ static const char *template_from_counts(const char *form) {
         return form;
     return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
 }
-/* The parts of a template, which point into `form`. Exits if that is not UTF-8, has no [MASK] or more than one. */
+/* The parts of a template, which point into its text. Exits if that is not UTF-8, has no [MASK] or more than one. */
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
@@ -71,7 +71,7 @@ static Template template_parse(const char *form) {
 /* An example under a template: its token ids, where an id < 0 stands for vector -1 - id of the prompt. */
 typedef struct {
     int *id, length, mask, answer; /* mask: the position of [MASK]; answer: the token that belongs there */
-    const char *subject;           /* NULL: none is named */
+    const char *subject;           /* NULL: the example names none */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
 
@@ -285,7 +285,7 @@ static double train_batch(const Bert *bert, const PromptEncoder *encoder, const 
 
 /* ==== 5. Evaluation =============================================================================================== */
 
-typedef struct { int examples, hits, hits_at_10; double reciprocal_rank; } Score; /* sums over the examples */
+typedef struct { int examples, hits; } Score;
 typedef struct { int predicted, rank; double log_probability; } Prediction; /* rank: of the answer; 1 is a hit */
 
 /* The best allowed word, and the rank of the right one: a word with the same logit and a lower id comes before it. */
@@ -305,7 +305,8 @@ static int evaluation_batch(const Dataset *data, int first) {
     while (first + count < data->count && (tokens += data->at[first + count].length) <= EVALUATION_TOKENS) count++;
     return count ? count : 1;
 }
-/* The score on all examples; their predictions go to `predictions` (count) if it is not NULL. */
+/* The score on all examples; their predictions go to `predictions` (count) if it is not NULL. Exits if a logit is not
+ * finite. */
 static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Prediction *predictions) {
     Score score = {.examples = data->count};
     const int *order = in_order(data->count);
@@ -318,8 +319,6 @@ static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Pr
             const Prediction p = prediction_of(row(logits, i), logits.cols, in.target[i]);
             if (!isfinite(p.log_probability)) die("the logits are not finite"); /* NaN would rank first */
             score.hits += p.rank == 1;
-            score.hits_at_10 += p.rank <= 10;
-            score.reciprocal_rank += 1.0 / p.rank;
             if (predictions) predictions[first + i] = p;
         }
         release(before);
@@ -330,13 +329,14 @@ static double p_at_1(Score score) { return 100.0 * score.hits / score.examples; 
 
 /* ==== 6. An epoch ================================================================================================= */
 
-/* The settings of a training run. */
 typedef struct Run Run;
+
+/* The settings of a training run. Warm-up, clipping and AdamW are those of the published code for SuperGLUE. */
 typedef struct {
     double rate, rate_lm; /* Adam's rates: of the prompt encoder; of the LM, if it is trained too */
     double decay;         /* weight decay: L2 in the gradient, as published, or (adamw) decoupled */
     bool adamw;
-    double clip;    /* the largest norm of all gradients together; 0: any */
+    double clip;    /* the largest norm of all gradients together; 0: no limit */
     double warmup;  /* share of the steps in which the rate rises */
     bool published; /* the published code's schedule: times 0.98 after each epoch, the last short batch dropped */
     int epochs, batch, patience; /* stop after `patience` epochs that were not the best on dev */
@@ -353,7 +353,7 @@ struct Run {
     Model *model;
     PromptEncoder *encoder;      /* NULL: the template has no [P] */
     Parameters lm;               /* the LM's weights if they are trained, else none */
-    Parameters trained;          /* the encoder's weights, then these */
+    Parameters trained;          /* the encoder's weights, then the LM's */
     Tensor prompt;               /* (m, H): h of the best epoch */
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
     int epoch, best_epoch, step; /* from 1; 0: none yet */
@@ -364,8 +364,8 @@ struct Run {
     int tokens;    /* in this epoch */
 };
 
-/* The share of the rate at a step: it rises from 0 over the warm-up and falls to 0 after the last step, both linearly;
- * the published code multiplies it by 0.98 after every epoch. */
+/* The share of the rate at a step, from 1 on: it rises from 0 over the warm-up and falls to 0 after the last step, both
+ * linearly; the published code for LAMA multiplies it by 0.98 after every epoch. */
 static double schedule(const Training *t, int step, int steps_an_epoch) {
     if (t->published) return pow(0.98, (step - 1) / steps_an_epoch);
     const double steps = (double)t->epochs * steps_an_epoch, warm = t->warmup * steps;
@@ -376,7 +376,8 @@ static double clip_factor(const Training *t, Parameters trained) {
     const double norm = t->clip > 0 ? gradient_norm(trained) : 0;
     return norm > t->clip ? t->clip / norm : 1;
 }
-/* All batches once, in an order that follows from seed and epoch alone. False: after_step stopped it. */
+/* Epoch run->epoch: all batches once, in an order that follows from seed and epoch alone. False: after_step stopped it,
+ * and run->loss is not that of an epoch. */
 static bool train_epoch(Run *run, const Dataset *train) {
     const Training *t = run->training;
     int *order = in_order(train->count);
@@ -406,8 +407,8 @@ static bool train_epoch(Run *run, const Dataset *train) {
 
 /* ==== 7. The run ================================================================================================== */
 
-/* Its start, which follows from the seed alone. `prompt` (m, H) has as many rows as the template has [P]; the best
- * epoch's h will stand in it. What is allocated here may be released after run_end. */
+/* Starts a run, whose outcome depends on the seed alone. `prompt` (m, H) has a row for each [P] of the template; the
+ * best epoch's h will be in it. What is allocated here may be released after run_end. */
 static Run run_begin(const Training *t, Model *model, Tensor prompt) {
     Run run = {.training = t, .model = model, .prompt = prompt, .best = -1};
     if (prompt.rows) {

@@ -26,10 +26,13 @@
 #include <time.h>
 
 #ifdef _OPENMP
-int omp_get_thread_num(void), omp_get_num_threads(void);
+int omp_get_thread_num(void), omp_get_num_threads(void), omp_get_max_threads(void);
+void omp_set_num_threads(int count);
 #else
 static inline int omp_get_thread_num(void) { return 0; }
 static inline int omp_get_num_threads(void) { return 1; }
+static inline int omp_get_max_threads(void) { return 1; }
+static inline void omp_set_num_threads(int count) { (void)count; }
 #endif
 
 #ifdef DOUBLE

@@ -1,14 +1,14 @@
-/* test.c - the suite: what single functions give, gradient checks, uses of the commands, bad input.
+/* test.c - the test suite: unit tests, gradient checks, uses of the commands, bad input.
  *
- *   ./test                      all of it, on the expected values in data/expected
- *   ./test --bert DIR           also what needs the real BERT-base (give it twice for cased and uncased)
- *   ./test --oracles DIR        the comparisons on another folder with the same file names
- *   ./test values [NAME]        what single functions give; the check has the function's name
- *   ./test gradcheck            the gradient checks alone; ./test-double has all of this in double
- *   ./test commands             the command line and bad input alone
+ *   ./test                      everything, with the expected values in data/expected
+ *   ./test --bert DIR           also the comparisons with the real BERT-base (twice: one cased, one uncased)
+ *   ./test --oracles DIR        expected values from another folder with the same file names
+ *   ./test values [NAME]        only the unit tests, or those of one function
+ *   ./test gradcheck            only the gradient checks; ./test-double gradcheck: in double
+ *   ./test commands             only the command line and bad input
  *
- * A line a check; the last line counts. The status is 1 if any failed. First the modules in their order, then the
- * gradient checks and the command line.
+ * Prints one line per check, then the totals; the exit status is 1 if a check failed. The unit tests come first, module
+ * by module, then the gradient checks and the command line.
  */
 #define main ptune_main
 #include "ptune.c"
@@ -20,7 +20,7 @@
 
 static int max_int(int a, int b) { return a > b ? a : b; }
 static int passed, failed;
-static const char *self; /* how this program was called: the command-line tests call it again */
+static const char *self; /* argv[0]: some checks run this program again */
 
 __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *form, ...) {
     va_list arguments;
@@ -30,11 +30,12 @@ __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *
     printf("\n");
     va_end(arguments);
     fflush(stdout);
-    right ? passed++ : failed++;
+    if (right) passed++;
+    else failed++;
     return right;
 }
 
-/* The larger of two errors. NaN is the largest: fmax would drop it. */
+/* The larger of two errors. NaN counts as infinite: fmax would drop it. */
 static double worse(double a, double b) { return isnan(a) || isnan(b) ? (double)INFINITY : fmax(a, b); }
 static int random_int(Random *random, int least, int most) {
     return least + (int)(random_bits(random) % (uint64_t)(most - least + 1));
@@ -44,11 +45,11 @@ static int random_int(Random *random, int least, int most) {
 static const char *oracles = "data/expected";
 
 static const char *oracle(const char *name) { return format("%s/%s", oracles, name); }
-/* For this check. What is in data/expected must be there; another folder may lack some. */
+/* Whether a check has its file. data/expected must be complete; another folder may lack some files. */
 static bool have(const char *name, const char *check_name) {
     if (file_exists(oracle(name))) return true;
-    if (!strcmp(oracles, "data/expected")) die("%s: not there", oracle(name));
-    printf("not run: %s: %s is not there\n", check_name, oracle(name));
+    if (!strcmp(oracles, "data/expected")) die("%s: missing", oracle(name));
+    printf("not run: %s: %s is missing\n", check_name, oracle(name));
     return false;
 }
 static Tensor expected(const Safetensors *file, const char *name) {
@@ -62,12 +63,12 @@ static void read_weights(const Safetensors *file, Parameters list) {
         *t = safetensors_get(file, list.at[i].name, t->rows, t->cols);
     }
 }
-/* Of layers.safetensors: what PyTorch gives in double for small inputs, which are there too. */
+/* A tensor of layers.safetensors: small inputs, and PyTorch's outputs for them, computed in double. */
 static Tensor given(const char *name) {
     const Safetensors file = safetensors_open(oracle("layers.safetensors"));
     return expected(&file, name);
 }
-/* Largest |a - b| over the numbers, as a share of the largest |b|. */
+/* The largest |a - b| over all elements, relative to the largest |b|. */
 static double largest_difference(const real *a, const real *b, size_t count) {
     double difference = 0, largest = 0;
     for (size_t i = 0; i < count; i++) {
@@ -100,7 +101,7 @@ static void check_output(const char *name, Tensor y) {
         if (!(difference <= worst)) worst = difference, at = i;
         largest = fmax(largest, fabs((double)want.data[i]));
     }
-    check(worst < 1e-5 * largest, "%-22s %3zu numbers, largest difference %.1e at [%zu]: %.6g, expected %.6g", name,
+    check(worst < 1e-5 * largest, "%-22s %3zu elements, largest difference %.1e at [%zu]: %.6g, expected %.6g", name,
           size_of(y), worst, at, (double)y.data[at], (double)want.data[at]);
 }
 
@@ -134,18 +135,18 @@ static bool ids_are(const int *id, int count, Text array) {
     return true;
 }
 
-/* ---- Small inputs of several checks ------------------------------------------------------------------------------ */
+/* ---- Small inputs shared by several checks ----------------------------------------------------------------------- */
 static const int targets[] = {2, 0, 5, 1, 3, 4};
-static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens, one of them twice */
-/* Two ragged sequences of 3 and 4 rows; three rows are read. */
+static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens; word 3 occurs twice */
+/* Two sequences, of 3 and 4 tokens, with three selected positions. */
 static Batch ragged(void) {
-    static int start[] = {0, 3, 7}, selected_start[] = {0, 1, 3}, read[] = {1, 3, 6};
-    return (Batch){2, 7, 3, start, selected_start, read};
+    static int start[] = {0, 3, 7}, selected_start[] = {0, 1, 3}, selected[] = {1, 3, 6};
+    return (Batch){2, 7, 3, start, selected_start, selected};
 }
 
 /* ==== tensor.h ==================================================================================================== */
 
-/* The fast forms of exp and of the normal distribution, against libm. */
+/* The fast approximations of exp and of the normal distribution function, against libm. */
 static void check_exp_fast(void) {
     double exp_error = 0, cdf_error = 0, bound = sizeof(real) == 8 ? 1e-15 : 2.5e-7;
     for (double x = -86; x < 88; x += 0.0137) {
@@ -155,7 +156,7 @@ static void check_exp_fast(void) {
     }
     check(exp_error < bound, "%-22s relative error %.1e", "exp_fast", exp_error);
     check(cdf_error < bound, "%-22s error %.1e", "normal_cdf", cdf_error);
-    real nan[2] = {(real)NAN}; /* and the one whose bits are all ones */
+    real nan[2] = {(real)NAN}; /* and one whose bits are all ones */
     memset(&nan[1], 0xFF, sizeof nan[1]);
     Tensor x = {1, 2, nan, NULL};
     const Tensor y = relu_forward(x), z = gelu_forward(x);
@@ -163,7 +164,7 @@ static void check_exp_fast(void) {
         check(isnan(exp_fast(nan[i])) && isnan(y.data[i]) && isnan(z.data[i]),
               "%-22s exp, relu and gelu of NaN are NaN", "exp_fast");
 }
-/* Half of a surrogate pair, beyond U+10FFFF, longer than needed; and their valid neighbours. */
+/* Surrogates, code points beyond U+10FFFF, overlong and truncated forms, and their valid neighbours. */
 static void check_utf8_valid(void) {
     static const struct { const char *bytes; bool valid; } cases[] = {
         {"\xED\x9F\xBF", true},      {"\xED\xA0\x80", false},     {"\xED\xBF\xBF", false}, {"\xEE\x80\x80", true},
@@ -172,10 +173,9 @@ static void check_utf8_valid(void) {
     int wrong = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         wrong += utf8_valid(text_of(cases[i].bytes)) != cases[i].valid;
-    check(!wrong, "%-22s %d of %zu stretches of bytes are judged wrongly", "utf8_valid", wrong,
-          sizeof cases / sizeof *cases);
+    check(!wrong, "%-22s %d of %zu byte sequences are misjudged", "utf8_valid", wrong, sizeof cases / sizeof *cases);
 }
-/* A byte that is changed anywhere, two high bits that are, and a zero more at the end: all give other hashes. */
+/* A zero added at the end, a change of any one byte, and two flipped high bits all change the hash. */
 static void check_hash_text(void) {
     char bytes[41] = {0};
     const uint64_t hash = hash_text(0, (Text){bytes, 40});
@@ -193,27 +193,31 @@ static void check_hash_text(void) {
     check(!same, "%-22s %d of 45 other texts have the same hash", "hash_text", same);
 }
 static void check_json_value(void) {
-    static const char *const right[] = {"0", "-0", "1.5", "1e5", "1E-5", "-0.1e+2", "[]", "{\"a\":[1,{}]}", "null"};
-    static const char *const not[] = {"1.",  "1e+", "-",     "1e",     ".5",    "+1",      "01",
-                                      "1.e", "[1,]", "{\"a\"}", "{1:2}", "nul", "\"\\x\"", "\"\n\""};
+    static const char *const valid[] = {"0", "-0", "1.5", "1e5", "1E-5", "-0.1e+2", "[]", "{\"a\":[1,{}]}", "null"};
+    static const char *const invalid[] = {"1.",  "1e+",  "-",       "1e",    ".5",  "+1",      "01",
+                                          "1.e", "[1,]", "{\"a\"}", "{1:2}", "nul", "\"\\x\"", "\"\n\""};
     const char *wrong = "";
-    for (size_t i = 0; i < sizeof right / sizeof *right; i++)
-        if (json_value(right[i], right[i] + strlen(right[i]), 0) != right[i] + strlen(right[i])) wrong = right[i];
-    for (size_t i = 0; i < sizeof not / sizeof *not; i++)
-        if (json_value(not[i], not[i] + strlen(not[i]), 0) == not[i] + strlen(not[i])) wrong = not[i];
-    check(!*wrong, "%-22s 9 texts are JSON, 14 are not: wrongly judged '%s'", "json_value", wrong);
+    for (size_t i = 0; i < sizeof valid / sizeof *valid; i++) {
+        const char *end = valid[i] + strlen(valid[i]);
+        if (json_value(valid[i], end, 0) != end) wrong = valid[i];
+    }
+    for (size_t i = 0; i < sizeof invalid / sizeof *invalid; i++) {
+        const char *end = invalid[i] + strlen(invalid[i]);
+        if (json_value(invalid[i], end, 0) == end) wrong = invalid[i];
+    }
+    check(!*wrong, "%-22s 9 texts are JSON, 14 are not: misjudged '%s'", "json_value", wrong);
 }
 
-/* Memory for numbers that ends where a page ends: who touches what comes after them is killed. */
+/* Memory that ends at a page boundary, before a guard page: any access past its end is a crash. */
 static real *guarded(size_t count) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (count * sizeof(real) + page - 1) / page * page;
     const int zeros = open("/dev/zero", O_RDWR);
     char *base = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE, zeros, 0);
     if (zeros < 0 || base == MAP_FAILED || close(zeros) || mprotect(base + bytes, page, PROT_NONE))
-        die("no memory with a guard");
+        die("no memory with a guard page");
     return (real *)(base + bytes) - count;
 }
-/* The last rows and columns of a larger matrix, with random values. */
+/* A view of the last rows and columns of a larger random matrix. */
 static Matrix random_view(int rows, int cols, bool transpose, Random *random) {
     Tensor whole = {(transpose ? cols : rows) + 1, (transpose ? rows : cols) + 3, NULL, NULL};
     whole.data = guarded(size_of(whole));
@@ -222,8 +226,8 @@ static Matrix random_view(int rows, int cols, bool transpose, Random *random) {
     return transpose ? transposed(view) : view;
 }
 static real *element(Matrix a, int i, int j) { return a.data + i * a.row_stride + j * a.col_stride; }
-/* C += A B for (m, k) x (k, n), against plain sums in double: the largest error, as a share of sqrt(k). The layout says
- * which of A, B and C are transposed. */
+/* C += A B for (m, k) x (k, n), against plain sums in double: the largest error, divided by sqrt(k). The bits of layout
+ * say which of A, B and C are transposed. */
 static double product_error(void (*product)(Matrix, Matrix, Matrix), int m, int n, int k, int layout,
                             Random *random) {
     const Matrix a = random_view(m, k, layout & 1, random), b = random_view(k, n, layout & 2, random);
@@ -241,8 +245,8 @@ static double product_error(void (*product)(Matrix, Matrix, Matrix), int m, int 
             error = worse(error, fabs((double)*element(c, i, j) - want[i * n + j]) / sqrt(k));
     return error;
 }
-/* Small ones, a few with a long inner dimension; or, `large`, such as have several groups of panels and one to three
- * blocks of the inner dimension, whole or not, in all layouts, and are shared by threads. */
+/* Random small shapes, a few with a long inner dimension; or, if `large`, shapes in all layouts that are split across
+ * threads, with several groups of panels and one to three blocks of the inner dimension, whole or not. */
 static void check_product(const char *name, void (*product)(Matrix, Matrix, Matrix), bool large) {
     const double bound = 100 * (double)(sizeof(real) == 8 ? DBL_EPSILON : FLT_EPSILON);
     const int trials = large ? 16 : 400;
@@ -253,19 +257,22 @@ static void check_product(const char *name, void (*product)(Matrix, Matrix, Matr
         Mark before = mark();
         const int m = random_int(&random, large ? 100 : 1, large ? 400 : 70);
         const int n = random_int(&random, large ? 100 : 1, large ? 400 : 70);
-        const int some = random_int(&random, 1, trial % 50 ? 90 : 1600);
-        const int rest = trial < 4 ? 0 : trial < 6 ? 1 : some; /* of the inner dimension, after whole blocks */
-        const int k = large ? BLOCK_K * (1 + trial / 8 % 2) + rest : some;
+        int k = random_int(&random, 1, trial % 50 ? 90 : 1600);
+        if (large) { /* after one or two whole blocks of the inner dimension 0, 1 or some more */
+            if (trial < 4) k = 0;
+            else if (trial < 6) k = 1;
+            k += BLOCK_K * (1 + trial / 8 % 2);
+        }
         const double error = product_error(product, m, n, k, trial % 8, &random);
         if (!(error < bound) && !wrong++) printf("      C (%d, %d) += A (%d, %d) B: differs\n", m, n, m, k);
         worst = worse(worst, error);
         release(before);
     }
-    check(!wrong, "%-22s %d %sshapes and strides, %d differ from plain sums, by %.1e", name, trials,
+    check(!wrong, "%-22s %d %sshapes and strides: %d differ from plain sums, largest error %.1e", name, trials,
           large ? "large " : "", wrong, worst);
 }
-/* No sum is split over threads: C is the same to the last bit, whatever their number. A process for each number, which
- * prints a hash of C for all layouts: threads that end in the middle of a run would leave their buffers behind. */
+/* No sum is split across threads, so C is the same to the last bit, whatever their number. One process per number,
+ * which prints a hash of C over all layouts: threads that end before their process would leak their buffers. */
 static void print_matmul_bits(void) {
     uint64_t hash = 0xCBF29CE484222325u;
     Random random = {1};
@@ -304,19 +311,19 @@ static void check_pack(void) {
             for (int j = 0; j < all; j++)
                 wrong += packed[(j / width * k + p) * width + j % width] != (j < n ? *element(b, p, j) : 0);
     }
-    check(!wrong, "%-22s 100 shapes and strides: %d numbers stand elsewhere", "pack", wrong);
+    check(!wrong, "%-22s 100 shapes and strides: %d elements out of place", "pack", wrong);
 }
 static void check_matmul(void) {
     check_product("matmul", matmul, false);
     check_product("matmul", matmul, true);
 }
-static void matmul_in_region(Matrix c, Matrix a, Matrix b) { /* as the LSTM calls it, once for each direction */
+static void matmul_in_region(Matrix c, Matrix a, Matrix b) { /* as the LSTM calls it, once per direction */
 #pragma omp parallel for schedule(static, 1)
     for (int i = 0; i < 2; i++)
         if (i) matmul(c, a, b);
 }
 static void check_matmul_in_region(void) { check_product("matmul in a region", matmul_in_region, true); }
-/* The shares of three threads one after the other: also where there is one thread, and for small products. */
+/* The shares of three threads, one after the other: tested even with one thread, and on small products. */
 static void matmul_in_shares(Matrix c, Matrix a, Matrix b) {
     real *packed_a = a.col_stride == 1 ? NULL : allocate(sizeof(real[a.rows + TILE_ROWS][a.cols]));
     if (packed_a) pack(packed_a, transposed(a), TILE_ROWS);
@@ -352,7 +359,7 @@ static void check_cross_entropy(void) {
     loss.data[0] = (real)cross_entropy_forward(given("logits"), targets);
     check_output("cross_entropy_forward", loss);
 }
-/* Two steps of one weight, from 1, with the gradients 0.5 and -1 (given doubled, and scaled back): torch.optim. */
+/* Two steps of one weight from 1, with gradients 0.5 and -1 (doubled here, and scaled by 0.5), against torch.optim. */
 static void check_adam_step(void) {
     static const double want[2][2] = {{0.900000002, 0.925263519}, {0.890000002, 0.917710354}};
     for (int decoupled = 0; decoupled < 2; decoupled++) {
@@ -398,31 +405,31 @@ static void check_tokenize(void) {
     static const char *const names[] = {"cased", "uncased"};
     const char *path = oracle("tokenizer.jsonl");
     Text rest = read_file(path);
-    int rows = 0, wrong = 0;
+    int texts = 0, wrong = 0;
     for (Text line; next_line(&rest, &line);) {
-        json_check(line, path, ++rows);
+        json_check(line, path, ++texts);
         const Text text = json_string(member(line, "text", path));
         for (int k = 0; k < 2; k++) {
             Ids ids = {0};
             tokenize_with_special(&vocabs[k], text, &ids);
             if (ids_are(ids.id, ids.count, member(line, names[k], path))) continue;
-            printf("      line %d, %s: differs\n", rows, names[k]);
+            printf("      line %d, %s: differs\n", texts, names[k]);
             wrong++;
         }
     }
-    check(rows && !wrong, "%-22s %s: %d rows, cased and uncased: %d differ", "tokenize", path, rows, wrong);
+    check(texts && !wrong, "%-22s %s: %d texts, cased and uncased: %d differ", "tokenize", path, texts, wrong);
 }
-static void check_markers(void) {
+static void check_special_tokens(void) {
     const Vocab cased = cased_vocab(), uncased = uncased_vocab();
-    check(cased.cased && !uncased.cased, "%-22s cased or uncased is told from the vocabulary", "vocab_load");
-    Ids plain = {0}, marked = {0}, bad = {0}, good = {0};
-    tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_with_special(&cased, text_of("x[MASK]"), &marked);
-    check(marked.count == 2 && marked.id[1] == cased.mask && plain.count > 2,
-          "%-22s [MASK] is a marker in marked text and plain words in plain text", "tokenize_with_special");
+    check(cased.cased && !uncased.cased, "%-22s cased or uncased follows from the vocabulary", "vocab_load");
+    Ids plain = {0}, special = {0}, bad = {0}, good = {0};
+    tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_with_special(&cased, text_of("x[MASK]"), &special);
+    check(special.count == 2 && special.id[1] == cased.mask && plain.count > 2,
+          "%-22s [MASK] is one special token; for tokenize it is plain text", "tokenize_with_special");
     tokenize(&cased, (Text){"he\xFFllo \xE2\x82", 9}, &bad), tokenize(&cased, text_of("hello"), &good);
     check(bad.count == good.count && bad.id[0] == good.id[0], "%-22s bytes that are not UTF-8 are dropped", "tokenize");
 }
-/* The hash that the files of expected values are made of: their first line has the rule. */
+/* The hash of a block of code points; the first line of each file of expected hashes defines it. */
 static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
     uint64_t hash = 0xCBF29CE484222325u;
     Mark start = mark();
@@ -461,8 +468,8 @@ static void check_every_code_point(const char *path, const Vocab *cased, const V
     check(blocks == 272 && !wrong, "%-22s %s: every code point, cased and uncased: %d of 544 blocks differ", "tokenize",
           path, wrong);
 }
-/* A vocabulary in which nothing is unknown: the markers, then c and ##c for every code point. It tells apart what the
- * published ones call [UNK]. */
+/* A vocabulary in which nothing is unknown: the special tokens, then c and ##c for every code point c. It distinguishes
+ * what the published vocabularies map to [UNK]. */
 static Vocab vocab_of_everything(bool cased) {
     char *text = allocate(16u << 20), *at = text;
     at += sprintf(at, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
@@ -530,7 +537,7 @@ static void check_lstm_backward(void) {
         const Tensor want = expected(&file, format("grad.%s", list.at[i].name));
         worst = worse(worst, largest_difference(list.at[i].tensor->grad, want.data, size_of(want)));
     }
-    check(worst < 1e-5, "%-22s %s: dx and the gradient of %d weights differ by %.1e", "lstm_backward", file.path,
+    check(worst < 1e-5, "%-22s %s: dx and the gradients of %d weights differ by %.1e", "lstm_backward", file.path,
           list.count, worst);
 }
 
@@ -538,25 +545,27 @@ static void check_lstm_backward(void) {
 
 static void check_attention(void) {
     const Batch batch = ragged();
-    const Tensor x = given("x"), k = given("k"), v = given("v"), asking = {batch.selected_count, x.cols, x.data, NULL};
+    const Tensor x = given("x"), k = given("k"), v = given("v");
+    const Tensor selected_q = {batch.selected_count, x.cols, x.data, NULL};
     check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start).context);
-    check_output("attention_forward.read", attention_forward(asking, k, v, 2, &batch, batch.selected_start).context);
+    check_output("attention_forward.read",
+                 attention_forward(selected_q, k, v, 2, &batch, batch.selected_start).context);
 }
-/* The best words for texts with [MASK], by transformers: the whole of BERT. */
+/* The five best words for each text with a [MASK], against transformers: all of BERT. */
 static void check_fill(const char *path, const Model *model, double tolerance) {
     Text rest = read_file(path);
-    int rows = 0, wrong_ids = 0, wrong_words = 0, line_number = 0;
+    int texts = 0, wrong_ids = 0, wrong_words = 0;
     double worst = 0;
-    for (Text line; next_line(&rest, &line); rows++) {
+    for (Text line; next_line(&rest, &line);) {
         Mark before = mark();
-        json_check(line, path, ++line_number);
+        json_check(line, path, ++texts);
         Ids ids = {0};
         ids_push(&ids, model->vocab.cls);
         tokenize_with_special(&model->vocab, json_string(member(line, "text", path)), &ids);
         ids_push(&ids, model->vocab.sep);
         wrong_ids += !ids_are(ids.id, ids.count, member(line, "ids", path));
         int mask = json_int(member(line, "mask_position", path)), start[] = {0, ids.count}, selected_start[] = {0, 1};
-        if (mask >= ids.count || mask < 0) die("%s:%d: mask_position", path, line_number);
+        if (mask >= ids.count || mask < 0) die("%s:%d: mask_position", path, texts);
         const Batch batch = {1, ids.count, 1, start, selected_start, &mask};
         const Tensor e = embed_forward(model->bert.word, (Tensor){0}, ids.id, ids.count);
         real *logits = bert_forward(&model->bert, e, &batch).head.logits.data;
@@ -574,11 +583,11 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
         }
         release(before);
     }
-    check(rows && !wrong_ids && !wrong_words && worst < tolerance,
-          "%s: %d texts: %d with other ids, %d other words, logits differ by %.1e", path, rows, wrong_ids,
-          wrong_words, worst);
+    check(texts && !wrong_ids && !wrong_words && worst < tolerance,
+          "%s: %d texts: %d with wrong ids, %d wrong words, logits differ by %.1e", path, texts, wrong_ids, wrong_words,
+          worst);
 }
-static void check_layers(void) { /* in the BERT of the small world */
+static void check_layers(void) { /* in the small world's BERT */
     Model *model = model_load(&(Options){.model = "data/bert"});
     check_fill("data/expected/fill_world.jsonl", model, 1e-4);
     bert_close(&model->bert);
@@ -589,7 +598,7 @@ static void check_layers(void) { /* in the BERT of the small world */
 /* ---- Templates --------------------------------------------------------------------------------------------------- */
 static const char *const PLACES = "[P][P] [X]s is near {place} [P] [Y].[SEP]and";
 
-static void template_kinds(const Template *t, char *kinds) { /* a letter a part */
+static void template_kinds(const Template *t, char *kinds) { /* one letter per part */
     for (int i = 0; i < t->parts; i++) kinds[i] = "wfpms"[t->part[i].kind];
     kinds[t->parts] = 0;
 }
@@ -600,13 +609,13 @@ static void check_template_parse(void) {
     check(!strcmp(kinds, "ppwfwfwpwmwsw") && t.pseudo == 3,
           "%-22s parts %s, expected ppwfwfwpwmwsw; %d [P], expected 3", "template_parse", kinds, t.pseudo);
     check(!t.part[3].text.size && text_is(t.part[4].text, "s is near ") && text_is(t.part[5].text, "place"),
-          "%-22s the texts of [X], of the words after it, of {place}", "template_parse");
+          "%-22s the texts of [X], of the words after it, and of {place}", "template_parse");
     const Template published = template_parse("(2,1,0)");
     template_kinds(&published, kinds);
     check(!strcmp(kinds, "ppwmwpwfw") && text_is(published.part[8].text, " ."),
           "%-22s (2,1,0) has the parts %s, expected ppwmwpwfw, and ends with a full stop", "template_parse", kinds);
 }
-/* "Berlins" is one stretch: Berlin ##s. Alone, s is another piece. */
+/* "Berlins" is one span: Berlin ##s. On its own, s would be another piece. */
 static void check_template_ids(void) {
     const Vocab cased = cased_vocab();
     static const int want[] = {101, -1, -2, 3206, 1116, 1110, 1485, 18959, 2145, 10775, -3, 103, 119, 102, 1105, 102};
@@ -626,10 +635,10 @@ static void check_template_fill(void) {
     template_fill(&t, &cased, field, 17, &e, "PLACES", 1);
     check(e.length <= 17 && e.id[3] == 3206 && e.id[e.mask] == 103 &&
               !memcmp(e.id + e.length - 11, all.id + all.length - 11, sizeof(int[11])),
-          "%-22s a subject that is too long loses its end: %d ids, at most 17", "template_fill", e.length);
+          "%-22s a subject that is too long is cut at its end: %d ids, at most 17", "template_fill", e.length);
 }
 
-/* Two fields that are too long end at the same length, the short one stays; a cut is between two characters. */
+/* Fields that are too long are cut to the same length, a short one is left alone; no cut splits a character. */
 static void check_template_cut(void) {
     const Vocab cased = cased_vocab();
     const Template t = template_parse("{a} [SEP] {b} {c} [MASK]");
@@ -643,8 +652,9 @@ static void check_template_cut(void) {
           e.length);
     Text cut[MAX_PARTS];
     fields_cut(&t, wide, 3, cut);
-    check(cut[0].size == 2 && cut[4].size == 1, "%-22s no character is cut in two: 3 bytes of 2-byte letters become %zu",
-          "template_fill", cut[0].size);
+    check(cut[0].size == 2 && cut[4].size == 1,
+          "%-22s no character is split: 2-byte letters cut at 3 bytes leave %zu, expected 2", "template_fill",
+          cut[0].size);
 }
 
 /* ---- Prompt encoder, one batch, an epoch ------------------------------------------------------------------------- */
@@ -663,8 +673,8 @@ static void check_encoder(void) {
 }
 static void check_embed(void) { check_output("embed_forward", embed_forward(given("k"), given("v"), mixed_ids, 7)); }
 
-/* The tiny BERT, its prompt encoder, and five rows [CLS] P x P [MASK] [SEP]. */
-typedef struct { Model model; PromptEncoder encoder; Example row[5]; int id[5][6]; } Tiny;
+/* The tiny BERT, its prompt encoder, and five examples [CLS] P x P [MASK] [SEP]. */
+typedef struct { Model model; PromptEncoder encoder; Example example[5]; int id[5][6]; } Tiny;
 static void tiny_load(Tiny *t) {
     const Safetensors file = safetensors_open(oracle("tiny/encoder.safetensors"));
     bert_load(&t->model.bert, oracle("tiny"));
@@ -672,32 +682,32 @@ static void tiny_load(Tiny *t) {
     parameters_train(t->encoder.weights);
     for (int s = 0; s < 5; s++) {
         memcpy(t->id[s], (int[6]){2, -1, 10 + s, -2, 4, 3}, sizeof t->id[s]);
-        t->row[s] = (Example){.id = t->id[s], .length = 6, .mask = 4, .answer = 20 + s};
+        t->example[s] = (Example){.id = t->id[s], .length = 6, .mask = 4, .answer = 20 + s};
     }
 }
-/* Words that may not be answered are not in the loss: the only allowed one is certain. */
-static void check_forbid(void) {
+/* Words that are not allowed are not in the loss: if one word is allowed, its probability is 1. */
+static void check_mask_logits(void) {
     static Tiny t;
     tiny_load(&t);
-    const Inputs rows = inputs_of(t.row, in_order(1), 1);
+    const Inputs in = inputs_of(t.example, in_order(1), 1);
     const Tensor prompt = encoder_forward(&t.encoder).prompt;
     bool *allowed = allocate_zeroed(sizeof(bool[t.model.bert.vocab]));
-    allowed[t.row[0].answer] = true;
-    const double all = batch_loss(&t.model.bert, prompt, &rows, NULL);
-    const double loss = batch_loss(&t.model.bert, prompt, &rows, allowed);
-    const double also = loss_and_gradient(&t.model.bert, prompt, &rows, allowed);
-    check(all > 1 && fabs(loss) < 1e-6 && fabs(also) < 1e-6,
-          "%-22s loss %.3f; %g and %g with the answer as the only word, expected 0", "mask_logits", all, loss, also);
+    allowed[t.example[0].answer] = true;
+    const double all = batch_loss(&t.model.bert, prompt, &in, NULL);
+    const double one = batch_loss(&t.model.bert, prompt, &in, allowed);
+    const double trained = loss_and_gradient(&t.model.bert, prompt, &in, allowed);
+    check(all > 1 && fabs(one) < 1e-6 && fabs(trained) < 1e-6,
+          "%-22s loss %.3f; %g and %g with the answer as the only word, expected 0", "mask_logits", all, one, trained);
     bert_close(&t.model.bert);
 }
-/* One epoch. At rate 0 its loss is the mean over the rows, in whatever batches; the recipe drops the short one. */
+/* At rate 0 an epoch's loss is the mean over the examples, whatever the batches; --recipe paper drops the short one. */
 static void check_train_epoch(void) {
     static Tiny t;
     tiny_load(&t);
     Training settings = {.epochs = 1, .batch = 2};
     Run run = {&settings, &t.model, &t.encoder, .trained = t.encoder.weights, .epoch = 1};
-    const Dataset five = {t.row, 5, ""};
-    const Inputs all = inputs_of(t.row, in_order(5), 5);
+    const Dataset five = {t.example, 5, ""};
+    const Inputs all = inputs_of(t.example, in_order(5), 5);
     const double want = batch_loss(&t.model.bert, encoder_forward(&t.encoder).prompt, &all, NULL);
     train_epoch(&run, &five);
     check(fabs(run.loss / want - 1) < 1e-5 && run.tokens == 30 && run.step == 3,
@@ -705,11 +715,11 @@ static void check_train_epoch(void) {
           want, run.tokens, run.step);
     settings.published = true, run.step = 0;
     train_epoch(&run, &five);
-    check(run.tokens == 24 && run.step == 2, "%-22s the recipe: %d tokens, expected 24; %d steps, expected 2",
+    check(run.tokens == 24 && run.step == 2, "%-22s --recipe paper: %d tokens, expected 24; %d steps, expected 2",
           "train_epoch", run.tokens, run.step);
     bert_close(&t.model.bert);
 }
-/* An epoch of one batch is one step of Adam: its rate for the encoder, another for BERT, one clipping for both. */
+/* An epoch of one batch is one step of Adam: a rate for the encoder, another for BERT, one clipping for both. */
 static void check_train_step(void) {
     static Tiny t, hand;
     tiny_load(&t), tiny_load(&hand);
@@ -719,9 +729,9 @@ static void check_train_step(void) {
                                .batch = 1};
     const Parameters both = parameters_joined(t.encoder.weights, lm);
     Run run = {&settings, &t.model, &t.encoder, lm, both, .epoch = 1};
-    train_epoch(&run, &(Dataset){t.row, 1, ""});
-    const Inputs first = inputs_of(hand.row, in_order(1), 1);
-    train_batch(&hand.model.bert, &hand.encoder, &first, NULL);
+    train_epoch(&run, &(Dataset){t.example, 1, ""});
+    const Inputs in = inputs_of(hand.example, in_order(1), 1);
+    train_batch(&hand.model.bert, &hand.encoder, &in, NULL);
     const double share = schedule(&settings, 1, 1);
     const double scale = 0.001 / gradient_norm(parameters_joined(hand.encoder.weights, hand_lm));
     adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
@@ -729,18 +739,18 @@ static void check_train_step(void) {
     const double encoder = weights_difference(t.encoder.weights, hand.encoder.weights),
                  bert = weights_difference(lm, hand_lm);
     check(encoder < 1e-6 && bert < 1e-6,
-          "%-22s clipped AdamW on one row, beside a step by hand: the encoder differs by %.1e, BERT by %.1e",
+          "%-22s clipped AdamW on one example, against a step by hand: encoder differs by %.1e, BERT by %.1e",
           "train_epoch", encoder, bert);
     bert_close(&t.model.bert), bert_close(&hand.model.bert);
 }
-/* The best epoch's weights are kept; after the run nothing has a gradient, so its memory may be released and another run
- * with the same LM, which is frozen now, may follow: here with the same loss as in a program of its own. */
+/* The best epoch's weights are kept. After a run nothing has a gradient, so its memory may be released, and the next
+ * run with the same LM, which is frozen again, has the same loss as if it were the first. */
 static void check_run(void) {
     static Tiny t;
     double loss[2];
     tiny_load(&t);
     Training settings = {.rate = 0.01, .rate_lm = 0.01, .epochs = 3, .batch = 2, .patience = 9, .scale = -1, .seed = 1};
-    const Dataset five = {t.row, 5, ""};
+    const Dataset five = {t.example, 5, ""};
     const Tensor prompt = tensor(2, t.model.bert.hidden);
     const Parameters lm = t.model.bert.weights, published = parameters_like(lm);
     parameters_copy(published, lm);
@@ -762,13 +772,14 @@ static void check_run(void) {
         settings.tune_lm = false;
         parameters_copy(lm, published);
         release(before);
-        memset(allocate(1 << 20), 0xFF, 1 << 20); /* what a gradient that was forgotten would now point to */
+        memset(allocate(1 << 20), 0xFF, 1 << 20); /* where a forgotten gradient would point now */
         release(before);
     }
     int left = 0;
     for (int i = 0; i < lm.count; i++) left += lm.at[i].tensor->grad || lm.at[i].m.data || lm.at[i].v.data;
-    check(!left && loss[0] == loss[1], "%-22s %d weights are left with a gradient; a run after it has loss %.6f, %.6f "
-          "expected", "run_end", left, loss[1], loss[0]);
+    check(!left && loss[0] == loss[1],
+          "%-22s %d weights still have a gradient; the next run has loss %.6f, expected %.6f", "run_end", left, loss[1],
+          loss[0]);
     bert_close(&t.model.bert);
 }
 /* Two epochs of five steps. */
@@ -780,7 +791,7 @@ static void check_schedule(void) {
     o.published = true;
     const double paper[] = {schedule(&o, 5, 5), schedule(&o, 6, 5), schedule(&o, 11, 5)};
     check(fabs(paper[0] - 1) < 1e-9 && fabs(paper[1] - 0.98) < 1e-9 && fabs(paper[2] - 0.9604) < 1e-9,
-          "%-22s the recipe, steps 5, 6, 11: %.4f, %.4f, %.4f, expected 1, 0.98, 0.98^2", "schedule", paper[0],
+          "%-22s --recipe paper, steps 5, 6, 11: %.4f, %.4f, %.4f, expected 1, 0.98, 0.98^2", "schedule", paper[0],
           paper[1], paper[2]);
 }
 static void check_clip_factor(void) { /* a gradient of norm 5 */
@@ -794,7 +805,7 @@ static void check_clip_factor(void) { /* a gradient of norm 5 */
     check(fabs(one - 0.2) < 1e-6 && ten == 1 && off == 1,
           "%-22s --clip 1, 10, 0 of (3, 4): %g, %g, %g, expected 0.2, 1, 1", "clip_factor", one, ten, off);
 }
-/* The best word is 1. Before the true one, 3, stand 1 and, with the same logit, the one with the lower id. */
+/* Word 1 is the best. The answer, word 3, ranks behind it and behind word 2: the same logit, but a lower id. */
 static void check_prediction(void) {
     const real logits[] = {1, 3, 2, 2};
     const double want = 2 - log(exp(1.0) + exp(3.0) + 2 * exp(2.0));
@@ -806,14 +817,15 @@ static void check_prediction(void) {
 /* True y y y n n m, predicted y y n n y y: F1 is 4/7, 2/4 and 0; a fourth label is neither true nor predicted. */
 static void check_macro_f1(void) {
     const Answers answers = {.labels = 4, .word = (int[]){11, 12, 13, 14}};
-    Example rows[] = {{.answer = 11}, {.answer = 11}, {.answer = 11}, {.answer = 12}, {.answer = 12}, {.answer = 13}};
+    Example examples[] = {{.answer = 11}, {.answer = 11}, {.answer = 11},
+                          {.answer = 12}, {.answer = 12}, {.answer = 13}};
     const Prediction predicted[] = {{11, 1, 0}, {11, 1, 0}, {12, 2, 0}, {12, 1, 0}, {11, 2, 0}, {11, 3, 0}};
-    const double f1 = macro_f1(&answers, &(Dataset){.at = rows, .count = 6}, predicted);
+    const double f1 = macro_f1(&answers, &(Dataset){.at = examples, .count = 6}, predicted);
     check(fabs(f1 - 100 * (4.0 / 7 + 0.5) / 3) < 1e-9, "%-22s %.4f, expected 35.7143", "macro_f1", f1);
 }
 
 /* ---- A training run in PyTorch ----------------------------------------------------------------------------------- */
-/* "[CLS] P P subject [MASK] [SEP]" and a subject as an example; ids of the markers as in the oracle. */
+/* The example for a template like "[CLS] P P subject [MASK] [SEP]" and a subject; special tokens as in the oracle. */
 static Example oracle_example(Text template, Text subject, int answer) {
     Ids ids = {0};
     Example e = {.answer = answer};
@@ -830,7 +842,7 @@ static Example oracle_example(Text template, Text subject, int answer) {
     e.id = ids.id, e.length = ids.count;
     return e;
 }
-/* Train as in the file, so many steps; the largest relative difference of a loss. */
+/* Trains for `steps` steps as in the file; returns the largest relative difference of a loss. */
 static double replay(Text run, const char *part, int steps, Bert *bert, PromptEncoder *encoder, Text template,
                      const char *path) {
     const Text plan = member(run, part, path), losses = member(plan, "losses", path),
@@ -848,8 +860,8 @@ static double replay(Text run, const char *part, int steps, Bert *bert, PromptEn
             const Text pair = json_at(batch, i); /* subject, answer */
             examples[i] = oracle_example(template, json_at(pair, 0), json_int(json_at(pair, 1)));
         }
-        const Inputs rows = inputs_of(examples, in_order(count), count);
-        const double loss = train_batch(bert, encoder, &rows, NULL);
+        const Inputs in = inputs_of(examples, in_order(count), count);
+        const double loss = train_batch(bert, encoder, &in, NULL);
         adam_step(trained, adam, step, 1);
         worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
         release(before);
@@ -877,58 +889,59 @@ static void check_training(void) {
 }
 
 /* ---- The small world --------------------------------------------------------------------------------------------- */
-static void check_sentence(void) { /* long names, more often than the paraphrase is long */
+static void check_sentence(void) { /* long names, which occur twice each */
     const char *x = format("%0200d", 1), *y = format("%0300d", 2), *want = format("%s, %s: %s%s.", x, x, y, y);
     const Text got = sentence(text_of("[X], [X]: [Y][Y]."), text_of(x), text_of(y));
-    memset(allocate(1000), '?', 1000); /* does not lie on what it was given */
+    memset(allocate(1000), '?', 1000); /* would overwrite what lies beyond the memory of the result */
     check(text_is(got, want), "%-22s subject and object twice each: %zu bytes, expected %zu", "sentence", got.size,
           strlen(want));
 }
-/* 2000 times [CLS] ten words [SEP]. A word is read with 15 % or as the one that surely is, so by 1 - 0.85 0.9 = 23.5 %;
- * of those 80 % are [MASK], 10 % stay, 10 % are any word; all others stay. */
+/* 2000 times [CLS], ten words, [SEP]. A word is a target with probability 15 %, or because it is the forced one: 23.5 %
+ * = 1 - 0.85 * 0.9. Of the targets 80 % become [MASK], 10 % stay, 10 % become any word; all other words stay. */
 static void check_mask_words(void) {
     enum { TIMES = 2000, LENGTH = 12 };
     static int id[LENGTH] = {2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 3};
     const Example sentence = {.id = id, .length = LENGTH};
     const Vocab vocab = {.size = 1000, .mask = 4};
     Random random = {1};
-    const Inputs r = mask_words(&sentence, allocate_zeroed(sizeof(int[TIMES])), TIMES, &vocab, &random);
-    int wrong = r.batch.selected_start[TIMES] != r.batch.selected_count, masked = 0, kept = 0;
-    for (int s = 0; s < TIMES; s++) wrong += r.batch.selected_start[s] >= r.batch.selected_start[s + 1];
-    for (int k = 0; k < r.batch.selected_count; k++) {
-        const int at = r.batch.selected[k];
-        wrong += at % LENGTH == 0 || at % LENGTH == LENGTH - 1 || r.target[k] != id[at % LENGTH];
-        masked += r.id[at] == vocab.mask;
-        kept += r.id[at] == r.target[k];
-        r.id[at] = r.target[k];
+    const Inputs in = mask_words(&sentence, allocate_zeroed(sizeof(int[TIMES])), TIMES, &vocab, &random);
+    const int targets_drawn = in.batch.selected_count;
+    int wrong = in.batch.selected_start[TIMES] != targets_drawn, masked = 0, kept = 0;
+    for (int s = 0; s < TIMES; s++) wrong += in.batch.selected_start[s] >= in.batch.selected_start[s + 1];
+    for (int k = 0; k < targets_drawn; k++) {
+        const int at = in.batch.selected[k];
+        wrong += at % LENGTH == 0 || at % LENGTH == LENGTH - 1 || in.target[k] != id[at % LENGTH];
+        masked += in.id[at] == vocab.mask;
+        kept += in.id[at] == in.target[k];
+        in.id[at] = in.target[k];
     }
-    for (int i = 0; i < r.batch.tokens; i++) wrong += r.id[i] != id[i % LENGTH];
-    const double read = r.batch.selected_count / (10.0 * TIMES), mask = (double)masked / r.batch.selected_count,
-                 same = (double)kept / r.batch.selected_count;
-    check(!wrong, "%-22s %d targets, sentences or words that are not read are wrong", "mask_words", wrong);
-    check(fabs(read - 0.235) < 0.01 && fabs(mask - 0.8) < 0.02 && fabs(same - 0.1) < 0.015,
-          "%-22s %.3f of the words are read, expected 0.235; %.3f of them [MASK], 0.8; %.3f kept, 0.1", "mask_words",
-          read, mask, same);
+    for (int i = 0; i < in.batch.tokens; i++) wrong += in.id[i] != id[i % LENGTH];
+    const double drawn = targets_drawn / (10.0 * TIMES), mask = (double)masked / targets_drawn,
+                 same = (double)kept / targets_drawn;
+    check(!wrong, "%-22s %d targets, sentences or other words are wrong", "mask_words", wrong);
+    check(fabs(drawn - 0.235) < 0.01 && fabs(mask - 0.8) < 0.02 && fabs(same - 0.1) < 0.015,
+          "%-22s %.3f of the words are targets, expected 0.235; of these %.3f are [MASK], expected 0.8; %.3f stay, "
+          "expected 0.1", "mask_words", drawn, mask, same);
 }
-static int occurrences(Text text, const char *marker) {
+static int occurrences(Text text, const char *placeholder) {
     int count = 0;
-    for (size_t i = 0; i < text.size; i++) count += text_starts((Text){text.data + i, text.size - i}, marker);
+    for (size_t i = 0; i < text.size; i++) count += text_starts((Text){text.data + i, text.size - i}, placeholder);
     return count;
 }
-/* Facts: a subject once in a relation, over all splits; an object of one token. Prompts: not read in pretraining. */
+/* In a relation each subject occurs once over all splits, each object is one token, and no prompt is a paraphrase that
+ * pretraining reads. */
 static int check_relation(const Relation *relation, const Vocab *vocab) {
-    static const char *const splits[] = {"train", "dev", "test"};
     Texts subjects = {0}, paraphrases = read_lines(format("%s/pretrain.txt", relation->folder)),
           prompts = read_lines(format("%s/prompts.txt", relation->folder));
     int twice = 0, long_objects = 0, wrong = 0, known = 0, facts = 0;
     for (int s = 0; s < 3; s++) {
-        const char *path = format("%s/%s.jsonl", relation->folder, splits[s]);
-        const Texts rows = read_lines(path);
-        for (int i = 0; i < rows.count; i++, facts++) {
-            json_check(rows.at[i], path, i + 1);
-            const Text subject = example_field(rows.at[i], text_of(""), path, i + 1);
+        const char *path = format("%s/%s.jsonl", relation->folder, split_name[s]);
+        const Texts lines = read_lines(path);
+        for (int i = 0; i < lines.count; i++, facts++) {
+            json_check(lines.at[i], path, i + 1);
+            const Text subject = example_field(lines.at[i], text_of(""), path, i + 1);
             twice += texts_contain(&subjects, subject);
-            long_objects += single_token(vocab, example_field(rows.at[i], text_of("obj_label"), path, i + 1)) < 0;
+            long_objects += single_token(vocab, example_field(lines.at[i], text_of("obj_label"), path, i + 1)) < 0;
             texts_push(&subjects, subject);
         }
     }
@@ -940,7 +953,7 @@ static int check_relation(const Relation *relation, const Vocab *vocab) {
         known += texts_contain(&paraphrases, prompts.at[p]);
     }
     check(!twice && !long_objects && !wrong && !known && paraphrases.count >= 10 && prompts.count >= 6,
-          "%-16s %d facts (%d subjects twice, %d objects of several tokens), %d paraphrases, %d prompts (%d of them "
+          "%-16s %d facts (%d repeated subjects, %d objects of several tokens), %d paraphrases, %d prompts (%d of them "
           "read in pretraining), %d malformed",
           relation->name, facts, twice, long_objects, paraphrases.count, prompts.count, known, wrong);
     return facts;
@@ -961,38 +974,39 @@ static void check_vocab_learn(void) {
     int different = vocab.size != want.size;
     for (int i = 0; i < min_int(vocab.size, want.size); i++)
         different += !text_equal(vocab.piece[i], want.piece[i]);
-    check(!different, "%-22s data/bert/vocab.txt again: %d entries, %d differ", "vocab_learn", vocab.size, different);
+    check(!different, "%-22s data/bert/vocab.txt, learned again: %d entries, %d differ", "vocab_learn", vocab.size,
+          different);
 }
 
 /* ---- The real BERT-base ------------------------------------------------------------------------------------------ */
-/* Loss and gradient of a fixed prompt, both orders of mask and subject, against autograd. */
+/* Loss and gradient of a fixed prompt, in both orders of mask and subject, against autograd. */
 static void check_prompt_gradient(const char *path, const Model *model) {
     static const char *const orders[][2] = {{"mask_first", "[P][P][P] [MASK] [P][P][P] [X] [P][P][P]"},
                                             {"subject_first", "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]"}};
     const Safetensors file = safetensors_open(path);
-    const Text rows = safetensors_metadata(&file, "rows");
-    json_check(rows, path, 0);
+    const Text facts = safetensors_metadata(&file, "rows");
+    json_check(facts, path, 0);
     for (int k = 0; k < 2; k++) {
         Mark before = mark();
         const Template t = template_parse(orders[k][1]);
         Tensor prompt = expected(&file, "prompt");
         const Tensor want = expected(&file, format("grad_%s", orders[k][0]));
-        const int count = json_count(rows);
+        const int count = json_count(facts);
         Example *examples = allocate(sizeof(Example[count]));
-        for (int r = 0; r < count; r++) {
-            const Text value = json_at(rows, r);
+        for (int f = 0; f < count; f++) {
+            const Text fact = json_at(facts, f);
             Text field[MAX_PARTS];
-            for (int i = 0; i < t.parts; i++) field[i] = json_string(member(value, "sub", path));
-            template_fill(&t, &model->vocab, field, model->bert.positions, &examples[r], path, 0);
-            examples[r].answer = single_token(&model->vocab, json_string(member(value, "obj", path)));
+            for (int i = 0; i < t.parts; i++) field[i] = json_string(member(fact, "sub", path));
+            template_fill(&t, &model->vocab, field, model->bert.positions, &examples[f], path, 0);
+            examples[f].answer = single_token(&model->vocab, json_string(member(fact, "obj", path)));
         }
-        const Inputs batch = inputs_of(examples, in_order(count), count);
+        const Inputs in = inputs_of(examples, in_order(count), count);
         needs_grad(&prompt);
-        const double loss = loss_and_gradient(&model->bert, prompt, &batch, NULL);
+        const double loss = loss_and_gradient(&model->bert, prompt, &in, NULL);
         const double loss_error = fabs(loss - (double)expected(&file, format("loss_%s", orders[k][0])).data[0]);
-        const int numbers = (int)size_of(want);
-        for (int i = 0; i < numbers; i++) prompt.grad[i] -= want.data[i];
-        const double difference = norm_of(prompt.grad, numbers) / norm_of(want.data, numbers);
+        const int elements = (int)size_of(want);
+        for (int i = 0; i < elements; i++) prompt.grad[i] -= want.data[i];
+        const double difference = norm_of(prompt.grad, elements) / norm_of(want.data, elements);
         check(loss_error < 1e-4 && difference < 1e-4, "%s: %s: loss %.4f differs by %.1e, gradient by %.1e of its norm",
               path, orders[k][0], loss, loss_error, difference);
         release(before);
@@ -1019,9 +1033,9 @@ static void section_bert(const char **folders, int count) {
                    k ? "bert-base-cased" : "bert-base-uncased");
 }
 
-/* ==== All checks of single functions ============================================================================== */
-/* Each is called as the function that it is about. The file is one of the folder of expected values; a line without a
- * check begins a module. */
+/* ==== All unit tests ============================================================================================== */
+/* Each is named after the function under test; `file` is the file of expected values that it needs. An entry without a
+ * function begins a module. */
 static const struct { const char *name; void (*run)(void); const char *file; } units[] = {
     {"tensor.h", NULL, NULL},
     {"exp_fast", check_exp_fast, NULL},
@@ -1045,7 +1059,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"tokenizer.h", NULL, NULL},
     {"wordpiece", check_wordpiece, NULL},
     {"tokenize", check_tokenize, "tokenizer.jsonl"},
-    {"tokenize_with_special", check_markers, NULL},
+    {"tokenize_with_special", check_special_tokens, NULL},
     {"unicode", check_unicode, NULL},
     {"lstm.h", NULL, NULL},
     {"lstm_cell_forward", check_lstm_cell, "layers.safetensors"},
@@ -1061,7 +1075,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"template_fill", check_template_cut, NULL},
     {"encoder_forward", check_encoder, "layers.safetensors"},
     {"embed_forward", check_embed, "layers.safetensors"},
-    {"mask_logits", check_forbid, "tiny/encoder.safetensors"},
+    {"mask_logits", check_mask_logits, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
@@ -1094,16 +1108,16 @@ static void section_values(const char *only) {
     if (!known) die("no check '%s'; there are%s", only, names + 1);
 }
 
-/* ==== Gradient checks ==============================================================================================
- *   ./test gradcheck [LAYER] [--eps E] [--bug NAME]       a line a check; with a LAYER its experiments at length
+/* ==== Gradient checks ================================================================================================
+ *   ./test gradcheck [LAYER] [--eps E] [--bug NAME]       one line per check; a LAYER's experiments in detail
  *
- * A check is a loss, a function of some tensors, with its backward. Is what the backward gives, dL, its gradient?
+ * A check is a loss L, a function of some tensors, and its backward pass, which computes dL. Is dL the gradient of L?
  *   elements  each against the central difference (L(x + eps) - L(x - eps)) / 2 eps. Relative error:
- *             |a - n| / max(|a|, |n|, floor), where the floor is a share of the check's largest gradient.
+ *             |a - n| / max(|a|, |n|, floor), where the floor is a fraction of the check's largest gradient.
  *   Taylor    |L(x + t v) - L(x) - t dL.v| along a random direction v falls as t^2 if dL is right, as t if not.
- * The difference errs by eps^2 L''' / 6 (truncation) and by about u L / eps (rounding; u = 1e-16 in double, 6e-8 in
- * float), which is least near eps = u^(1/3). There float errs by 1e-5 to 1e-3 of the largest gradient, so it cannot
- * judge an element below a tenth of that, nor a small Taylor remainder. What float lets pass, double finds.
+ * The central difference has an error of eps^2 L''' / 6 (truncation) and one of about u L / eps (rounding; u = 1e-16 in
+ * double, 6e-8 in float); their sum is least near eps = u^(1/3). In float that is 1e-5 to 1e-3 of the largest gradient,
+ * so float cannot judge an element below a tenth of the largest, nor a small Taylor remainder. Double can.
  */
 #ifdef DOUBLE
 static const double EPSILON = 1e-5, FLOOR = 1e-6, TOLERANCE = 1e-4; /* of the relative error */
@@ -1119,17 +1133,17 @@ struct Check {
     double (*loss)(Check *, bool); /* true: also add to the gradients */
     int variant;                   /* one loss serves several checks */
     Parameters tensors;            /* what the loss depends on, all with a gradient */
-    const char *no_gradient;       /* the tensors whose gradient is zero by nature have this in their names */
+    const char *no_gradient;       /* tensors whose names contain this: gradient zero by their nature */
     Random random;
-    double largest;                /* of all gradients */
-    Tensor weights, x, y, z;       /* of the loss; and whatever the losses below are made of */
+    double largest;                /* absolute value in all gradients */
+    Tensor weights, x, y, z;       /* weights: of the loss; the rest: whatever the losses below need */
     Linear linear;
     LayerNorm layernorm;
     LstmCell cell;
     Lstm lstm;
     Bert bert;
     PromptEncoder encoder;
-    Inputs rows;
+    Inputs in;
 };
 
 /* ---- The two experiments ----------------------------------------------------------------------------------------- */
@@ -1140,11 +1154,11 @@ static double loss_at(Check *c) {
     release(before);
     return loss;
 }
-static void add_to_gradients(Check *c, real number) {
+static void add_to_gradients(Check *c, real amount) {
     for (int k = 0; k < c->tensors.count; k++)
-        for (size_t i = 0; i < size_of(*c->tensors.at[k].tensor); i++) c->tensors.at[k].tensor->grad[i] += number;
+        for (size_t i = 0; i < size_of(*c->tensors.at[k].tensor); i++) c->tensors.at[k].tensor->grad[i] += amount;
 }
-/* In the tensors whose name has `part` in it. */
+/* The largest in the tensors whose name contains `part`. */
 static double largest_gradient(const Check *c, const char *part) {
     double largest = 0;
     for (int k = 0; k < c->tensors.count; k++)
@@ -1153,8 +1167,8 @@ static double largest_gradient(const Check *c, const char *part) {
     return largest;
 }
 static void analytic_gradient(Check *c) {
-    c->loss(c, false);      /* draws the weights of the loss, which stay */
-    add_to_gradients(c, 1); /* a backward that sets instead of adding loses this */
+    c->loss(c, false);      /* draws the weights of the loss, once */
+    add_to_gradients(c, 1); /* a backward pass that sets instead of adding loses this */
     Mark before = mark();
     c->loss(c, true);
     release(before);
@@ -1173,11 +1187,11 @@ static double central_difference(Check *c, real *x, double eps) {
 
 typedef struct { double error, analytic, numeric; size_t at; const char *name; } Worst;
 
-/* All elements of a tensor; the floor is this share of the largest gradient; all errors also go to `errors`. Where the
- * gradient is zero by nature the numeric value is rounding: there the floor is the largest gradient itself. */
-static Worst compare(Check *c, const Parameter *p, double eps, double share, double *errors) {
+/* All elements of a tensor; the floor is this fraction of the largest gradient; all errors also go to `errors`. Where a
+ * gradient is zero by its nature, the numeric value is rounding error: there the floor is the largest gradient. */
+static Worst compare(Check *c, const Parameter *p, double eps, double fraction, double *errors) {
     const bool zero = c->no_gradient && strstr(p->name, c->no_gradient);
-    const double floor = zero ? c->largest : share * c->largest;
+    const double floor = zero ? c->largest : fraction * c->largest;
     Worst worst = {.error = -1, .name = p->name};
     for (size_t i = 0; i < size_of(*p->tensor); i++) {
         const double a = (double)p->tensor->grad[i], n = central_difference(c, &p->tensor->data[i], eps);
@@ -1187,17 +1201,17 @@ static Worst compare(Check *c, const Parameter *p, double eps, double share, dou
     }
     return worst;
 }
-static Worst compare_all(Check *c, double eps, double share, double *errors) {
+static Worst compare_all(Check *c, double eps, double fraction, double *errors) {
     Worst worst = {.error = -1};
     for (int k = 0; k < c->tensors.count; k++) {
-        const Worst w = compare(c, &c->tensors.at[k], eps, share, errors);
+        const Worst w = compare(c, &c->tensors.at[k], eps, fraction, errors);
         errors += size_of(*c->tensors.at[k].tensor);
         if (w.error > worst.error) worst = w;
     }
     return worst;
 }
 
-/* |L(x + t v) - L(x) - t dL.v|; v has the length 1 or near. */
+/* |L(x + t v) - L(x) - t dL.v|; v is a random direction of length about 1. */
 static double taylor_remainder(Check *c, double t) {
     Mark before = mark();
     Random random = {11};
@@ -1218,10 +1232,10 @@ static double taylor_remainder(Check *c, double t) {
     release(before);
     return remainder;
 }
-/* The exponent with which it falls from 10 t to t. */
+/* The exponent of t with which the remainder falls from 10 t to t. */
 static double taylor_slope(Check *c, double t) { return log10(taylor_remainder(c, 10 * t) / taylor_remainder(c, t)); }
 
-/* The experiments at length: a line a tensor, the errors at many eps, Taylor's remainder at many t. */
+/* The experiments in detail: one line per tensor, the errors at many eps, the Taylor remainder at many t. */
 static void print_experiments(Check *c, double eps, double *errors) {
     int width = 6;
     for (int k = 0; k < c->tensors.count; k++) width = max_int(width, (int)strlen(c->tensors.at[k].name));
@@ -1241,7 +1255,7 @@ static void print_experiments(Check *c, double eps, double *errors) {
         printf("%.0e  %28.1e  %5.2f\n", t, taylor_remainder(c, t), taylor_slope(c, t));
     printf("\n");
 }
-static void gradcheck(Check *c, double eps, bool at_length) {
+static void gradcheck(Check *c, double eps, bool in_detail) {
     const size_t elements = parameters_size(c->tensors);
     double *errors = allocate(sizeof(double[elements]));
     analytic_gradient(c);
@@ -1253,13 +1267,13 @@ static void gradcheck(Check *c, double eps, bool at_length) {
     check(w.error < TOLERANCE && c->largest > 0 && fabs(slope - 2) < SLOPE_TOLERANCE,
           "%-17s %4zu elements, worst relative error %.1e at %s[%zu]: %.6g, numeric %.6g; Taylor slope %.2f", c->name,
           elements, w.error, w.name, w.at, w.analytic, w.numeric, slope);
-    if (at_length) print_experiments(c, eps, errors);
+    if (in_detail) print_experiments(c, eps, errors);
 }
 
 /* ---- The layers: each loss, and below it the tensors that it depends on ------------------------------------------ */
 
 /* The loss of a layer whose output is a matrix: the sum of w y + y^2 / 2 with fixed random w. The square gives even a
- * linear layer a second derivative, without which Taylor's remainder would be rounding. */
+ * linear layer a second derivative, without which the Taylor remainder would be rounding error. */
 static double loss_of(Check *c, Tensor *y, bool backward) {
     double loss = 0;
     if (!c->weights.data) fill_normal(c->weights = tensor(y->rows, y->cols), 1, &c->random);
@@ -1278,7 +1292,7 @@ static void depends_on_random(Check *c, const char *name, Tensor *t, int rows, i
     fill_normal(*t = tensor(rows, cols), 1, &c->random);
     depends_on(c, name, t);
 }
-static void depends_on_all(Check *c, Parameters list, const char *part) { /* those whose name has `part` in it */
+static void depends_on_all(Check *c, Parameters list, const char *part) { /* those whose name contains `part` */
     for (int i = 0; i < list.count; i++)
         if (strstr(list.at[i].name, part)) depends_on(c, list.at[i].name, list.at[i].tensor);
 }
@@ -1350,7 +1364,7 @@ static double softmax_loss(Check *c, bool backward) {
     return loss;
 }
 static double cross_entropy_loss(Check *c, bool backward) {
-    Tensor x = c->x; /* with a gradient of its own: this backward is the first, and sets it */
+    Tensor x = c->x; /* with its own gradient: this backward pass is the first, and sets it */
     needs_grad(&x);
     if (backward) cross_entropy_backward(x, targets);
     for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += x.grad[i];
@@ -1358,28 +1372,28 @@ static double cross_entropy_loss(Check *c, bool backward) {
 }
 
 static double rows_loss(Check *c, bool backward) {
-    Tensor y = rows_forward(c->x, c->rows.batch.selected, c->rows.batch.selected_count);
+    Tensor y = rows_forward(c->x, c->in.batch.selected, c->in.batch.selected_count);
     const double loss = loss_of(c, &y, backward);
-    if (backward) rows_backward(c->x, c->rows.batch.selected, y);
+    if (backward) rows_backward(c->x, c->in.batch.selected, y);
     return loss;
 }
 static void rows_tensors(Check *c) {
-    c->rows.batch = ragged();
+    c->in.batch = ragged();
     depends_on_random(c, "x", &c->x, 7, 4);
 }
 
-/* Variant: only the rows that are read ask, as in the last layer. */
+/* Variant: queries at the selected positions only, as in the last layer. */
 static double attention_loss(Check *c, bool backward) {
-    const Batch *batch = &c->rows.batch;
-    const int *asking = c->variant ? batch->selected_start : batch->start;
-    Attention a = attention_forward(c->x, c->y, c->z, 2, batch, asking);
+    const Batch *batch = &c->in.batch;
+    const int *q_start = c->variant ? batch->selected_start : batch->start;
+    Attention a = attention_forward(c->x, c->y, c->z, 2, batch, q_start);
     const double loss = loss_of(c, &a.context, backward);
-    if (backward) attention_backward(&a, c->x, c->y, c->z, 2, batch, asking);
+    if (backward) attention_backward(&a, c->x, c->y, c->z, 2, batch, q_start);
     return loss;
 }
 static void attention_tensors(Check *c) {
-    c->rows.batch = ragged();
-    depends_on_random(c, c->variant ? "q of the rows read" : "q", &c->x, c->variant ? 3 : 7, 6);
+    c->in.batch = ragged();
+    depends_on_random(c, c->variant ? "selected q" : "q", &c->x, c->variant ? 3 : 7, 6);
     depends_on_random(c, "k", &c->y, 7, 6);
     depends_on_random(c, "v", &c->z, 7, 6);
 }
@@ -1403,7 +1417,7 @@ static double lstm_cell_loss(Check *c, bool backward) { /* variant: reverse */
     if (backward) lstm_cell_backward(&c->cell, c->x, values(h), gradient(h), trace, c->variant);
     return loss;
 }
-static void lstm_cell_tensors(Check *c) { /* not x: its gradient is left to lstm_backward */
+static void lstm_cell_tensors(Check *c) { /* not x: lstm_backward computes its gradient */
     fill_normal(c->x = tensor(5, 4), 1, &c->random);
     depends_on_random(c, "w_ih", &c->cell.w_ih, 12, 4);
     depends_on_random(c, "w_hh", &c->cell.w_hh, 12, 3);
@@ -1427,7 +1441,7 @@ static void lstm_stack_tensors(Check *c) {
 }
 
 static void small_bert(Check *c) {
-    c->rows.batch = ragged();
+    c->in.batch = ragged();
     c->bert = (Bert){.hidden = 8, .layers = 2, .heads = 2, .intermediate = 12, .vocab = 9, .positions = 10, .types = 2,
                      .eps = (real)1e-12};
     bert_list_weights(&c->bert);
@@ -1438,9 +1452,9 @@ static void small_bert(Check *c) {
     }
 }
 static double embeddings_loss(Check *c, bool backward) {
-    Tensor sum = embeddings_forward(&c->bert, c->x, &c->rows.batch);
+    Tensor sum = embeddings_forward(&c->bert, c->x, &c->in.batch);
     const double loss = loss_of(c, &sum, backward);
-    if (backward) embeddings_backward(&c->bert, c->x, sum, &c->rows.batch);
+    if (backward) embeddings_backward(&c->bert, c->x, sum, &c->in.batch);
     return loss;
 }
 static void embeddings_tensors(Check *c) {
@@ -1450,10 +1464,10 @@ static void embeddings_tensors(Check *c) {
     depends_on(c, "type", &c->bert.type);
 }
 
-static double layer_loss(Check *c, bool backward) { /* variant: as the last layer, only the rows that are read */
-    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 2, &c->rows.batch, c->variant);
+static double layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
+    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 2, &c->in.batch, c->variant);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) layer_backward(&c->bert.layer[0], c->x, &a, 2, &c->rows.batch, c->variant);
+    if (backward) layer_backward(&c->bert.layer[0], c->x, &a, 2, &c->in.batch, c->variant);
     return loss;
 }
 static void layer_tensors(Check *c) {
@@ -1477,11 +1491,11 @@ static void head_tensors(Check *c) {
 }
 
 static double bert_loss(Check *c, bool backward) {
-    BertActivations a = bert_forward(&c->bert, c->x, &c->rows.batch);
+    BertActivations a = bert_forward(&c->bert, c->x, &c->in.batch);
     if (backward) {
         needs_grad(&a.head.logits);
         cross_entropy_backward(a.head.logits, targets);
-        bert_backward(&c->bert, &a, &c->rows.batch);
+        bert_backward(&c->bert, &a, &c->in.batch);
     }
     return cross_entropy_forward(a.head.logits, targets);
 }
@@ -1504,11 +1518,11 @@ static void encoder_tensors(Check *c) {
     depends_on_all(c, c->encoder.weights, "");
 }
 
-/* The whole: rows -> template -> encoder -> BERT -> loss, with respect to the encoder and to all of BERT. With the
- * embedding as the encoder that is d loss / d h: h is what P-tuning looks for. */
+/* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT. With
+ * the embedding as the encoder, it includes d loss / d h, which P-tuning descends along. */
 static double whole_loss(Check *c, bool backward) {
-    if (backward) return train_batch(&c->bert, &c->encoder, &c->rows, NULL);
-    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->rows, NULL);
+    if (backward) return train_batch(&c->bert, &c->encoder, &c->in, NULL);
+    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->in, NULL);
 }
 static void whole_tensors(Check *c) {
     static int ids[2][6] = {{1, -1, 5, -2, 4, -3}, {1, -1, 7, -2, -3, 4}};
@@ -1516,7 +1530,7 @@ static void whole_tensors(Check *c) {
                                 {.id = ids[1], .length = 6, .mask = 5, .answer = 8}};
     encoder_tensors(c);
     small_bert(c);
-    c->rows = inputs_of(examples, in_order(2), 2);
+    c->in = inputs_of(examples, in_order(2), 2);
     c->no_gradient = "key.bias";
     depends_on_all(c, c->bert.weights, "");
 }
@@ -1554,7 +1568,7 @@ static const struct {
     {"whole embedding", whole_tensors, whole_loss, ENCODER_EMBEDDING},
 };
 
-/* All checks, or those with this name at length. */
+/* All checks, or those of one layer in detail. */
 static void section_gradients(const char *layer, double eps) {
     const char *names = "";
     bool known = !layer;
@@ -1565,7 +1579,7 @@ static void section_gradients(const char *layer, double eps) {
         if (layer && strcmp(layer, checks[i].name)) continue;
         known = true;
         Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant,
-                   .random = {3}, /* with it no input of a relu is so near to 0 that eps crosses the kink */
+                   .random = {3}, /* a seed with which no input of a relu is within eps of its kink */
                    .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
         checks[i].tensors(&c);
         gradcheck(&c, eps, layer);
@@ -1574,7 +1588,7 @@ static void section_gradients(const char *layer, double eps) {
     release(start);
 }
 
-/* This program with a mistake in it: a line of tools/mutants.tsv that ends with a name, compiled in. */
+/* Runs this program with a mistake compiled in: the line of tools/mutants.tsv that ends with this name. */
 _Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
     const char *names = "";
     bool known = false;
@@ -1592,9 +1606,9 @@ _Noreturn static void run_bug(const char *bug, const char *layer, double eps) {
     die("%s: %s", program, strerror(errno));
 }
 
-/* ==== The command line and bad input ================================================================================
- * The program is run as a user runs it: by the shell, in a folder of its own. tools/uses.sh puts a small model and some
- * data there first. Every run is a process of its own, so a crash is a failed check and no more.
+/* ==== The command line and bad input =================================================================================
+ * The program runs as a user runs it: from the shell, in a folder of its own, where tools/uses.sh first puts a small
+ * model and some data. Every run is a separate process, so a crash is just a failed check.
  */
 static const char *folder;
 
@@ -1610,38 +1624,38 @@ static Text get(const char *path) { /* a copy: the file will change */
     return copy;
 }
 
-typedef struct { int status; const char *err, *left; } Outcome; /* left: what a run that fails must not leave behind */
+typedef struct { int status; const char *err, *left; } Outcome; /* left: files that must not stay behind */
 
-static const char *shared_words; /* the first paragraph of tools/uses.sh: functions of the shell */
+static const char *shared_functions; /* of the shell: the first paragraph of tools/uses.sh */
 
 static Outcome run(const char *line) {
     const int status = system(format("cd \"$FOLDER\"\n%s\n( %s\n) >out 2>err\n"
                                      "status=$?; find . -name '*.part' -o -path './bad/*.safetensors' >left\n"
-                                     "rm -rf bad $(cat left); exit $status", shared_words, line));
+                                     "rm -rf bad $(cat left); exit $status", shared_functions, line));
     return (Outcome){WIFEXITED(status) ? WEXITSTATUS(status) : -1, get(inside("err")).data, get(inside("left")).data};
 }
-static bool is_complaint(const char *err, int status) { /* one line, and for a wrong command line the usage */
+static bool is_error_message(const char *err, int status) { /* one line; after a wrong command line also the usage */
     const char *end = strchr(err, '\n');
     return !strncmp(err, "ptune: ", 7) && end && (status == 2 ? !strncmp(end, "\nusage: ptune ", 14) : !end[1]);
 }
-static void check_good(const char *what, const char *line) { /* ends well and without a word */
+static void check_good(const char *what, const char *line) { /* succeeds, with nothing on stderr */
     Mark before = mark();
     const Outcome o = run(line);
     check(!o.status && !*o.err && !*o.left, "%s%s%.200s", what, *o.err ? ": " : "", o.err);
     release(before);
 }
-/* Ends with this status, says what is wrong and leaves nothing behind. */
+/* Exits with this status, says what is wrong, and leaves no file behind. */
 static void check_refused(const char *what, int status, const char *line, const char *message) {
     Mark before = mark();
     const Outcome o = run(line);
-    const char *said = text_string((Text){o.err, strcspn(o.err, "\n")});
-    const bool right = o.status == status && is_complaint(o.err, status) && strstr(said, message) && !*o.left;
-    check(right, "%s: status %d, '%s'%s%s%s", what, o.status, said, right ? "" : ", expected: ", right ? "" : message,
+    const char *first = text_string((Text){o.err, strcspn(o.err, "\n")});
+    const bool right = o.status == status && is_error_message(o.err, status) && strstr(first, message) && !*o.left;
+    check(right, "%s: status %d, '%s'%s%s%s", what, o.status, first, right ? "" : ", expected: ", right ? "" : message,
           *o.left ? ", leaves files" : "");
     release(before);
 }
 
-/* The fields of a line of a table. */
+/* The fields of a line, separated by tabs. */
 static const char *const *fields(const char *path, Text line, int count) {
     const Texts parts = split(line, '\t');
     const char **field = allocate(sizeof(char *[count]));
@@ -1664,7 +1678,7 @@ static Texts paragraphs(Text rest) {
 }
 static void check_uses(void) {
     const Texts uses = paragraphs(read_file("tools/uses.sh"));
-    shared_words = text_string(uses.at[0]);
+    shared_functions = text_string(uses.at[0]);
     for (int i = 1; i < uses.count; i++) {
         Text rest = uses.at[i], what = rest;
         next_line(&rest, &what);
@@ -1694,7 +1708,7 @@ static Text replaced(Text bytes, Text old, Text new) { /* the first `old` */
     memcpy(result + at + new.size, bytes.data + at + old.size, bytes.size - at - old.size);
     return (Text){result, bytes.size - old.size + new.size};
 }
-/* The first eight bytes of a safetensors file: how long its header is. */
+/* The first eight bytes of a safetensors file: the length of its header. */
 static uint64_t header_length(Text bytes) {
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)bytes.data[i];
@@ -1705,7 +1719,7 @@ static Text with_header_length(Text bytes, uint64_t length) {
     for (int i = 0; i < 8; i++) result[i] = (char)(length >> 8 * i & 0xFF);
     return (Text){result, bytes.size};
 }
-static Text with_nan(Text bytes) { /* as its last number */
+static Text with_nan(Text bytes) { /* as its last element */
     char *result = text_string(bytes);
     memset(result + bytes.size - 4, 0xFF, 4);
     return (Text){result, bytes.size};
@@ -1716,7 +1730,7 @@ static Text with_zero_pad(Text bytes) { /* in the first row of the word table, a
     memset(result + 8 + header_length(bytes) + from, 0, 32 * sizeof(float));
     return (Text){result, bytes.size};
 }
-/* The command, while the file has other bytes; without a message it must go well. */
+/* Runs the command while the file has other bytes. It must fail with the message, or, if that is NULL, succeed. */
 static void check_file(const char *file, const char *how, Text bytes, const char *line, const char *message) {
     const Text keep = get(inside(file));
     put(file, bytes);
@@ -1724,7 +1738,7 @@ static void check_file(const char *file, const char *how, Text bytes, const char
     else check_good(format("%s %s: accepted", file, how), line);
     put(file, keep);
 }
-/* Of a field of a table: \n, \r, \t, \\, \xFF. */
+/* A field of a table with its escapes replaced: \n, \r, \t, \\, \xFF. */
 static Text unescaped(const char *from) {
     char *text = allocate(strlen(from) + 1), *to = text;
     for (; *from; from++) {
@@ -1743,7 +1757,7 @@ static void check_broken_files(void) {
         const char *const *field = fields("tools/broken.tsv", lines.at[i], 5), *file = field[0];
         const Text good = get(inside(file)), old = unescaped(field[1]), new = unescaped(field[2]);
         Text bad = *field[1] ? replaced(good, old, new) : new;
-        if (*field[1] && strstr(file, ".safetensors")) /* its header is that much longer or shorter */
+        if (*field[1] && strstr(file, ".safetensors")) /* the header is longer or shorter by as much */
             bad = with_header_length(bad, header_length(good) + bad.size - good.size);
         const char *how = *field[1] ? format("with '%s' for '%s'", field[2], field[1]) : format("= '%s'", field[2]);
         check_file(file, how, bad, field[3], strcmp(field[4], "accepted") ? field[4] : NULL);
@@ -1753,16 +1767,17 @@ static void check_broken_files(void) {
 #define CONFIG "model/config.json"
 #define WEIGHTS "model/model.safetensors"
 #define PROMPT "prompt.safetensors"
-#define ROWS "data/test.jsonl"
-static void check_broken_bytes(void) { /* what the table cannot say */
+#define EXAMPLES "data/test.jsonl"
+static void check_broken_bytes(void) { /* what the table cannot express */
     Mark before = mark();
     const Text weights = get(inside(WEIGHTS)), prompt = get(inside(PROMPT));
-    const Text list = {"\2\0\0\0\0\0\0\0[]", 10}, nest = {memset(allocate(100000), '[', 100000), 100000};
+    const Text list = {"\2\0\0\0\0\0\0\0[]", 10}, nested = {memset(allocate(100000), '[', 100000), 100000};
     const Text endless = with_header_length(weights, (uint64_t)1 << 63), nan = with_nan(weights);
     check_file(WEIGHTS, "with an endless header", endless, "ask", "its header should have 9223372036854775808 bytes");
     check_file(WEIGHTS, "with a list as header", list, "ask", "its header is not an object");
     check_file(WEIGHTS, "cut in the header", (Text){weights.data, 1000}, "ask", "its header should have");
-    check_file(WEIGHTS, "cut in the numbers", (Text){weights.data, weights.size - 4}, "ask", "data_offsets do not fit");
+    check_file(WEIGHTS, "cut in the elements", (Text){weights.data, weights.size - 4}, "ask",
+               "its data_offsets do not fit");
     check_file(WEIGHTS, "with NaN, train", nan, "train --out bad", "the loss is");
     check_file(WEIGHTS, "with NaN, eval", nan, "ask", "not finite");
     check_file(WEIGHTS, "with NaN, fill", nan, "ptune fill --model model 'w70 [MASK]'", "not finite");
@@ -1770,13 +1785,13 @@ static void check_broken_bytes(void) { /* what the table cannot say */
                "ptune words --model model --prompt prompt.safetensors >zero.txt && ! grep nan zero.txt", NULL);
     check_file(PROMPT, "with NaN", with_nan(prompt), "ask_prompt", "has an element that is not finite");
     check_file(PROMPT, "cut", (Text){prompt.data, prompt.size - 4}, "ask_prompt", "its data_offsets do not fit");
-    check_file(ROWS, "of 100000 [", nest, "ask", "test.jsonl:1: not valid JSON");
-    check_file(CONFIG, "of 100000 [", nest, "ask", "config.json: not valid JSON");
+    check_file(EXAMPLES, "of 100000 [", nested, "ask", "test.jsonl:1: not valid JSON");
+    check_file(CONFIG, "of 100000 [", nested, "ask", "config.json: not valid JSON");
     release(before);
 }
 
-/* ---- Random damage: a run goes well or says in one line what is wrong -------------------------------------------- */
-/* Cut in the first `part` bytes, or up to three of them changed. */
+/* ---- Random damage: a run succeeds or says in one line what is wrong --------------------------------------------- */
+/* Cut within the first `part` bytes, or with one to three of these changed. */
 static Text damaged(Text bytes, size_t part, Random *random) {
     char *result = text_string(bytes);
     if (random_bits(random) % 4 == 0) return (Text){result, (size_t)random_bits(random) % part};
@@ -1796,10 +1811,10 @@ static void check_damaged(const char *file, const char *line, int runs) {
         Random random = {(uint64_t)seed};
         put(file, damaged(good, part, &random));
         const Outcome o = run(line);
-        const bool well = o.status == 0 && !*o.err, complains = o.status == 1 && is_complaint(o.err, 1);
-        if (!well && !complains) printf("      seed %d: status %d, %s\n", seed, o.status, o.err);
-        refused += complains;
-        wrong += !(well || complains) || *o.left;
+        const bool accepts = o.status == 0 && !*o.err, refuses = o.status == 1 && is_error_message(o.err, 1);
+        if (!accepts && !refuses) printf("      seed %d: status %d, %s\n", seed, o.status, o.err);
+        refused += refuses;
+        wrong += !(accepts || refuses) || *o.left;
         release(before);
     }
     put(file, good);
@@ -1819,7 +1834,7 @@ static void section_command_line(void) {
     setenv("FOLDER", folder, 1);
     setenv("HERE", here, 1);
     setenv("PTUNE", *self == '/' ? self : format("%s/%s", here, self), 1);
-    setenv("OMP_NUM_THREADS", "1", 1); /* of the runs: the products are tiny */
+    setenv("OMP_NUM_THREADS", "1", 1); /* for all runs: their products are tiny */
     check_uses();
     check_lines();
     check_broken_files();
@@ -1827,42 +1842,42 @@ static void section_command_line(void) {
     check_damaged(CONFIG, "ask", 30);
     check_damaged(WEIGHTS, "ask", 40);
     check_damaged("model/vocab.txt", "ask", 30);
-    check_damaged(ROWS, "ask", 30);
+    check_damaged(EXAMPLES, "ask", 30);
     check_damaged(PROMPT, "ask_prompt", 30);
-    if (failed > failed_before) printf("what the failed commands saw: %s\n", folder);
+    if (failed > failed_before) printf("the files of the failed commands are in %s\n", folder);
     else if (system("rm -rf \"$FOLDER\"")) die("%s: cannot be removed", folder);
     release(start);
 }
 
-/* ==== The words of the command line =============================================================================== */
+/* ==== The arguments of this program =============================================================================== */
 
-_Noreturn static void wrong_line(void) {
+_Noreturn static void test_usage(void) {
     fprintf(stderr, "usage: test [--oracles DIR] [--bert DIR [--bert DIR]]\n"
                     "       test gradcheck [LAYER] [--eps E] [--bug NAME]\n"
                     "       test values [NAME] | commands\n");
     exit(2);
 }
-static void command_gradcheck(int count, char **words) {
+static void command_gradcheck(int argc, char **argv) {
     const char *layer = NULL, *bug = NULL;
     double eps = EPSILON;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < argc; i++) {
         char *end = NULL;
-        if (!strcmp(words[i], "--bug") && i + 1 < count) bug = words[++i];
-        else if (!strcmp(words[i], "--eps") && i + 1 < count) eps = strtod(words[++i], &end);
-        else if (*words[i] != '-' && !layer) layer = words[i];
-        else wrong_line();
-        if (end && (*end || !(eps > 0 && eps <= 1))) wrong_line();
+        if (!strcmp(argv[i], "--bug") && i + 1 < argc) bug = argv[++i];
+        else if (!strcmp(argv[i], "--eps") && i + 1 < argc) eps = strtod(argv[++i], &end);
+        else if (*argv[i] != '-' && !layer) layer = argv[i];
+        else test_usage();
+        if (end && (*end || !(eps > 0 && eps <= 1))) test_usage();
     }
     if (bug) run_bug(bug, layer, eps);
     section_gradients(layer, eps);
 }
-static void all_sections(int count, char **words) {
+static void all_sections(int argc, char **argv) {
     const char *bert[2];
     int berts = 0;
-    for (int i = 0; i < count; i++) {
-        if (!strcmp(words[i], "--oracles") && i + 1 < count) oracles = words[++i];
-        else if (!strcmp(words[i], "--bert") && i + 1 < count && berts < 2) bert[berts++] = words[++i];
-        else wrong_line();
+    for (int i = 0; i < argc; i++) {
+        if (!strcmp(argv[i], "--oracles") && i + 1 < argc) oracles = argv[++i];
+        else if (!strcmp(argv[i], "--bert") && i + 1 < argc && berts < 2) bert[berts++] = argv[++i];
+        else test_usage();
     }
     section_values(NULL);
     section_bert(bert, berts);
@@ -1870,15 +1885,15 @@ static void all_sections(int count, char **words) {
     section_command_line();
 }
 
-int main(int count, char **words) {
-    const char *first = count > 1 ? words[1] : "";
-    self = words[0];
-    if (!strcmp(first, "as-ptune")) return ptune_main(count - 1, words + 1);
+int main(int argc, char **argv) {
+    const char *first = argc > 1 ? argv[1] : "";
+    self = argv[0];
+    if (!strcmp(first, "as-ptune")) return ptune_main(argc - 1, argv + 1);
     if (!strcmp(first, "matmul-bits")) return print_matmul_bits(), 0;
-    if (!strcmp(first, "gradcheck")) command_gradcheck(count - 2, words + 2);
-    else if (!strcmp(first, "values") && count < 4) section_values(words[2]);
-    else if (!strcmp(first, "commands") && count == 2) section_command_line();
-    else all_sections(count - 1, words + 1);
+    if (!strcmp(first, "gradcheck")) command_gradcheck(argc - 2, argv + 2);
+    else if (!strcmp(first, "values") && argc < 4) section_values(argv[2]);
+    else if (!strcmp(first, "commands") && argc == 2) section_command_line();
+    else all_sections(argc - 1, argv + 1);
     printf("\n%d passed, %d failed\n", passed, failed);
     return failed || !passed;
 }

@@ -1,6 +1,6 @@
-/* bench.c - how fast: matmul step by step, then the parts of a training step of BERT-base. `make bench`
+/* bench.c - the benchmark: matmul step by step, then the parts of a training step of BERT-base. `make bench`
  *
- *   build/bench          all of it
+ *   build/bench          everything
  *   build/bench brief    what tools/bench_torch.py compares with PyTorch
  *
  * Random weights, nothing is downloaded. Times are medians; the peak is the best of nine.
@@ -13,7 +13,7 @@
 #include <omp.h>
 #endif
 
-static int cores = 1; /* threads that the machine, or OMP_NUM_THREADS, gives */
+static int cores = 1; /* threads available: the machine's, or OMP_NUM_THREADS */
 
 static void threads(int count) {
 #ifdef _OPENMP
@@ -25,7 +25,7 @@ static void threads(int count) {
 
 /* ==== matmul ====================================================================================================== */
 
-/* The rate of independent multiply-adds in registers, in GFLOP/s: what no product can exceed. */
+/* The rate of independent multiply-adds in registers, in GFLOP/s: no product can be faster. */
 static double multiply_add_peak(void) {
     enum { COUNT = 4000000 };
     double best = 0, sink = 0;
@@ -118,11 +118,11 @@ static void bench_matmul(void) {
     threads(cores);
 }
 
-/* ==== Steps of a BERT-base with random weights =================================================================== */
+/* ==== Steps of a BERT-base with random weights ==================================================================== */
 
-/* Inputs [CLS] P P P x P P P [MASK] P P P [SEP], or words for the P; x has 1 to 6 tokens, eight rows have 120. */
-enum { ROW_TOKENS = 15, LONGEST_ROW = 18, MAX_BATCH = 64 };
-static void bench_examples(Example *examples, int (*ids)[LONGEST_ROW], bool pseudo) {
+/* Examples [CLS] P P P x P P P [MASK] P P P [SEP], or with words for P; x has 1 to 6 tokens, a batch of 8 has 120. */
+enum { MEAN_LENGTH = 15, LONGEST = 18, MAX_BATCH = 64 };
+static void bench_examples(Example *examples, int (*ids)[LONGEST], bool pseudo) {
     static const int subject[8] = {3, 2, 4, 1, 3, 2, 6, 3};
     for (int s = 0; s < MAX_BATCH; s++) {
         const int x = subject[s % 8], length = 12 + x;
@@ -133,8 +133,8 @@ static void bench_examples(Example *examples, int (*ids)[LONGEST_ROW], bool pseu
         examples[s] = (Example){.id = ids[s], .length = length, .mask = 7 + x, .answer = 1000 + s};
     }
 }
-/* The products of a P-tuning step with BERT's weights: forward and backward of each matrix. */
-static void products_alone(const Bert *bert, int tokens, int reads) {
+/* The products of a P-tuning step with BERT's weights: each matrix, forward and backward. */
+static void products_alone(const Bert *bert, int tokens, int selected) {
     Tensor x = tensor_zeros(tokens, bert->intermediate), y = tensor_zeros(tokens, bert->intermediate);
     for (int i = 0; i < bert->weights.count; i++) {
         const Tensor w = *bert->weights.at[i].tensor;
@@ -142,7 +142,7 @@ static void products_alone(const Bert *bert, int tokens, int reads) {
         const bool last = strstr(name, format("layer.%d.", bert->layers - 1)) && !strstr(name, ".key") &&
                           !strstr(name, ".value");
         if (w.rows < bert->hidden || strstr(name, "position") || !strstr(name, "weight")) continue;
-        const int rows = last || w.rows == bert->vocab || strstr(name, "transform") ? reads : tokens;
+        const int rows = last || w.rows == bert->vocab || strstr(name, "transform") ? selected : tokens;
         Tensor logits = w.rows == bert->vocab ? tensor_zeros(rows, w.rows) : y;
         const Matrix to = part((Matrix){logits.data, rows, w.rows, w.rows, 1}, 0, rows, 0, w.rows);
         const Matrix from = part(values(x), 0, rows, 0, w.cols);
@@ -156,26 +156,25 @@ static void bench_step(const Bert *bert, PromptEncoder *encoder, const Example *
     double all[PARTS][32];
     for (int i = -1; i < times; i++) {
         Mark before = mark();
-        const Inputs rows = inputs_of(examples, in_order(batch), batch);
+        const Inputs in = inputs_of(examples, in_order(batch), batch);
         double at[7] = {seconds()};
         EncoderActivations e = encoder_forward(encoder);
         needs_grad(&e.prompt);
         at[1] = seconds();
-        BertActivations a = bert_forward(bert, embed_forward(bert->word, e.prompt, rows.id, rows.batch.tokens),
-                                         &rows.batch);
+        BertActivations a = bert_forward(bert, embed_forward(bert->word, e.prompt, in.id, in.batch.tokens), &in.batch);
         at[2] = seconds();
         needs_grad(&a.head.logits), needs_grad(&a.e);
-        cross_entropy_backward(a.head.logits, rows.target);
-        bert_backward(bert, &a, &rows.batch);
-        embed_backward(bert->word, e.prompt, rows.id, a.e);
+        cross_entropy_backward(a.head.logits, in.target);
+        bert_backward(bert, &a, &in.batch);
+        embed_backward(bert->word, e.prompt, in.id, a.e);
         at[3] = seconds();
         encoder_backward(encoder, &e);
         at[4] = seconds();
         adam_step(encoder->weights, (Optimizer){5e-4, 5e-4, false}, i + 2, 1);
         at[5] = seconds();
-        products_alone(bert, rows.batch.tokens, batch);
+        products_alone(bert, in.batch.tokens, batch);
         at[6] = seconds();
-        *tokens = rows.batch.tokens;
+        *tokens = in.batch.tokens;
         release(before);
         if (i < 0) continue;
         all[ENCODER][i] = at[1] - at[0] + at[4] - at[3];
@@ -192,21 +191,21 @@ static double peak_memory(void) { /* MiB */
 static void bench_growth(const Bert *bert, PromptEncoder *encoder, const Example *examples) {
     double n = 0, x = 0, y = 0, xx = 0, xy = 0, parts[PARTS];
     int tokens;
-    printf("\nbatch  tokens  ms a step  tokens/s  outside BERT's products and Adam\n");
+    printf("\nbatch  tokens  ms per step  tokens/s  outside BERT's products and Adam\n");
     for (int batch = 1; batch <= MAX_BATCH; batch *= 2) {
         bench_step(bert, encoder, examples, batch, batch < 32 ? 7 : 3, parts, &tokens);
-        printf("%5d  %6d  %9.1f  %8.0f  %5.1f %%\n", batch, tokens, 1e3 * parts[STEP], tokens / parts[STEP],
+        printf("%5d  %6d  %11.1f  %8.0f  %5.1f %%\n", batch, tokens, 1e3 * parts[STEP], tokens / parts[STEP],
                100 * (1 - (parts[PRODUCTS] + parts[ADAM]) / parts[STEP]));
         n++, x += tokens, y += parts[STEP], xx += (double)tokens * tokens, xy += tokens * parts[STEP];
     }
     const double slope = (n * xy - x * y) / (n * xx - x * x);
-    printf("a step takes %.1f ms + %.2f ms a token\n", 1e3 * (y - slope * x) / n, 1e3 * slope);
+    printf("a step takes %.1f ms + %.2f ms per token\n", 1e3 * (y - slope * x) / n, 1e3 * slope);
 }
 static void bench_bert(bool brief) {
     static Bert bert;
     static PromptEncoder encoder;
     static Example examples[MAX_BATCH], words[MAX_BATCH];
-    static int ids[MAX_BATCH][LONGEST_ROW], word_ids[MAX_BATCH][LONGEST_ROW];
+    static int ids[MAX_BATCH][LONGEST], word_ids[MAX_BATCH][LONGEST];
     static const char *const names[] = {"prompt encoder", "BERT forward", "BERT backward",
                                         "Adam",           "a step",       "the products with weights"};
     Random random = {1};
@@ -226,46 +225,46 @@ static void bench_bert(bool brief) {
     bench_step(&bert, &encoder, examples, 8, 15, parts, &tokens);
     printf("\na step of P-tuning, batch 8, %d tokens, ms   1 thread   %d threads\n", tokens, cores);
     for (int k = 0; k < PARTS; k++) printf("%-42s %9.1f   %9.1f\n", names[k], 1e3 * one[k], 1e3 * parts[k]);
-    printf("%-42s %9.0f   %9.0f   (%.2f times)\n", "tokens/s", tokens / one[STEP], tokens / parts[STEP],
+    printf("%-42s %9.0f   %9.0f   (%.2f times as many)\n", "tokens/s", tokens / one[STEP], tokens / parts[STEP],
            one[STEP] / parts[STEP]);
     printf("%-42s %9.0f MiB\n", "peak memory", peak_memory());
     if (!brief) bench_growth(&bert, &encoder, examples);
     double times[9];
-    const int rows_at_once = min_int(MAX_BATCH, EVALUATION_TOKENS / ROW_TOKENS);
+    const int count = min_int(MAX_BATCH, EVALUATION_TOKENS / MEAN_LENGTH);
     for (int i = 0; i < 9; i++) {
         Mark before = mark();
         const double start = seconds();
-        const Inputs rows = inputs_of(words, in_order(rows_at_once), rows_at_once);
-        bert_logits(&bert, embed_forward(bert.word, (Tensor){0}, rows.id, rows.batch.tokens), &rows.batch);
+        const Inputs in = inputs_of(words, in_order(count), count);
+        bert_logits(&bert, embed_forward(bert.word, (Tensor){0}, in.id, in.batch.tokens), &in.batch);
         times[i] = seconds() - start;
         release(before);
     }
-    printf("\nevaluation, %d tokens a row: %.1f rows/s\n", ROW_TOKENS, rows_at_once / median(times, 9));
+    printf("\nevaluation, %d tokens per example: %.1f examples/s\n", MEAN_LENGTH, count / median(times, 9));
     parameters_train(bert.weights);
     for (int i = 0; i < 5; i++) {
         Mark before = mark();
         const double start = seconds();
-        const Inputs rows = inputs_of(words, in_order(8), 8);
-        loss_and_gradient(&bert, (Tensor){0}, &rows, NULL);
+        const Inputs in = inputs_of(words, in_order(8), 8);
+        loss_and_gradient(&bert, (Tensor){0}, &in, NULL);
         adam_step(bert.weights, (Optimizer){5e-6, 5e-4, false}, i + 1, 1);
         times[i] = seconds() - start;
         release(before);
     }
-    printf("fine-tuning all of BERT, batch 8, %d tokens: %.0f ms a step\n", tokens, 1e3 * median(times, 5));
+    printf("fine-tuning all of BERT, batch 8, %d tokens: %.0f ms per step\n", tokens, 1e3 * median(times, 5));
 }
-int main(int count, char **words) {
-    const bool brief = count == 2 && !strcmp(words[1], "brief");
-    if (count > 1 && !brief) return fprintf(stderr, "usage: bench [brief]\n"), 2;
+int main(int argc, char **argv) {
+    const bool brief = argc == 2 && !strcmp(argv[1], "brief");
+    if (argc > 1 && !brief) return fprintf(stderr, "usage: bench [brief]\n"), 2;
 #ifdef _OPENMP
     cores = omp_get_max_threads();
 #endif
     threads(1);
     const double one = multiply_add_peak();
     threads(cores);
-    printf("peak of multiply-adds in registers, vectors of %d numbers: %.1f GFLOP/s on one thread, %.1f on %d\n",
+    printf("peak of multiply-adds in registers, vectors of %d elements: %.1f GFLOP/s on one thread, %.1f on %d\n",
            LANES, one, multiply_add_peak(), cores);
     if (!brief) bench_ladder();
-    bench_bert(brief); /* before the other products, whose weights would count as its peak memory */
+    bench_bert(brief); /* before bench_matmul, whose weights would add to its peak memory */
     bench_matmul();
     return 0;
 }

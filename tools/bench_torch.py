@@ -1,10 +1,10 @@
-"""The speed of ptune beside PyTorch's: `make bench TORCH=1`.
+"""The speed of ptune and of PyTorch: `make bench TORCH=1`.
 
-Both do the same work with random weights of BERT-base's shape. Training: batches of 8 rows of 13 to 18 tokens, 120 in
-all, which PyTorch pads to 144 (1.20 times; LAMA: 1.17 to 1.27). Evaluation: such rows; for PyTorch in batches of 32, as
-padded batches of rows sorted by length usually are, here of equal length and so without padding; for ptune in its own
-of 960 tokens. They take turns, so a slow minute of the machine meets both; ROUNDS=7 in the
-environment takes more of them. Needs torch and transformers.
+Both do the same work with random weights of BERT-base's shape. Training: batches of 8 examples of 13 to 18 tokens, 120
+in all, which PyTorch pads to 144 (1.20 times; LAMA: 1.17 to 1.27). Evaluation: for PyTorch batches of 32 examples of
+equal length, since batches sorted by length need hardly any padding; for ptune its own batches of 960 tokens. The two
+take turns, so that a slow minute of the machine affects both; ROUNDS=7 in the environment runs more rounds. Needs torch
+and transformers.
 """
 import os
 import re
@@ -46,7 +46,7 @@ def median_time(work, times):
 def products(rates):
     for m, n, k in PRODUCTS:
         x, y = torch.rand(m, k), torch.rand(m, n)
-        weights = [torch.rand(n, k) for _ in range(8)]  # as from layer to layer: they come from memory
+        weights = [torch.rand(n, k) for _ in range(8)]  # taken in turn, as from layer to layer: they come from memory
         for name, product in (("X W'", lambda w: x @ w.T), ("dY W", lambda w: y @ w), ("dY' X", lambda w: y.T @ x)):
             for threads in sorted({1, CORES}):
                 torch.set_num_threads(threads)
@@ -59,7 +59,7 @@ def products(rates):
 def steps(lm, rates):
     encoder = PromptEncoder(lm.config.hidden_size)
     length = SUBJECT + 12
-    rows = torch.arange(len(SUBJECT))
+    sequences = torch.arange(len(SUBJECT))
     mask = SUBJECT + 7
     padding = (torch.arange(length.max()) < length[:, None]).long()
     ids = torch.randint(100, 20000, padding.shape)
@@ -70,9 +70,9 @@ def steps(lm, rates):
     def train(optimizer, prompt, only_masks):
         e = words(ids)
         if prompt:
-            e = e.index_put((rows[:, None], places), encoder())
+            e = e.index_put((sequences[:, None], places), encoder())
         y = lm.bert(inputs_embeds=e, attention_mask=padding)[0]
-        logits = lm.cls(y[rows, mask]) if only_masks else lm.cls(y)[rows, mask]
+        logits = lm.cls(y[sequences, mask]) if only_masks else lm.cls(y)[sequences, mask]
         torch.nn.functional.cross_entropy(logits, answers).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -80,10 +80,10 @@ def steps(lm, rates):
     lm.requires_grad_(False)
     adam = torch.optim.Adam(encoder.parameters(), lr=5e-4, weight_decay=5e-4)
     rates["P-tuning, logits at the masks, ms"] = 1e3 * median_time(lambda: train(adam, True, True), 9)
-    rates["P-tuning, logits at all rows, ms"] = 1e3 * median_time(lambda: train(adam, True, False), 9)
+    rates["P-tuning, logits at all positions, ms"] = 1e3 * median_time(lambda: train(adam, True, False), 9)
     batch, at = torch.randint(100, 20000, (32, 15)), 10
     with torch.no_grad():
-        rates["evaluation, rows/s"] = 32 / median_time(lambda: lm.cls(lm.bert(batch)[0][:, at]), 9)
+        rates["evaluation, examples/s"] = 32 / median_time(lambda: lm.cls(lm.bert(batch)[0][:, at]), 9)
     lm.requires_grad_(True)
     adam = torch.optim.Adam(lm.parameters(), lr=5e-6, weight_decay=5e-4)
     rates["fine-tuning, ms"] = 1e3 * median_time(lambda: train(adam, False, True), 5)
@@ -93,14 +93,14 @@ def ptune():
     text = subprocess.run(["build/bench", "brief"], capture_output=True, text=True, check=True).stdout
     rates = {}
     for m, n, k in PRODUCTS:
-        numbers = re.search(rf"\( *{m}, *{n}, *{k}\)(.*)", text).group(1).split()
+        rate = re.search(rf"\( *{m}, *{n}, *{k}\)(.*)", text).group(1).split()
         for i, name in enumerate(("X W'", "dY W", "dY' X")):
-            rates[f"{name} ({m}, {n}, {k}), 1 threads, GFLOP/s"] = float(numbers[i * len(numbers) // 3])
-            rates[f"{name} ({m}, {n}, {k}), {CORES} threads, GFLOP/s"] = float(numbers[(i + 1) * len(numbers) // 3 - 1])
+            rates[f"{name} ({m}, {n}, {k}), 1 threads, GFLOP/s"] = float(rate[i * len(rate) // 3])
+            rates[f"{name} ({m}, {n}, {k}), {CORES} threads, GFLOP/s"] = float(rate[(i + 1) * len(rate) // 3 - 1])
     step = float(re.search(r"a step +([\d. ]+)", text).group(1).split()[-1])
-    rates["P-tuning, logits at the masks, ms"] = rates["P-tuning, logits at all rows, ms"] = step
-    rates["evaluation, rows/s"] = float(re.search(r"([\d.]+) rows/s", text).group(1))
-    rates["fine-tuning, ms"] = float(re.search(r"([\d.]+) ms a step", text).group(1))
+    rates["P-tuning, logits at the masks, ms"] = rates["P-tuning, logits at all positions, ms"] = step
+    rates["evaluation, examples/s"] = float(re.search(r"([\d.]+) examples/s", text).group(1))
+    rates["fine-tuning, ms"] = float(re.search(r"([\d.]+) ms per step", text).group(1))
     return rates
 
 

@@ -1,5 +1,6 @@
-# The Makefile of the folder of an assignment:  awk -F '\t' -v N=3 -f grade.awk tools/assignments.tsv
-# Its test runs the checks in the order of writing and stops at the first that fails. Without such an N: a list of all.
+# Writes the Makefile for an assignment's folder:  awk -F '\t' -v N=3 -f grade.awk tools/assignments.tsv
+# Its test runs the checks in the order of writing and stops at the first that fails. Lists all assignments if there is
+# no assignment N.
 NR > 1 { titles[$1] = $2; last = $1 }
 $1 == N {
     list = list "#     " $4 " in " $3 "\n"

@@ -1,6 +1,6 @@
 # Did the gradient checks find the mistake?  awk -F '\t' -f judge.awk MISTAKE OUTPUT
-# MISTAKE is a line of tools/mutants.tsv, OUTPUT what ./test-double gradcheck said. The checks that the line names must
-# fail, with a Taylor slope near 1, and no other check of a layer that stands alone.
+# MISTAKE is a line of tools/mutants.tsv, OUTPUT is what ./test-double gradcheck printed. The checks that the line names
+# must fail, with a Taylor slope near 1, and no other check of a single layer may.
 BEGIN {
     split("linear,residual,layernorm,gelu,relu,softmax,cross-entropy,rows,attention,embeddings,embed,lstm,lstm reverse",
           layers, ",")

@@ -1,5 +1,5 @@
-# A source with one mistake in it:  awk -F '\t' -f plant.awk MISTAKE SOURCE
-# MISTAKE is a line of tools/mutants.tsv; its text must stand in the source exactly once.
+# Plants a mistake in a source:  awk -F '\t' -f plant.awk MISTAKE SOURCE
+# MISTAKE is a line of tools/mutants.tsv; its text must occur in the source exactly once.
 FNR == NR { text = $4; replacement = $5; next }
 { source = source $0 "\n" }
 END {

@@ -1,6 +1,6 @@
-# What must work: `./test` runs each paragraph as a process of its own, in a folder with what the paragraphs above it
-# have left there. It must end with status 0 and without a word on stderr. This first paragraph, with what they share,
-# stands before each of them, and before the commands of refused.tsv and broken.tsv.
+# What must work: `./test` runs each paragraph as a separate process, in a folder with the files that the paragraphs
+# above it have left. It must exit with status 0 and print nothing on stderr. This first paragraph, the functions that
+# they share, is put before each of them, and before the commands of refused.tsv and broken.tsv.
 ptune() { "$PTUNE" as-ptune "$@"; }
 evaluate() { ptune eval --model model --data data/test.jsonl "$@"; }
 manual() { evaluate --template '[X] [MASK]' "$@"; }
@@ -12,7 +12,7 @@ same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
 hits() { ptune eval "$@" | sed -n '$s/.*(\([0-9]*\) of.*/\1/p'; }
 dots() { printf '. . . . . . . . . . %.0s' 1 2 3 4 5 6 7; }
 separators() { printf '[SEP][SEP][SEP][SEP][SEP][SEP][SEP][SEP]%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; }
-# Two relations with the same facts, as ptune vocab, pretrain and the demo read them.
+# Two relations with the same facts, in the form that ptune vocab, pretrain and the demo read.
 make_world() {
     mkdir -p "$1/toy1" "$1/toy2"
     for toy in toy1 toy2; do
@@ -21,12 +21,12 @@ make_world() {
         printf '{"relation": "%s", "template": "[X] : [Y]"}\n' $toy
     done >"$1/relations.jsonl"
 }
-# Waits until the file is there, or for half a minute.
+# Waits until the file exists, at most half a minute.
 await() {
     tries=0
     while test $((tries += 1)) -lt 3000 && ! test -e "$1"; do sleep 0.01; done
 }
-# train --resume: a run without a stop in $1; one in $2 that is interrupted at its first checkpoint, and goes on.
+# train --resume: an uninterrupted run in $1, and one in $2 that is interrupted after its first checkpoint and resumed.
 resume() {
     whole=$1 part=$2
     shift 2
@@ -53,7 +53,7 @@ awk 'BEGIN {
 }' >>model/vocab.txt && test $(wc -l <model/vocab.txt) = 120 &&
 printf 'name\ttemplate\tlabels\ntoy\t{premise} [P] {hypothesis-} [MASK]\t1=w80,0=w81\n' >data/tasks.tsv
 
-# train, dev and test: two answers in three are w70; the last row's is not one token; the first is there to be broken
+# train, dev and test: two answers in three are w70, the last is not one token; the first example is for broken.tsv
 rows() {
     awk -v rows=$1 -v state=$2 '
     function random(n) { state = (1103 * state + 12345) % 65536; return int(state / 16) % n }
@@ -69,7 +69,7 @@ rows() {
 }
 rows 100 1 >data/train.jsonl && rows 20 2 >data/dev.jsonl && rows 12 5 >data/test.jsonl
 
-# --help: the usage on standard output
+# --help: prints the usage on standard output
 ptune --help >help.txt && for command in fill tokenize train eval search table words vocab pretrain; do
     grep -q "^ *ptune $command " help.txt || exit 1
 done
@@ -78,7 +78,7 @@ done
 ptune fill --model model 'w70 is [MASK] . [MASK]' >fill.txt &&
 awk -F '\t' 'NF == 3 && $2 > 0 && $2 < 1 { words++ } END { exit words != 10 || NR != 11 }' fill.txt
 
-# fill: a text may begin with a dash; after -- it may look like an option; - reads a text a line from standard input
+# fill: a text may begin with a dash, after -- even look like an option; - reads one text per line from standard input
 ptune fill --model model '-5 w70 [MASK]' >dash.txt && ptune fill --model model -- '--w70 [MASK]' >dashes.txt &&
 printf 'w70 [MASK]\n-5 w70 [MASK]\n' | ptune fill --model model - >lines.txt && test $(wc -l <lines.txt) = 11 &&
 tail -n 5 lines.txt | cmp - dash.txt && test $(wc -l <dashes.txt) = 5
@@ -90,7 +90,7 @@ ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\n\n' | cm
 # tokenize: from standard input
 ptune tokenize --model model - <text.jsonl | cmp - ids.txt
 
-# train: ends with P@1, counts the examples skipped, logs each epoch
+# train: ends with P@1, counts the skipped examples, logs each epoch
 train --out run >run.txt && tail -n 1 run.txt | grep -Eqx 'P@1 [0-9]+\.[0-9][0-9] \([0-9]+ of 12\)' &&
 grep -q 'test.jsonl: 12 examples (1 skipped)' run.txt && test $(wc -l <run/log.tsv) = 2
 
@@ -101,7 +101,7 @@ test $(LC_ALL=C tr '{' '\n' <prompt.safetensors | grep -c dtype) = 1
 
 # train --out: the result line has relation, method, vocabulary, seed, template, seven numbers, and what they depend on
 awk -F '\t' 'NF != 13 || $1 != "data" || $2 != "p-lstm" || $3 != "all" || $4 != 34 || $7 != 12 || $8 > 12 ||
-    $10 != 288 || $13 !~ /^model .* epochs 2, .* template / { exit 1 }' run/result.tsv
+    $10 != 288 || $13 !~ /^model .*; epochs 2; .*; template .*; patience 20$/ { exit 1 }' run/result.tsv
 
 # train: the same seed gives the same bytes
 train --out again && cmp prompt.safetensors again/prompt.safetensors
@@ -116,17 +116,17 @@ for threads in 2 3; do
     cmp threads1/model/model.safetensors threads$threads/model/model.safetensors || exit 1
 done
 
-# train: another seed gives others
+# train: another seed gives other bytes
 train --seed 35 --out other && ! cmp -s prompt.safetensors other/prompt.safetensors
 
-# train: no option is ignored
+# train: every option has an effect
 for option in '--encoder mlp' '--encoder embedding' '--optimizer adamw' '--clip 0.01' '--warmup 0.5' \
     '--weight-decay 0.5' '--init-scale 2' '--batch 5' '--max-length 12'; do
     train $option --out option && ! cmp -s prompt.safetensors option/prompt.safetensors ||
     { echo "$option changes nothing" >&2; exit 1; }
 done
 
-# train: a template with quotes and a backslash is kept as it is
+# train: a template with quotes and a backslash is kept unchanged
 train --template '[P] "[X]" \ [MASK] .' --out quoted >quoted.txt &&
 evaluate --prompt quoted/prompt.safetensors >eval.txt && same_end quoted.txt eval.txt &&
 ptune words --model model --prompt quoted/prompt.safetensors | head -n 1 | grep -qFx '[P] "[X]" \ [MASK] .'
@@ -135,28 +135,28 @@ ptune words --model model --prompt quoted/prompt.safetensors | head -n 1 | grep 
 train --tune-lm --template '[X] [MASK]' --out tuned >tuned.txt && test ! -e tuned/prompt.safetensors &&
 manual --model tuned/model >eval.txt && same_end tuned.txt eval.txt
 
-# train --tune-lm with [P]: model/ and the prompt go together
+# train --tune-lm with [P]: model/ and the prompt belong together
 train --tune-lm --lr-lm 0.001 --out both >both.txt &&
 evaluate --model both/model --prompt both/prompt.safetensors >eval.txt && same_end both.txt eval.txt
 
-# train: the best epoch is kept, of equal ones the last; patience stops after one that is worse
+# train: the best epoch is kept, the last of equal ones; --patience 1 stops after a worse one
 train --tune-lm --lr-lm 0.001 --batch 20 --test data/dev.jsonl --patience 1 --epochs 200 --out best >best.txt &&
 awk '{ falls += $4 < best; equal += $4 == best; if ($4 >= best) best = $4 }
     END { printf "^P@1 %.2f ", best; exit NR == 200 || !equal || falls != 1 || $4 == best }' best/log.tsv >best.line &&
 evaluate --data data/dev.jsonl --model best/model --prompt best/prompt.safetensors >eval.txt &&
 same_end best.txt eval.txt && grep -qf best.line eval.txt
 
-# train --resume: after an interrupt the same numbers as without
+# train --resume: the same numbers as without an interrupt
 resume whole part
 
-# train --resume --tune-lm: also with all of BERT
+# train --resume --tune-lm: the same, training all of BERT
 resume whole_lm part_lm --tune-lm --lr-lm 0.001
 
-# train --resume: a line that a kill left in the log without its checkpoint is dropped
+# train --resume: a log line without its checkpoint, left by a kill, is dropped
 cut -f 1-4 run/log.tsv >log.cut && cp -r run logged && printf '34\t3\t0.1\t99.00\t1.0\n34\t4' >>logged/log.tsv &&
 train --resume --out logged && cut -f 1-4 logged/log.tsv | cmp - log.cut
 
-# train --out: a second run into the same folder is refused while the first one runs, and not when that was killed
+# train --out: a second run in the same folder is refused while the first is running, but not after that was killed
 "$PTUNE" as-ptune train --model model --data data --epochs 1000 --patience 1000 --out taken >taken.txt &
 await taken/checkpoint.safetensors
 train --out taken 2>second.err
@@ -187,13 +187,13 @@ done >labels.jsonl &&
 ptune train --model model --train labels.jsonl --dev labels.jsonl --test labels.jsonl --epochs 20 --lr 0.1 \
     --labels true=w70,0=w80 | tail -n 1 | grep -qF '(6 of 6)'
 
-# the largest numbers an option takes
+# train: the largest integers that the options take
 train --batch 2147483647 --max-length 2147483647 --patience 2147483647 --seed 2147483646 --seeds 2
 
-# eval: the prompt gives what train said
+# eval: the prompt gives the result that train printed
 evaluate --prompt prompt.safetensors >eval.txt && same_end run.txt eval.txt
 
-# eval --predictions: a line for each example; P@1, P@10 and MRR are those of the ranks
+# eval --predictions: one line per example; P@1, P@10 and MRR follow from the ranks
 evaluate --data data/train.jsonl --prompt prompt.safetensors --predictions predictions.tsv >eval.txt &&
 awk -F '\t' 'NF != 5 || (NR > 1 && ($4 == 1) != ($2 == $3)) { exit 1 }
     NR > 1 { first += $4 == 1; ten += $4 <= 10; reciprocal += 1 / $4 }
@@ -203,7 +203,7 @@ awk -F '\t' 'NF != 5 || (NR > 1 && ($4 == 1) != ($2 == $3)) { exit 1 }
         printf "P@1 %.2f (%d of 100)\n", first, first
     }' predictions.tsv >ranks.txt && tail -n 2 eval.txt | cmp - ranks.txt
 
-# eval: an example for each of 55 allowed words has each rank from 1 to 55 once
+# eval: with one example for each of 55 allowed words, each rank from 1 to 55 occurs once
 awk 'BEGIN {
     for (i = 65; i < 120; i++) {
         printf "w%d\n", i >"all.txt"
@@ -213,7 +213,7 @@ awk 'BEGIN {
     printf "P@10 %.2f, MRR %.4f\nP@1 %.2f (1 of 55)\n", 1000 / 55, sum / 55, 100 / 55
 }' >ranks.txt && manual --data all.jsonl --vocab all.txt | tail -n 2 | cmp - ranks.txt
 
-# eval: more examples than one batch holds have the predictions of their halves
+# eval: examples that need several batches have the same predictions as in two halves
 for i in 1 2 3; do head -n 100 data/train.jsonl; done >many.jsonl &&
 head -n 150 many.jsonl >first.jsonl && tail -n 150 many.jsonl >second.jsonl &&
 for rows in many first second; do
@@ -222,25 +222,25 @@ for rows in many first second; do
 done
 test $(wc -l <many.cut) = 300 && cat first.cut second.cut | cmp - many.cut
 
-# eval: a row of the word table without a word in vocab.txt is no answer
+# eval: a row of the word table that has no word in vocab.txt is never predicted
 mkdir short && cp model/* short && head -n 90 model/vocab.txt >short/vocab.txt &&
 manual --model short --predictions short.tsv &&
 awk -F '\t' 'NR == FNR { word[$0]; next } FNR > 1 && !($3 in word) { exit 1 }' short/vocab.txt short.tsv
 
-# eval: from standard input, from a pipe
+# eval: examples from standard input and from a pipe
 manual | tail -n 2 >file.txt && manual --data - <data/test.jsonl | tail -n 2 | cmp - file.txt && mkfifo pipe &&
 { cat data/test.jsonl >pipe & } && manual --data pipe | tail -n 2 | cmp - file.txt
 
-# eval --labels: 81 of them
+# eval --labels: 81 labels
 for word in $(sed -n '14,39p; 66,120p' model/vocab.txt); do printf '%s' "$comma$word=$word" && comma=,; done >labels.txt &&
 printf '{"sub": "a", "label": "w119"}\n' >label.jsonl &&
 manual --data label.jsonl --labels "$(cat labels.txt)" | grep -q '^accuracy .* of 1)'
 
-# eval --vocab: only these words
+# eval --vocab: only these words are predicted
 printf 'w70\nw71\n' >words.txt && manual --vocab words.txt --predictions few.tsv &&
 awk -F '\t' 'NR > 1 && $3 != "w70" && $3 != "w71" { exit 1 }' few.tsv
 
-# eval --labels: accuracy and macro-F1 are those of the predictions
+# eval --labels: accuracy and macro-F1 follow from the predictions
 set -- yes no yes maybe no yes no
 for i in 1 2 3 4 5 6 7; do
     printf '{"sub": "w7%d a", "label": "%s"}\n' $i $1
@@ -253,14 +253,14 @@ awk -F '\t' 'NR > 1 { right += $2 == $3; both[$3] += $2 == $3; times[$3]++; time
         printf "accuracy %.2f (%d of 7), macro-F1 %.2f\n", 100 * right / 7, right, f / n
     }' f1.tsv | cmp - f1.txt
 
-# {name-}: without the punctuation at its end
+# {name-}: the field without its final punctuation
 printf '{"sub": "w70 w71 .?", "obj": "w72"}\n' >dots.jsonl &&
 printf '{"sub": "w70 w71", "obj": "w72"}\n' >bare.jsonl &&
 evaluate --data dots.jsonl --template '{sub-} [MASK]' --predictions dots.tsv &&
 evaluate --data bare.jsonl --template '{sub} [MASK]' --predictions bare.tsv &&
 test "$(cut -f 2- dots.tsv)" = "$(cut -f 2- bare.tsv)"
 
-# train and eval --task: template and labels of a named file
+# train and eval --task: template and labels from the file of --tasks
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
 printf '{"premise": "w72", "hypothesis": "w73", "label": 0}\n' >>toy.jsonl &&
 ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --tasks data/tasks.tsv --task toy --lr 0.1 --epochs 20 \
@@ -269,11 +269,11 @@ test "$(cut -f 1,2,6,7,12 task/result.tsv)" = "$(printf 'toy\tp-lstm\t2\t2\t100.
 evaluate --data toy.jsonl --tasks data/tasks.tsv --task toy --prompt task/prompt.safetensors |
 grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'
 
-# train --task --recipe paper: the task's template, whatever the recipe's is
+# train --task --recipe paper: the task's template, not the recipe's
 ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --tasks data/tasks.tsv --task toy --recipe paper --batch 2 \
     --epochs 1 --out recipe && grep -qF '{premise}' recipe/result.tsv
 
-# words: five neighbours of each pseudo-token
+# words: the five nearest words of each pseudo-token
 ptune words --model model --prompt prompt.safetensors |
 awk 'NR > 1 && NF != 11 { bad = 1 } END { exit bad || NR != 10 }'
 
@@ -290,11 +290,11 @@ make_world world && ptune vocab --model world/bert --data world --size 150 &&
 ptune pretrain --model world/bert --data world --epochs 2 --batch 32 &&
 evaluate --model world/bert --template '[X] is [MASK] .'
 
-# the demo: relations with the same facts have the same results, whatever was trained in between
+# the demo: relations with the same facts have the same results, whatever is trained in between
 mkdir home && cd home && make_world data && cp -r ../model data/bert && ptune >demo.txt &&
-test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'seconds in all' demo.txt
+test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'seconds. Next: ./ptune fill' demo.txt
 
-# table: every method, on two relations with the same facts, a result line each
+# table: every method, on two relations with the same facts, one result line each
 table --out results --epochs 1 --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,\
 p-swapped,p-hybrid >table.txt && ls results/*.result.tsv | wc -l | grep -qx 26 &&
 grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv &&
@@ -302,18 +302,18 @@ test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
 ! find results | grep -q checkpoint && ! find results | grep -q /model
 
-# table: the table of the folder has the same numbers
+# table: a folder's table has the same numbers
 ptune table results >again.txt && sed -n '/^toy/p; /^method/,$p' table.txt >ran.txt &&
 sed -n '/^toy/p; /^method/,$p' again.txt | cmp ran.txt -
 
-# table: average and pooled, over relations of 2 and 6 examples, with a subject of train; the lines are means over the seeds
+# table: average and pooled, over relations of 2 and 6 examples; a relation's line has the means over its seeds
 line() { printf '%s\tmanual\tv\t%d\tT\t%d\t%d\t%d\t0\t0\t1.5\t0\t-\n' "$@"; }
 mkdir made && cd made && line a 34 1 2 1 >a.34.result.tsv && line b 34 6 6 0 >b.34.result.tsv &&
 line a 35 2 2 1 >a.35.result.tsv && line b 35 0 6 0 >b.35.result.tsv && ptune table . >table.txt &&
 grep -Eq '^a +2 +1 +75.0$' table.txt && grep -Eq '^b +6 +0 +50.0$' table.txt &&
 grep -Eq '^manual +62.50 \+- 17.68 +56.25 \+- 44.19 +2 +2 +6.0 ' table.txt
 
-# table: a run that is there is not run again
+# table: a run whose result exists is not repeated
 mv results/toy1.manual.words.34.result.tsv was &&
 awk -F '\t' -v OFS='\t' '{ $6 = $6 == $7 ? 0 : $7; print }' was >changed &&
 cp changed results/toy1.manual.words.34.result.tsv &&
@@ -321,7 +321,7 @@ table --out results --methods manual --relations toy1 >again.txt &&
 cmp changed results/toy1.manual.words.34.result.tsv &&
 grep -q "^toy1 .* $(awk -F '\t' '{ print 100 * $6 / $7 }' changed).0$" again.txt
 
-# table: a stopped run goes on with the same numbers
+# table: a stopped run continues with the same numbers
 set -- --methods p-lstm --relations toy1 --epochs 200
 table "$@" --out whole || exit 1
 "$PTUNE" as-ptune table --model model --data world --vocab words.txt --lr 0.01 --out part "$@" &
@@ -335,7 +335,26 @@ cut -f 1-10 whole/*.result.tsv >whole.cut && cut -f 1-10 part/*.result.tsv | cmp
 # table: a result does not depend on settings that its method does not have
 table --out results --methods manual,majority --epochs 7 --lr 3
 
-# table --prompts: a folder, a .jsonl with relations; the best on dev is asked
+# table --jobs: the same numbers, and the same result lines
+table --methods majority,manual,search,ft,p-lstm --seeds 2 --epochs 1 >alone.txt &&
+table --methods majority,manual,search,ft,p-lstm --seeds 2 --epochs 1 --jobs 2 --out side >side.txt &&
+ls side/*.result.tsv | wc -l | grep -qx 16 && ! ls side | grep lock &&
+for file in alone side; do grep '^toy' $file.txt >$file.cut || exit 1; done && cmp alone.cut side.cut
+
+# table --jobs: a process that is killed is named, and the others end
+"$PTUNE" as-ptune table --model model --data world --lr 0.01 --jobs 2 --methods p-lstm --epochs 100000 \
+    --patience 100000 --out killed_job >killed.txt 2>killed.err &
+parent=$!
+await killed_job/toy1.p-lstm.all.34/checkpoint.safetensors
+set -- $(ps -A -o pid= -o ppid= | awk -v parent=$parent '$2 == parent { print $1 }')
+test $# = 2 && kill -KILL $1
+wait $parent
+test $? = 1 && grep -qx 'ptune: a process of --jobs was killed by signal 9' killed.err || exit 1
+tries=0
+while kill -0 $2 2>gone && test $((tries += 1)) -lt 100; do sleep 0.1; done
+! kill -0 $2 2>gone
+
+# table --prompts: a folder, or a .jsonl with relations; the best prompt on dev is used
 mkdir prompts && printf '{"template": "[X] w70 [Y]", "weight": 0.5}\n' >prompts/toy1.jsonl &&
 printf '[X] w71 [Y]\n' >prompts/toy2.txt && table --prompts prompts --methods best --out asked &&
 grep -qF '	[X] w70 [Y]	' asked/toy1.*tsv && grep -qF '	[X] w71 [Y]	' asked/toy2.*tsv &&
@@ -343,12 +362,12 @@ printf '{"relation": "toy1", "template": "[Y] [X]"}\n{"relation": "toy2", "templ
 table --prompts auto.jsonl --methods best --out auto &&
 grep -qF '	[Y] [X]	' auto/toy1.*tsv && grep -qF '	[X] [Y]	' auto/toy2.*tsv
 
-# table: LAMA's layout, relations without a folder are skipped, seeds only where they matter
+# table: LAMA's layout; relations without a folder are skipped; several seeds only for methods that depend on them
 mkdir -p lama/relations && cp -r world/toy1 lama/relations && cp world/relations.jsonl lama &&
 ptune table --model model --data lama --methods manual,p-lstm --seeds 2 --epochs 1 --out lama/results >lama.txt &&
 ls lama/results/*.tsv | wc -l | grep -qx 3 && grep -q '^toy1 ' lama.txt && ! grep -q '^toy2 ' lama.txt
 
-# table: best is the best prompt on dev, worst the worst on test
+# table: best is the prompt that is best on dev, worst the one that is worst on test
 mkdir -p pick/toy && cp data/*.jsonl pick/toy && head -n 5 data/train.jsonl >>pick/toy/test.jsonl &&
 printf '[Y] [X]\n[X] [Y]\n' >pick/toy/prompts.txt &&
 printf '{"relation": "toy", "template": "[Y] w71 [X]"}\n' >pick/relations.jsonl &&
@@ -362,7 +381,7 @@ done
 asked() { hits --model apt/model --data pick/toy/$2.jsonl --template "$(cut -f 5 picked/toy.$1.*.result.tsv)"; }
 test "$(asked best dev)" = "$(tail -n 1 dev.hits)" && test "$(asked worst test)" = "$(head -n 1 test.hits)"
 
-# table: majority's hits, and the subjects seen in train, counted from the data
+# table: majority's hits and the subjects seen in train are those counted in the data
 awk -F '"' '/two words/ { next }
     NR == FNR { seen[$4]; if (++times[$8] > times[most]) most = $8; next }
     { rows++; hits += $8 == most; known += $4 in seen }
