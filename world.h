@@ -10,9 +10,9 @@
 
 /* data/relations.jsonl names the relations; each has a folder, here or in relations/, with its facts
  * ({train,dev,test}.jsonl) and the paraphrases in which the LM reads them (pretrain.txt: a template a line, with [X]
- * and [Y]; LAMA has none). */
+ * and [Y]; LAMA has none). sentences.txt, if there is one, has sentences without a fact. */
 typedef struct { const char *name, *folder; Text template; } Relation;
-typedef struct { Relation *at; int count; } World;
+typedef struct { Relation *at; int count; const char *sentences; } World;
 
 static bool has_relation(const World *world, Text name) {
     for (int r = 0; r < world->count; r++)
@@ -21,7 +21,7 @@ static bool has_relation(const World *world, Text name) {
 }
 static World world_read(const char *data) {
     const char *path = format("%s/relations.jsonl", data);
-    World world = {0};
+    World world = {.sentences = format("%s/sentences.txt", data)};
     Text rest = read_file(path), name, template;
     int line = 0;
     for (Text json; next_object(&rest, &json, path, &line);) {
@@ -54,26 +54,46 @@ static Text sentence(Text paraphrase, Text subject, Text object) {
     }
     return (Text){out, size};
 }
-/* Every fact of the three sets in every paraphrase; objects, if wanted, one per fact. */
-static Texts world_sentences(const World *world, Texts *objects) {
-    Texts sentences = {0};
-    for (int r = 0; r < world->count; r++) {
-        const char *forms = format("%s/pretrain.txt", world->at[r].folder);
-        const Texts paraphrases = read_lines(forms);
-        if (!paraphrases.count) die("%s: no paraphrase to read the facts in", forms);
-        for (int s = 0; s < 3; s++) {
-            const char *path = format("%s/%s.jsonl", world->at[r].folder, split_name[s]);
-            Text rest = read_file(path);
-            int line = 0;
-            for (Text json; next_object(&rest, &json, path, &line);) {
-                const Text subject = example_field(json, text_of(""), path, line),
-                           object = text_of(text_line(example_field(json, text_of("obj_label"), path, line)));
-                if (objects) texts_push(objects, object);
-                for (int w = 0; w < paraphrases.count; w++)
-                    texts_push(&sentences, sentence(paraphrases.at[w], subject, object));
-            }
-        }
+static Texts relation_paraphrases(const Relation *relation) {
+    const char *path = format("%s/pretrain.txt", relation->folder);
+    const Texts paraphrases = read_lines(path);
+    if (!paraphrases.count) die("%s: no paraphrase to read the facts in", path);
+    return paraphrases;
+}
+/* As in a library, a fact is stated in a few phrasings: the first ones of this order of its relation's paraphrases,
+ * which follows from seed, subject and object. */
+enum { PARAPHRASES_READ = 4, SENTENCES_READ = 3 };
+static int *paraphrase_order(int seed, Text subject, Text object, int count) {
+    const Text key = text_of(format("%.*s\n%.*s", (int)subject.size, subject.data, (int)object.size, object.data));
+    uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
+    for (size_t i = 0; i < key.size; i++) hash = (hash ^ (unsigned char)key.data[i]) * 0x100000001B3u;
+    Random random = {hash + (uint64_t)seed};
+    int *order = in_order(count);
+    shuffle(order, count, &random);
+    return order;
+}
+static void read_facts(const Relation *relation, Split set, int seed, Texts *sentences, Texts *objects) {
+    const Texts paraphrases = relation_paraphrases(relation);
+    const char *path = format("%s/%s.jsonl", relation->folder, split_name[set]);
+    Text rest = read_file(path);
+    int line = 0;
+    for (Text json; next_object(&rest, &json, path, &line);) {
+        const Text subject = example_field(json, text_of(""), path, line),
+                   object = text_of(text_line(example_field(json, text_of("obj_label"), path, line)));
+        const int *order = paraphrase_order(seed, subject, object, paraphrases.count);
+        if (objects) texts_push(objects, object);
+        for (int p = 0; p < min_int(PARAPHRASES_READ, paraphrases.count); p++)
+            texts_push(sentences, sentence(paraphrases.at[order[p]], subject, object));
     }
+}
+/* What the LM reads in an epoch: every fact of the three sets in a few phrasings, and the sentences without a fact a
+ * few times. objects, if wanted: one per fact. */
+static Texts world_sentences(const World *world, int seed, Texts *objects) {
+    const Texts plain = file_exists(world->sentences) ? read_lines(world->sentences) : (Texts){0};
+    Texts sentences = {0};
+    for (int i = 0; i < SENTENCES_READ * plain.count; i++) texts_push(&sentences, plain.at[i % plain.count]);
+    for (int r = 0; r < world->count; r++)
+        for (int set = 0; set < 3; set++) read_facts(&world->at[r], (Split)set, seed, &sentences, objects);
     return sentences;
 }
 
