@@ -1,7 +1,7 @@
 # make            builds ./ptune and the tests          make run      the demo
 # make test       runs the suite [BERT="DIR DIR"]       make mutants  shows that the gradient checks can fail
 # make gradcheck  gradients [LAYER=name] [BUG=name]     make error-curve [LAYER=name]  their error against the step
-# make pretrain   trains the small world's BERT again   make curves   the learning curves of NOTES.md
+# make pretrain   trains the small world's BERT again   make figures  the figures of NOTES.md
 # make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
 # make assignment N=3  a folder in which to write functions       make assignments  shows that each can be solved
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
@@ -35,16 +35,12 @@ pretrain: ptune
 	./ptune vocab --data data --model data/bert
 	./ptune pretrain --data data --model data/bert
 
-# The learning curves of NOTES.md: one relation, three prompt encoders.
-curves: ptune
-	@mkdir -p build/curves
-	for encoder in lstm mlp embedding; do \
-	    ./ptune train --model data/bert --data data/occupation --encoder $$encoder --lr 5e-3 --epochs 20 --out build/curves/$$encoder; done
-	gnuplot -e "set terminal svg noenhanced size 900,340 background 'white'; set output 'data/curves.svg'; set multiplot layout 1,2; set xlabel 'epoch'; \
-	    set key right top; set ylabel 'training loss'; \
-	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:3 with linespoints title e; \
-	    set key right bottom; set ylabel 'dev P@1'; \
-	    plot for [e in 'lstm mlp embedding'] 'build/curves/'.e.'/log.tsv' using 2:4 with linespoints title e"
+# The figures of NOTES.md: see tools/figures.sh.
+build/landscape: tools/landscape.c ptune.c $(HEADERS) Makefile
+	@mkdir -p build
+	$(CC) $(CFLAGS) $< -o $@ -lm
+figures: ptune build/landscape
+	sh tools/figures.sh
 
 # The paper's table on LAMA, one process per relation: runs what OUT lacks, then prints the table of all results in OUT.
 # OPTIONS are those of ./ptune table.
@@ -141,6 +137,6 @@ build/assignments/%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain curves lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
+.PHONY: all run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
 .SECONDARY:
 .DELETE_ON_ERROR:

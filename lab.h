@@ -34,7 +34,7 @@ typedef struct {
 } Options;
 
 static const char usage_text[] =
-    "usage: ptune                                             the demo: the paper's table on data/\n"
+    "usage: ptune [demo [--seeds N] [--methods M,M] ...]      the demo: the paper's table on data/\n"
     "       ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
     "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, under a learned prompt\n"
     "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
@@ -875,18 +875,17 @@ static World chosen_relations(const Options *o, const World *world) {
     return chosen;
 }
 /* Runs what is missing; a relation is printed once all its runs are done. */
-static void run_table(const Options *o, Model *model, const World *all) {
+static void run_table(const Options *o, Model *model, const World *world) {
     const Texts names = split(text_of(o->methods), ',');
-    const World world = chosen_relations(o, all);
-    const int jobs = min_int(o->jobs, world.count);
+    const int jobs = min_int(o->jobs, world->count);
     Table t = {0};
     Job *job = allocate(sizeof(Job) * (size_t)jobs);
     for (int m = 0; m < names.count; m++) add_name(&t.methods, method_named(names.at[m])->name);
     print_relation(&t, text_of(""), NULL);
-    if (jobs > 1) jobs_start(job, jobs, o, model, &world, &t.methods);
-    for (int r = 0; r < world.count; r++) {
+    if (jobs > 1) jobs_start(job, jobs, o, model, world, &t.methods);
+    for (int r = 0; r < world->count; r++) {
         if (jobs > 1) job_receive(job, jobs, r % jobs, o, &t);
-        else run_relation(o, model, &world.at[r], &t);
+        else run_relation(o, model, &world->at[r], &t);
         print_relation(&t, t.vocabs.at[0], &t.relations.at[t.relations.count - 1]);
     }
     for (int k = 0; jobs > 1 && k < jobs; k++) fclose(job[k].stream), waitpid(job[k].process, NULL, 0);
@@ -1000,7 +999,7 @@ static void demo_examples(const Model *model, const Relation *relation, const Op
 }
 static void command_demo(Options *o) {
     const double start = seconds();
-    const World world = world_read(o->data);
+    const World all = world_read(o->data), world = chosen_relations(o, &all);
     Model *model = model_load(o);
     printf("A BERT of %zu parameters has read a small world of %d relations, each fact in a few phrasings. What does\n"
            "it answer to subjects that no method was trained on? P@1 on the test examples in per cent, seed %d.\n\n",
@@ -1109,7 +1108,6 @@ static void check_settings(Options *o) {
     if (t->encoder == ENCODERS) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
-    if (t->seed > INT32_MAX - (o->seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
     if (!template_parse(o->template).pseudo && !t->tune_lm)
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
@@ -1227,7 +1225,7 @@ static void command_table(Options *o) {
     }
     if (!o->data) usage("--data DIR is missing", NULL);
     check_settings(o);
-    const World world = world_read(o->data);
+    const World all = world_read(o->data), world = chosen_relations(o, &all);
     Model *model = model_load(o);
     if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
     run_table(o, model, &world);
@@ -1363,8 +1361,8 @@ static Options default_options(char command) {
 typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
 typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
 static const Option option_table[] = {
-    {"--model", STRING, offsetof(Options, model), "fktewvpsb", 0},
-    {"--data", STRING, offsetof(Options, data), "tevpsb", 0},
+    {"--model", STRING, offsetof(Options, model), "dfktewvpsb", 0},
+    {"--data", STRING, offsetof(Options, data), "dtevpsb", 0},
     {"--train", STRING, offsetof(Options, train), "ts", 0},
     {"--dev", STRING, offsetof(Options, dev), "t", 0},
     {"--test", STRING, offsetof(Options, test), "t", 0},
@@ -1377,8 +1375,8 @@ static const Option option_table[] = {
     {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
     {"--optimizer", STRING, offsetof(Options, optimizer), "tb", 0},
     {"--recipe", STRING, offsetof(Options, recipe), "tb", 0},
-    {"--methods", STRING, offsetof(Options, methods), "b", 0},
-    {"--relations", STRING, offsetof(Options, relations), "b", 0},
+    {"--methods", STRING, offsetof(Options, methods), "db", 0},
+    {"--relations", STRING, offsetof(Options, relations), "db", 0},
     {"--prompts", STRING, offsetof(Options, prompts), "b", 0},
     {"--task", STRING, offsetof(Options, task), "te", 0},
     {"--tasks", STRING, offsetof(Options, tasks), "te", 0},
@@ -1388,11 +1386,11 @@ static const Option option_table[] = {
     {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpb", 0},
     {"--clip", NUMBER, offsetof(Options, training.clip), "tpb", 0},
     {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpb", 0},
-    {"--epochs", INTEGER, offsetof(Options, training.epochs), "tpb", 1},
+    {"--epochs", INTEGER, offsetof(Options, training.epochs), "dtpb", 1},
     {"--batch", INTEGER, offsetof(Options, training.batch), "tpb", 1},
-    {"--patience", INTEGER, offsetof(Options, training.patience), "tb", 1},
-    {"--seed", INTEGER, offsetof(Options, training.seed), "tpsbv", 0},
-    {"--seeds", INTEGER, offsetof(Options, seeds), "tb", 1},
+    {"--patience", INTEGER, offsetof(Options, training.patience), "dtb", 1},
+    {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbv", 0},
+    {"--seeds", INTEGER, offsetof(Options, seeds), "dtb", 1},
     {"--jobs", INTEGER, offsetof(Options, jobs), "db", 1},
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
     {"--max-length", INTEGER, offsetof(Options, max_length), "teb", 3},
@@ -1487,6 +1485,7 @@ static Options options_read(const Command *command, int argc, char **argv) {
     if (o.task) task_read(&o);
     if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
     if (o.labels && !*o.labels) usage("--labels is empty", NULL);
+    if (o.training.seed > INT32_MAX - (o.seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (o.training.warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);
     return o;
 }
