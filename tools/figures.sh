@@ -13,7 +13,8 @@ average() { awk -v method="$1" '$1 == method && $2 ~ /^[0-9.]+$/ { print $2, ($3
 
 # One question in many phrasings: a relation's manual prompts, and P-tuning.
 if ! test -e $out/prompts.tsv; then
-    demo --methods manual --relations capital | sed -n 's/^ *\([0-9.]*\)  [#.]* *\(.*\[.*\)$/\2\t\1/p' >$out/prompts.part
+    demo --methods manual --relations country_of_city |
+        awk '/^ +[0-9.]+  [#.]+  / { p = $1; sub(/^ +[0-9.]+  [#.]+  /, ""); print $0 "\t" p }' >$out/prompts.part
     mv $out/prompts.part $out/prompts.tsv
 fi
 draw prompts 900 380 "set datafile separator '\t'; set xrange [0:115]; set yrange [:] reverse; set xlabel 'P@1 on the test examples'; \
