@@ -3,6 +3,7 @@
 # make gradcheck  gradients [LAYER=name] [BUG=name]     make error-curve [LAYER=name]  their error against the step
 # make pretrain   trains the small world's BERT again   make figures  the figures of NOTES.md
 # make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
+# make docs       runs the commands of NOTES.md and README.md and compares what they print
 # make assignment N=3  a folder in which to write functions       make assignments  shows that each can be solved
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
 # make clean
@@ -74,6 +75,10 @@ sanitize:
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
 
+# Do the commands of NOTES.md and README.md give what is printed there?
+docs: ptune build/test build/test-double
+	sh tools/docs.sh
+
 # With TORCH=1 (or TORCH=python3, a Python that has torch and transformers) compared with PyTorch.
 build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
 	@mkdir -p build
@@ -137,6 +142,6 @@ build/assignments/%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
+.PHONY: all docs run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
 .SECONDARY:
 .DELETE_ON_ERROR:
