@@ -128,6 +128,7 @@ assignment:
 	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data && cp -r data/bert data/expected $(FOLDER).part/data
 	@$(call folder,$(N),0) >$(FOLDER).part/Makefile
 	@$(call folder,$(N),1) >$(FOLDER).part/checks.tsv
+	@awk -F '\t' -v N=$(N) -v variant=$(VARIANT) -f tools/handout.awk $(TABLE) tools/handouts.md >$(FOLDER).part/HANDOUT.md
 	@$(MAKE) -s $(REFERENCE)/cases-1 && cp $(REFERENCE)/cases-1 $(FOLDER).part/cases.txt
 	@for file in $(GRADED); do \
 	    $(call functions,-v N=$(N) -v written=$(WRITTEN) -v from=$(FROM) -v first=1 -v last=$$(($(N) - 1)),$(REFERENCE)/) \
