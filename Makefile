@@ -130,16 +130,18 @@ assignment:
 	@$(call folder,$(N),1) >$(FOLDER).part/checks.tsv
 	@awk -F '\t' -v N=$(N) -v variant=$(VARIANT) -f tools/handout.awk $(TABLE) tools/handouts.md >$(FOLDER).part/HANDOUT.md
 	@$(MAKE) -s $(REFERENCE)/cases-1 && cp $(REFERENCE)/cases-1 $(FOLDER).part/cases.txt
-	@for file in $(GRADED); do \
-	    $(call functions,-v N=$(N) -v written=$(WRITTEN) -v from=$(FROM) -v first=1 -v last=$$(($(N) - 1)),$(REFERENCE)/) \
+	@last=$$(($(N) - 1)); for file in $(GRADED); do \
+	    $(call functions,-v N=$(N) -v written=$(WRITTEN) -v from='$(FROM)' -v first=1 -v last=$$last,$(REFERENCE)/) \
 	    >$(FOLDER).part/$$file || exit 1; done
 	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
 
-# What a teacher runs: only the functions of the assignment are taken from FOLDER. Other cases (SEED=1001), in double and
-# float, with the sanitizers. RESULTS is in Gradescope's form.
+# What a teacher runs: only the functions of the assignment are taken from FOLDER. Other cases (SEED=1001), in double
+# and float, with the sanitizers. RESULTS is in Gradescope's form.
 SEED := 1001
 TREE := build/regrade
 RESULTS = $(FOLDER)/results.json
+STRICT := -std=c11 -w -Og -g -fsanitize=address,undefined -fno-sanitize-recover=all
+NOT_COMPILED := {"tests": [{"name": "it compiles", "score": 0, "max_score": 10, "output": "no: see what make says"}]}
 regrade: number = $(or $(N),$(shell sed -n 's/^NUMBER = //p' $(FOLDER)/Makefile))
 regrade:
 	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s $(REFERENCE)/cases-$(SEED)
@@ -147,34 +149,53 @@ regrade:
 	    $(call functions,-v N=99 -v from=$(FOLDER) -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) \
 	    >$(TREE)/$$file || exit 1; done
 	@$(call folder,$(number),1) >$(TREE)/checks.tsv
-	@for real in DOUBLE FLOAT; do $(CC) -std=c11 -w -Og -g -fsanitize=address,undefined -fno-sanitize-recover=all \
-	    -D$$real $(TREE)/grader.c -o $(TREE)/$$real -lm || exit 1; done
+	@for real in DOUBLE FLOAT; do $(CC) $(STRICT) -D$$real $(TREE)/grader.c -o $(TREE)/$$real -lm || \
+	    { echo '$(NOT_COMPILED)' >$(RESULTS); exit 1; }; done
 	@$(REFERENCE)/grader all $(TREE)/checks.tsv $(REFERENCE)/cases-$(SEED) $(RESULTS) $(TREE)/DOUBLE $(TREE)/FLOAT
 
 # Shows that each assignment can be solved, in more than one way, and that wrong solutions are refused:
-#   step-N.K       the folder of assignment N with its first K functions written asks for the next one, or is done
-#   wrong-LINE     that line of tools/wrong.tsv, planted in the right solution, costs points
-#   other-N        the solution in tools/other, written in another way, gets all points from `make regrade`
-STEPS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print "step-" $$1 ".0" } NR > 1 { print "step-" $$1 "." count[$$1] }' \
-    $(TABLE))
-WRONG := $(shell awk 'NR > 1 { print "wrong-" NR }' tools/wrong.tsv)
-OTHER := $(addprefix other-,$(shell cat tools/other/assignments))
-assignments: $(REFERENCE)/cases-1 $(REFERENCE)/cases-$(SEED)
+#   step-N.K      the folder of assignment N with its first K functions written asks for the next one, or is done
+#   other-N       tools/other, a solution written in another way, gets all points
+#   variant-N     the right solution of VARIANT=1 gets all points for that
+#   last_year-N   the right solution without a variant does not
+#   wrong-LINE    that line of tools/wrong.tsv, planted in the right solution, costs points
+STEPS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print "step-" $$1 ".0" } \
+    NR > 1 { print "step-" $$1 "." count[$$1] }' $(TABLE))
+VARIED := 5 6 10
+SHOWN := $(STEPS) $(addprefix other-,$(shell cat tools/other/assignments)) $(addprefix variant-,$(VARIED)) \
+    $(addprefix last_year-,$(VARIED)) $(shell awk 'NR > 1 { print "wrong-" NR }' tools/wrong.tsv)
+VERDICTS := $(SHOWN:%=build/assignments/%/verdict)
+assignments:
 	@rm -rf build/assignments
-	@SECONDS_ALLOWED=4 $(MAKE) --no-print-directory -j2 $(patsubst %,build/assignments/%/verdict,$(STEPS) $(OTHER) $(WRONG))
-	@cat $(patsubst %,build/assignments/%/verdict,$(STEPS) $(OTHER) $(WRONG)) | awk \
-	    '{ $$1 == "ok" ? passed++ : failed++ } END { print passed + 0 " passed, " failed + 0 " failed"; \
-	    exit failed > 0 || !passed }'
+	@for variant in 0 1; do $(MAKE) -s VARIANT=$$variant build/reference/$$variant/cases-1 \
+	    build/reference/$$variant/cases-$(SEED) || exit 1; done
+	@SECONDS_ALLOWED=4 $(MAKE) --no-print-directory -j2 $(VERDICTS)
+	@cat $(VERDICTS) | awk '{ $$1 == "ok" ? passed++ : failed++ } \
+	    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || !passed }'
 build/assignments/step-%/verdict: number = $(basename $*)
 build/assignments/step-%/verdict: written = $(subst .,,$(suffix $*))
 build/assignments/step-%/verdict:
-	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FOLDER=$(@D)/folder >/dev/null
+	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FROM=tools/other FOLDER=$(@D)/folder >/dev/null
 	@$(MAKE) -C $(@D)/folder CFLAGS= >$(@D)/output 2>&1 || true
 	@awk -F '\t' 'NR > 1 && $$1 == $(number) && written++ == $(written) { next_one = "write " $$4 " in " $$3 ":" } \
 	    END { print next_one ? next_one : ": done" }' $(TABLE) >$(@D)/expected
 	@if grep -qFf $(@D)/expected $(@D)/output && ! grep -Eq '^FAIL|warning:' $(@D)/output; then right=ok; \
-	    else right=FAIL; cat $(@D)/output; fi; echo "$$right  $(number), $(written) written: $$(cat $(@D)/expected)" >$@.part
+	    else right=FAIL; cat $(@D)/output; fi; \
+	    echo "$$right  $(number), $(written) written: $$(cat $(@D)/expected)" >$@.part
 	@rm -r $(@D)/folder && mv $@.part $@ && cat $@
+# $(call regraded,FOLDER,VARIANT,what the points must be,what it is)
+define regraded
+	@mkdir -p $(@D)
+	@$(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
+	@awk 'END { print ($(3) ? "ok" : "FAIL") "  $*, $(4):" $$0 }' $(@D)/output >$@.part
+	@rm -r $(@D)/tree && mv $@.part $@ && cat $@
+endef
+build/assignments/other-%/verdict:
+	$(call regraded,tools/other,0,$$1 > 0 && $$1 == $$3,written in another way)
+build/assignments/variant-%/verdict:
+	$(call regraded,build/reference/1,1,$$1 > 0 && $$1 == $$3,variant 1)
+build/assignments/last_year-%/verdict:
+	$(call regraded,.,1,$$1 < $$3,variant 1 answered without it)
 build/assignments/wrong-%/verdict:
 	@mkdir -p $(@D) && cp $(GRADED) $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
 	@file=$$(cut -f 2 $(@D)/mistake); awk -F '\t' -f tools/plant.awk $(@D)/mistake $$file >$(@D)/$$file || \
@@ -182,16 +203,13 @@ build/assignments/wrong-%/verdict:
 	@$(CC) -std=c11 -w -DDOUBLE $(@D)/grader.c -o $(@D)/grader -lm
 	@$(call folder,$$(cut -f 1 $(@D)/mistake),1) >$(@D)/checks.tsv
 	@$(REFERENCE)/grader all $(@D)/checks.tsv $(REFERENCE)/cases-1 $(@D)/results $(@D)/grader >$(@D)/output
-	@awk -F '\t' 'NR == 1 { mistake = $$1 ", wrong: " $$3 } END { split($$0, score, " of ");  \
+	@awk -F '\t' 'NR == 1 { mistake = $$1 ", wrong: " $$3 } END { split($$0, score, " of "); \
 	    print (score[1] + 0 < score[2] + 0 ? "ok" : "FAIL") "  " mistake ":" $$0 }' $(@D)/mistake $(@D)/output >$@.part
 	@rm $(@D)/grader && mv $@.part $@ && cat $@
-build/assignments/other-%/verdict:
-	@mkdir -p $(@D) && $(MAKE) -s regrade FOLDER=tools/other N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
-	@awk 'END { print ($$1 > 0 && $$1 == $$3 ? "ok" : "FAIL") "  $*, in another way: " $$0 }' $(@D)/output >$@.part
-	@rm -r $(@D)/tree && mv $@.part $@ && cat $@
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments regrade clean
+.PHONY: all run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments regrade \
+    clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -29,6 +29,11 @@ static Tensor drawn(int rows, int cols) {
     fill_normal(t, 1, &draw);
     return t;
 }
+/* Never two draws in one list of arguments or initial values: their order would be the compiler's. */
+static Tensor drawn_up_to(int rows, int cols) {
+    const int r = whole(1, rows), c = whole(1, cols);
+    return drawn(r, c);
+}
 static Tensor output_drawn(int rows, int cols) { /* with a gradient */
     Tensor y = drawn(rows, cols);
     y.grad = drawn(rows, cols).data;
@@ -140,14 +145,22 @@ static void case_matmul_naive(void) { product_case(matmul_naive); }
 static void case_matmul_share(void) { product_case(matmul_in_shares); }
 static void case_matmul(void) { product_case(matmul); }
 
+static Linear linear_drawn(int out, int in) {
+    const Tensor w = drawn(out, in), b = drawn(1, out);
+    return (Linear){w, b};
+}
+static LayerNorm layernorm_drawn(int cols, double eps) {
+    const Tensor w = drawn(1, cols), b = drawn(1, cols);
+    return (LayerNorm){w, b, (real)eps};
+}
 static void case_linear_forward(void) {
     const int rows = whole(1, 6), in = whole(1, 5), out = whole(1, 7);
-    const Linear l = {drawn(out, in), drawn(1, out)};
+    const Linear l = linear_drawn(out, in);
     show_values("y", linear_forward(&l, drawn(rows, in)));
 }
 static void case_linear_backward(void) {
     const int rows = whole(1, 6), in = whole(1, 5), out = whole(1, 7);
-    Linear l = {drawn(out, in), drawn(1, out)};
+    Linear l = linear_drawn(out, in);
     Tensor x = drawn(rows, in);
     trained_unless(chance(0), "x", &x), trained_unless(chance(1), "w", &l.w), trained_unless(chance(2), "b", &l.b);
     linear_backward(&l, x, output_drawn(rows, out));
@@ -168,26 +181,26 @@ static void case_residual_backward(void) {
 }
 static void case_layernorm_forward(void) {
     const int rows = whole(1, 6), cols = whole(2, 9);
-    const LayerNorm l = {drawn(1, cols), drawn(1, cols), (real)(chance(0) ? 1e-5 : 0.1)};
+    const LayerNorm l = layernorm_drawn(cols, chance(0) ? 1e-5 : 0.1);
     const Tensor x = drawn(rows, cols);
     for (int j = 0; j < cols; j++) row(x, rows - 1)[j] += (real)(chance(1) ? 50 : 0);
     show_values("y", layernorm_forward(&l, x));
 }
 static void case_layernorm_backward(void) {
     const int rows = whole(1, 6), cols = whole(2, 9);
-    LayerNorm l = {drawn(1, cols), drawn(1, cols), (real)(chance(2) ? 1e-5 : 0.1)};
+    LayerNorm l = layernorm_drawn(cols, chance(2) ? 1e-5 : 0.1);
     Tensor x = drawn(rows, cols);
     trained_unless(chance(0), "x", &x), trained_unless(chance(1), "w", &l.w), trained_unless(chance(1), "b", &l.b);
     layernorm_backward(&l, x, output_drawn(rows, cols));
     show_gradient("x", x), show_gradient("w", l.w), show_gradient("b", l.b);
 }
 static void forward_case(Tensor (*forward)(Tensor)) {
-    const Tensor x = drawn(whole(1, 6), whole(1, 9));
+    const Tensor x = drawn_up_to(6, 9);
     for (size_t i = 0; i < size_of(x); i++) x.data[i] *= 2;
     show_values("y", forward(x));
 }
 static void backward_case(void (*backward)(Tensor, Tensor)) {
-    Tensor x = drawn(whole(1, 6), whole(1, 9));
+    Tensor x = drawn_up_to(6, 9);
     for (size_t i = 0; i < size_of(x); i++) x.data[i] *= 2;
     trained(&x);
     backward(x, output_drawn(x.rows, x.cols));
@@ -199,15 +212,15 @@ static void case_gelu_forward(void) { forward_case(gelu_forward); }
 static void case_gelu_backward(void) { backward_case(gelu_backward); }
 
 /* Logits far from 0, above or below: exp of them overflows or vanishes. */
-static Tensor logits_drawn(int rows, int cols) {
-    const int far = (seed % 3 - 1) * 3000;
+static Tensor logits_drawn(int most_rows) {
+    const int far = (seed % 3 - 1) * 3000, rows = whole(1, most_rows), cols = whole(5, 9);
     const Tensor x = drawn(rows, cols);
     for (size_t i = 0; i < size_of(x); i++) x.data[i] += (real)far;
     note("logits near %d", far);
     return x;
 }
 static void case_softmax_forward(void) {
-    const Tensor x = logits_drawn(1, whole(1, 9));
+    const Tensor x = logits_drawn(1);
     softmax_forward(x.data, x.cols, (real)(0.2 + 1.5 * uniform(&draw)));
     show_values("p", x);
 }
@@ -225,17 +238,18 @@ static int *targets_drawn(int rows, int cols) {
     return target;
 }
 static void case_cross_entropy_forward(void) {
-    const Tensor x = logits_drawn(whole(1, 4), whole(5, 9));
+    const Tensor x = logits_drawn(4);
     show_number("loss", cross_entropy_forward(x, targets_drawn(x.rows, x.cols)));
 }
 static void case_cross_entropy_backward(void) {
-    Tensor x = logits_drawn(whole(1, 4), whole(5, 9));
+    Tensor x = logits_drawn(4);
     trained(&x);
     cross_entropy_backward(x, targets_drawn(x.rows, x.cols));
     show("dx, set and not added", x.grad, size_of(x), 0);
 }
 static void case_adam_step(void) {
-    Tensor w[2] = {drawn(whole(1, 3), whole(1, 5)), drawn(1, whole(1, 4))};
+    Tensor w[2] = {drawn_up_to(3, 5)};
+    w[1] = drawn_up_to(1, 4);
     Parameter p[2] = {{.name = "w", .tensor = &w[0]}, {.name = "b", .tensor = &w[1]}};
     const Parameters list = {p, 2};
     const Optimizer o = {0.01 + 0.1 * uniform(&draw), chance(0) ? 0.1 : 0, chance(1)};
@@ -287,8 +301,8 @@ static void case_attention_backward(void) {
     show_gradient("q", q), show_gradient("k", k), show_gradient("v", v);
 }
 static void bert_drawn(Bert *bert) {
-    *bert = (Bert){.layers = whole(1, 3), .heads = whole(1, 2), .intermediate = whole(3, 9), .vocab = 12,
-                   .positions = 8, .types = 2, .eps = (real)1e-5};
+    *bert = (Bert){.vocab = 12, .positions = 8, .types = 2, .eps = (real)1e-5};
+    bert->layers = whole(1, 3), bert->heads = whole(1, 2), bert->intermediate = whole(3, 9);
     bert->hidden = bert->heads * 2 * whole(1, 3);
     bert_list_weights(bert);
     note("%d layers, %d heads, hidden size %d", bert->layers, bert->heads, bert->hidden);
@@ -331,7 +345,7 @@ static void case_bert_backward(void) {
     bert_backward(&bert, &a, &batch);
     show_gradient("e", e), show_gradients(bert.weights);
 }
-/* The logits of the five best words for each text with a [MASK], against transformers: all of the small world's BERT. */
+/* The logits of the five best words for each [MASK], against transformers: all of the small world's BERT. */
 static void check_bert_logits(void) {
     static Bert bert;
     const char *path = "data/expected/fill_world.jsonl";
@@ -358,7 +372,10 @@ static void check_bert_logits(void) {
 
 /* ---- lstm.h ------------------------------------------------------------------------------------------------------ */
 
-static LstmCell cell_drawn(int in, int H) { return (LstmCell){drawn(4 * H, in), drawn(4 * H, H), drawn(1, 4 * H), drawn(1, 4 * H)}; }
+static LstmCell cell_drawn(int in, int H) {
+    const Tensor w_ih = drawn(4 * H, in), w_hh = drawn(4 * H, H), b_ih = drawn(1, 4 * H), b_hh = drawn(1, 4 * H);
+    return (LstmCell){w_ih, w_hh, b_ih, b_hh};
+}
 static void case_lstm_cell_forward(void) {
     const int steps = whole(1, 5), in = whole(1, 4), H = whole(1, 4);
     const LstmCell cell = cell_drawn(in, H);
@@ -394,13 +411,13 @@ static Lstm stack_drawn(int in, Parameters *list) {
 }
 static void case_lstm_forward(void) {
     Parameters list;
-    const Tensor x = drawn(whole(1, 5), whole(1, 4));
+    const Tensor x = drawn_up_to(5, 4);
     const Lstm lstm = stack_drawn(x.cols, &list);
     show_values("output", lstm_forward(&lstm, x).output[lstm.layers - 1]);
 }
 static void case_lstm_backward(void) {
     Parameters list;
-    Tensor x = drawn(whole(1, 5), whole(1, 4));
+    Tensor x = drawn_up_to(5, 4);
     const Lstm lstm = stack_drawn(x.cols, &list);
     LstmActivations a = lstm_forward(&lstm, x);
     trained_unless(chance(0), "x", &x), all_trained_unless(chance(1), "the weights", list);
@@ -415,7 +432,8 @@ static const char *any_of(const char *const *texts, int count) { return texts[wh
 #define ANY(texts) any_of(texts, (int)(sizeof(texts) / sizeof *(texts)))
 
 static void case_wordpiece(void) {
-    static const char *const pieces[] = {"a", "un", "king", "der", "s", "\xC3\xA9", "Ber", "lin", "x", "7", "\xE2\x98\x83"};
+    static const char *const pieces[] = {"a", "un", "king", "der", "s", "\xC3\xA9", "Ber",
+                                         "lin", "x", "7", "\xE2\x98\x83"};
     const Vocab vocab = cased_vocab();
     Ids ids = {0};
     ids_push(&ids, 7); /* of a word before */
@@ -428,8 +446,9 @@ static void case_wordpiece(void) {
     }
 }
 static void case_tokenize(void) {
-    static const char *const pieces[] = {"Berlin", " ", "\t", "it's", "\xC3\x89t\xC3\xA9", "\xE4\xB8\xAD\xE6\x96\x87", "...", "s", "-",
-                                         "[MASK]", "\xC2\xAD", "\x01", "\xFF", "e\xCC\x81", " is ", "\xE3\x80\x80", "\xC2\xBF", "I"};
+    static const char *const pieces[] = {"Berlin", " ", "\t", "it's", "\xC3\x89t\xC3\xA9", "\xE4\xB8\xAD\xE6\x96\x87",
+                                         "...", "s", "-", "[MASK]", "\xC2\xAD", "\x01", "\xFF", "e\xCC\x81", " is ",
+                                         "\xE3\x80\x80", "\xC2\xBF", "I"};
     const Vocab vocab = chance(0) ? cased_vocab() : uncased_vocab();
     for (int k = 0; k < 8; k++) {
         const char *text = k ? "" : format("%0*d a", whole(99, 102), 0); /* the longest word that is no [UNK]: 100 */
@@ -443,7 +462,8 @@ static void case_tokenize(void) {
 
 /* ---- ptune.c: templates ------------------------------------------------------------------------------------------ */
 
-static const char *const placeholders[] = {"[P]", "[X]", "{place}", "{s-}", "[SEP]", " is ", "near", ".", "\xC3\xA9", "[P", "]", "}", " "};
+static const char *const placeholders[] = {"[P]", "[X]", "{place}", "{s-}", "[SEP]", " is ", "near",
+                                           ".", "\xC3\xA9", "[P", "]", "}", " "};
 
 static const char *template_drawn(void) { /* with one mask */
     const int parts = whole(0, 9), mask = whole(0, parts);
@@ -454,7 +474,8 @@ static const char *template_drawn(void) { /* with one mask */
 }
 static void attempt_parse(void *form) { template_parse(form); }
 static void case_template_parse(void) {
-    const char *const forms[] = {template_drawn(), format("(%d,%d,%d)", whole(0, 3), whole(0, 3), chance(0) ? 0 : whole(0, 3))};
+    const int a = whole(0, 3), b = whole(0, 3), c = chance(0) ? 0 : whole(1, 3);
+    const char *const forms[] = {template_drawn(), format("(%d,%d,%d)", a, b, c)};
     for (int k = 0; k < 2; k++) {
         note("template '%s'", forms[k]);
         const Template t = template_parse(forms[k]);
@@ -465,7 +486,8 @@ static void case_template_parse(void) {
         show_ids("counts of [P] and [MASK]", (int[]){t.pseudo, t.masks}, 2);
     }
     const char *const bad[] = {"[X] is here", "[MASK] [X] [Y]", "[MASK] \xC3 [X]", "[MASK] [X] \xFF"};
-    for (int k = 0; k < 4; k++) show_refused(k < 2 ? bad[k] : k < 3 ? "a cut character" : "a byte that is not UTF-8", attempt_parse, (void *)bad[k]);
+    const char *const why[] = {"no mask", "two masks", "a cut character", "a byte that is not UTF-8"};
+    for (int k = 0; k < 4; k++) show_refused(why[k], attempt_parse, (void *)bad[k]);
 }
 static const char *words_drawn(int count) { /* single letters: each is one token, whatever is cut off */
     static const char *const letters[] = {"a ", "b ", "c ", "d "};
@@ -538,13 +560,13 @@ static void case_encoder_backward(void) {
     show_gradients(encoder.weights);
 }
 static void case_embed_forward(void) {
-    const Tensor word = drawn(whole(1, 5), whole(1, 4)), prompt = drawn(whole(1, 3), word.cols);
+    const Tensor word = drawn_up_to(5, 4), prompt = drawn(whole(1, 3), word.cols);
     int id[7];
     for (int i = 0; i < 7; i++) id[i] = whole(-prompt.rows, word.rows - 1);
     show_values("e", embed_forward(word, prompt, id, 7));
 }
 static void case_embed_backward(void) {
-    Tensor word = drawn(whole(1, 5), whole(1, 4)), prompt = drawn(whole(1, 3), word.cols);
+    Tensor word = drawn_up_to(5, 4), prompt = drawn(whole(1, 3), word.cols);
     int id[7];
     for (int i = 0; i < 7; i++) id[i] = whole(-prompt.rows, word.rows - 1);
     trained_unless(chance(0), "the word table", &word), trained_unless(chance(1), "the prompt", &prompt);
@@ -635,9 +657,10 @@ static void case_train_epoch(void) {
     encoder_drawn(&encoder, chance(2) ? ENCODER_MLP : ENCODER_EMBEDDING, model.bert.hidden);
     const int count = whole(5, 9);
     const Dataset data = {examples_drawn(count, encoder.embedding.rows, model.bert.vocab), count, "cases"};
-    const Training settings = {.rate = 0.01, .rate_lm = 0.003, .decay = 0.01, .adamw = chance(1), .clip = chance(2) ? 0.5 : 0,
-                               .warmup = 0.1, .published = chance(1), .epochs = 4, .batch = whole(2, 4),
-                               .seed = whole(1, 99), .after_step = count_step};
+    const int batch = whole(2, 4), number = whole(1, 99);
+    const Training settings = {.rate = 0.01, .rate_lm = 0.003, .decay = 0.01, .adamw = chance(1),
+                               .clip = chance(2) ? 0.5 : 0, .warmup = 0.1, .published = chance(1), .epochs = 4,
+                               .batch = batch, .seed = number, .after_step = count_step};
     Run run = {.training = &settings, .model = &model, .encoder = &encoder, .trained = encoder.weights};
     model.answers.in_loss = label_words(data.at, count, model.bert.vocab);
     parameters_train(encoder.weights);
@@ -782,7 +805,8 @@ typedef struct { bool passed; const char *output; } Verdict;
 /* What to show of a check: its lines that begin with ok or FAIL and what follows the heading of the last case. */
 static const char *essence(const char *output, bool passed) {
     const char *shown = output;
-    for (const char *at = output; (at = strstr(at, passed ? "\nok " : "      case ")); at++) shown = passed ? at + 1 : at;
+    const char *heading = passed ? "\nok " : "      case ";
+    for (const char *at = output; (at = strstr(at, heading)); at++) shown = at;
     return format("%.3000s", shown);
 }
 /* Runs a check in a process of its own, where a crash or an endless loop costs this check alone. */

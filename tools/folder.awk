@@ -19,17 +19,18 @@ END {
     if (checks) { printf "%s", lines; exit }
     name = "assignment " N ", " titles[N] (variant > 0 ? ", variant " variant : "")
     printf "# A%s. Write\n%s", substr(name, 2), list
-    print "# HANDOUT.md says more. `make` names the next function, or shows what is wrong with it; `make grade` runs all"
-    print "# checks, gives points and writes results.json."
+    print "# HANDOUT.md says more. `make` names the next function, or shows what is wrong with it; `make grade` runs"
+    print "# all checks, gives points and writes results.json."
     print "NUMBER = " N
     print "VARIANT = " variant
     print "CFLAGS = -Og -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    print "NOT_COMPILED = {\"tests\": [{\"name\": \"it compiles\", \"score\": 0, \"max_score\": 10, " \
+        "\"output\": \"no: see what make says\"}]}"
     print "SOURCES = grader.c test.c ptune.c tensor.h files.h tokenizer.h lstm.h bert.h examples.h world.h lab.h"
     print "next: grader"
     printf "\t@./grader next checks.tsv cases.txt && echo \"%s: done\"\n", name
     print "grade:"
-    print "\t@rm -f results.json && $(MAKE) -s grader || { printf '{\"tests\": [{\"name\": \"it compiles\", \"score\": 0," \
-          " \"max_score\": 10, \"output\": \"see what make says\"}]}\\n' >results.json; exit 1; }"
+    print "\t@rm -f results.json && $(MAKE) -s grader || { echo '$(NOT_COMPILED)' >results.json; exit 1; }"
     print "\t@./grader all checks.tsv cases.txt results.json ./grader"
     print "grader: $(SOURCES)"
     print "\t$(CC) -std=c11 -Wall -Wno-unused -Wno-unknown-pragmas $(CFLAGS) \\"

@@ -12,7 +12,7 @@ function finish(   at, item) {
     text = ""
 }
 FNR == NR {
-    if ($1 == N) { title = $2; list = list "- `" $4 "` in " $3 ", " $6 " points: " $5 "\n" }
+    if ($1 == N) { title = $2; list = list "- `" $4 "` in " $3 "\n" }
     next
 }
 /^# / { finish(); here = $0 == "# " N; next }
@@ -21,10 +21,10 @@ here && $0 != "" { text = text $0 "\n" }
 END {
     finish()
     print "# Assignment " N ": " title "\n\n" goal "\n" different (different ? "\n" : "") "| | |\n|---|---|\n" facts
-    print "Write, in this order (the comment above each says what it does; points and checks behind it):\n\n" list
-    print "The section named is one of NOTES.md. `make` names the next function or shows what is wrong with it, `make grade`"
-    print "gives points. Stay inside the bodies of these functions: nothing else is graded, and no line in them may begin"
-    print "with `#` but a pragma. If a case fails, its lines say what was frozen and how large it was.\n"
+    print "Write, in this order; the comment above each says what it does:\n\n" list
+    print "The section named is one of NOTES.md. `make` names the next function or shows what is wrong with it; `make"
+    print "grade` gives points. Stay inside the bodies of these functions: nothing else is graded, and in them no line may"
+    print "begin with `#` but a pragma. If a case fails, its lines say what was frozen and how large it was.\n"
     print "## Pen and paper\n\n" questions
     print "## Hints" (different ? ", for the usual form" : "") "\n"
     for (i = 1; i <= hints; i++) print "<details><summary>Hint " i "</summary>\n\n" hint[i]

@@ -11,10 +11,12 @@ static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int head
             for (int i = 0; i < queries; i++) {
                 real *p = row(a.p[s], h * queries + i);
                 for (int j = 0; j < keys; j++)
-                    for (int c = h * width; c < (h + 1) * width; c++) p[j] += row(q, q_start[s] + i)[c] * row(k, first + j)[c];
+                    for (int c = h * width; c < (h + 1) * width; c++)
+                        p[j] += row(q, q_start[s] + i)[c] * row(k, first + j)[c];
                 softmax_forward(p, keys, (real)pow(width, -0.5));
                 for (int j = 0; j < keys; j++)
-                    for (int c = h * width; c < (h + 1) * width; c++) row(a.context, q_start[s] + i)[c] += p[j] * row(v, first + j)[c];
+                    for (int c = h * width; c < (h + 1) * width; c++)
+                        row(a.context, q_start[s] + i)[c] += p[j] * row(v, first + j)[c];
             }
     }
     return a;

@@ -7,7 +7,8 @@ static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, L
         for (int j = 0; j < 4 * H; j++) {
             real sum = cell->b_ih.data[j] + cell->b_hh.data[j];
             for (int p = 0; p < x.cols; p++) sum += row(cell->w_ih, j)[p] * row(x, t)[p];
-            for (int p = 0; p < H && t != first; p++) sum += row(cell->w_hh, j)[p] * h.data[(t - step) * h.row_stride + p];
+            for (int p = 0; p < H && t != first; p++)
+                sum += row(cell->w_hh, j)[p] * h.data[(t - step) * h.row_stride + p];
             gate[j] = j / H == 2 ? tanh(sum) : sigmoid(sum);
         }
         for (int j = 0; j < H; j++) {
@@ -24,7 +25,8 @@ static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, 
     for (int t = reverse ? 0 : x.rows - 1; t >= 0 && t < x.rows; t -= step) {
         real *gate = row(trace.gates, t);
         for (int j = 0; j < H; j++) {
-            const real i = gate[j], f = gate[H + j], g = gate[2 * H + j], o = gate[3 * H + j], c = tanh(row(trace.c, t)[j]);
+            const real i = gate[j], f = gate[H + j], g = gate[2 * H + j], o = gate[3 * H + j];
+            const real c = tanh(row(trace.c, t)[j]);
             const real d = dh.data[t * dh.row_stride + j], dc = trace.dc.data[j] + d * o * (1 - c * c);
             gate[j] = dc * g * i * (1 - i);
             gate[H + j] = t == first ? 0 : dc * row(trace.c, t - step)[j] * f * (1 - f);

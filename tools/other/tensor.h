@@ -1,4 +1,4 @@
-/* Other right solutions of assignments 1, 2, 4 to 7 and 14: plain loops, other formulas. `make assignments` grades them. */
+/* Other right solutions of assignments 1, 2, 4 to 7 and 14, which `make assignments` grades. */
 
 static inline void matmul_naive(Matrix c, Matrix a, Matrix b)
 {
@@ -64,8 +64,10 @@ static inline Tensor layernorm_forward(const LayerNorm *l, Tensor x) {
         double mean = 0, variance = 0;
         for (int j = 0; j < x.cols; j++) mean += (double)row(x, i)[j] / x.cols;
         for (int j = 0; j < x.cols; j++) variance += pow((double)row(x, i)[j] - mean, 2) / x.cols;
-        for (int j = 0; j < x.cols; j++)
-            row(y, i)[j] = (real)(((double)row(x, i)[j] - mean) / sqrt(variance + (double)l->eps)) * l->w.data[j] + l->b.data[j];
+        for (int j = 0; j < x.cols; j++) {
+            const double n = ((double)row(x, i)[j] - mean) / sqrt(variance + (double)l->eps);
+            row(y, i)[j] = (real)n * l->w.data[j] + l->b.data[j];
+        }
     }
     return y;
 }
@@ -151,7 +153,8 @@ static inline void adam_step(Parameters list, Optimizer o, int step, double scal
             else g += o.decay * w;
             p->m.data[j] += (real)(0.1 * (g - (double)p->m.data[j]));
             p->v.data[j] += (real)(0.001 * (g * g - (double)p->v.data[j]));
-            const double m = (double)p->m.data[j] / (1 - pow(0.9, step)), v = (double)p->v.data[j] / (1 - pow(0.999, step));
+            const double m = (double)p->m.data[j] / (1 - pow(0.9, step));
+            const double v = (double)p->v.data[j] / (1 - pow(0.999, step));
             p->tensor->data[j] = (real)(w - o.rate * m / (sqrt(v) + 1e-8));
             p->tensor->grad[j] = 0;
         }
