@@ -802,12 +802,20 @@ static int seconds_allowed(void) { /* of processor time, for a check */
 }
 typedef struct { bool passed; const char *output; } Verdict;
 
-/* What to show of a check: its lines that begin with ok or FAIL and what follows the heading of the last case. */
+/* What to show: the lines that say ok; or what to write; or what follows the heading of the last case. */
 static const char *essence(const char *output, bool passed) {
-    const char *shown = output;
-    const char *heading = passed ? "\nok " : "      case ";
-    for (const char *at = output; (at = strstr(at, heading)); at++) shown = at;
-    return format("%.3000s", shown);
+    const char *shown = strstr(output, passed ? "\nok " : "ptune: write "), *heading = "      case ";
+    for (const char *at = output; !shown && (at = strstr(at, heading)); at++)
+        if (!strstr(at + 1, heading)) shown = at;
+    shown = shown ? shown : output;
+    return format("%.3000s", shown + (*shown == '\n'));
+}
+/* JSON must be UTF-8; what a check prints need not be. */
+static const char *in_json(const char *output) {
+    char *text = text_string(text_of(output));
+    for (char *s = text; !utf8_valid(text_of(output)) && *s; s++)
+        if ((unsigned char)*s >= 0x80) *s = '?';
+    return json_quote(text);
 }
 /* Runs a check in a process of its own, where a crash or an endless loop costs this check alone. */
 static Verdict run_apart(const char *program, const char *name, const char *path) {
@@ -875,7 +883,7 @@ static void grade_all(const Texts *lines, const char *path, const char *results,
         if (!v.passed) printf("%s", v.output);
         fprintf(out.stream, "%s\n{\"name\": %s, \"score\": %g, \"max_score\": %g, \"output\": %s}", i ? "," : "",
                 json_quote(format("%s: %s", field[FUNCTION], field[CHECK])), v.passed ? points : 0, points,
-                json_quote(v.output));
+                in_json(v.output));
     }
     fprintf(out.stream, "\n]}\n");
     output_close(out);
