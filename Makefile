@@ -112,7 +112,7 @@ FOLDER := assignment
 VARIANT := 0
 WRITTEN := 0
 GRADED := grader.c test.c ptune.c $(HEADERS)
-REFERENCE := build/reference/$(VARIANT)
+REFERENCE = build/reference/$(VARIANT)
 TABLE := tools/assignments.tsv
 functions = awk -F '\t' -v file=$$file $(1) -f tools/functions.awk $(TABLE) $(2)$$file
 folder = awk -F '\t' -v N=$(1) -v variant=$(VARIANT) -v checks=$(2) -f tools/folder.awk $(TABLE)
@@ -142,9 +142,11 @@ TREE := build/regrade
 RESULTS = $(FOLDER)/results.json
 STRICT := -std=c11 -w -Og -g -fsanitize=address,undefined -fno-sanitize-recover=all
 NOT_COMPILED := {"tests": [{"name": "it compiles", "score": 0, "max_score": 10, "output": "no: see what make says"}]}
-regrade: number = $(or $(N),$(shell sed -n 's/^NUMBER = //p' $(FOLDER)/Makefile))
+of_folder = $(shell sed -n 's/^$(1) = //p' $(FOLDER)/Makefile 2>/dev/null)
+regrade: number = $(or $(N),$(call of_folder,NUMBER))
+regrade: VARIANT = $(or $(call of_folder,VARIANT),0)
 regrade:
-	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s $(REFERENCE)/cases-$(SEED)
+	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s VARIANT=$(VARIANT) $(REFERENCE)/cases-$(SEED)
 	@for file in $(GRADED); do \
 	    $(call functions,-v N=99 -v from=$(FOLDER) -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) \
 	    >$(TREE)/$$file || exit 1; done
