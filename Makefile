@@ -109,39 +109,115 @@ build/mutants/%/verdict: build/mutants/%/test-double
 	@awk -F '\t' -f tools/judge.awk $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
 	@rm $<
 
-# Class assignments: tools/assignments.tsv lists the functions to write, in order, and the checks that grade each.
-# tools/strip.awk removes their bodies from a file, tools/grade.awk writes the folder's Makefile.
+# Class assignments: tools/assignments.tsv lists the functions to write, in order, the checks that grade each, and their
+# points. tools/functions.awk removes and exchanges functions, tools/folder.awk writes a folder's Makefile and checks.
+# With FROM, the student's own functions of earlier assignments replace ours. With VARIANT=1 the functions of
+# tools/variant1 are the right ones.
 FOLDER := assignment
+VARIANT := 0
 WRITTEN := 0
+SOURCES := test.c ptune.c $(HEADERS)
+REFERENCE = build/reference/$(VARIANT)
+TABLE := tools/assignments.tsv
+functions = awk -F '\t' -v file=$$file $(1) -f tools/functions.awk $(TABLE) $(2)$$file
+folder = awk -F '\t' -v N=$(1) -v variant=$(VARIANT) -v checks=$(2) -f tools/folder.awk $(TABLE)
+$(REFERENCE)/grader: tools/grader.c $(SOURCES) $(TABLE) tools/functions.awk $(wildcard tools/variant$(VARIANT)/*)
+	@mkdir -p $(@D)
+	@cp tools/grader.c $(@D)
+	@for file in $(SOURCES); do \
+	    $(call functions,-v N=99 -v from=tools/variant$(VARIANT) -v first=1 -v last=99) >$(@D)/$$file || exit 1; done
+	@$(CC) -std=c11 -w -O1 -DDOUBLE $(@D)/grader.c -o $@ -lm
+$(REFERENCE)/cases-%: $(REFERENCE)/grader
+	@$< record $* 8 >$@
 assignment:
 	@test ! -e $(FOLDER) || { echo "$(FOLDER)/ already exists: move it away first"; exit 1; }
 	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data && cp -r data/bert data/expected $(FOLDER).part/data
-	@awk -F '\t' -v N=$(N) -f tools/grade.awk tools/assignments.tsv >$(FOLDER).part/Makefile
-	@for file in test.c ptune.c $(HEADERS); do awk -F '\t' -v N=$(N) -v written=$(WRITTEN) -v file=$$file \
-	    -f tools/strip.awk tools/assignments.tsv $$file >$(FOLDER).part/$$file || exit 1; done
+	@$(call folder,$(N),0) >$(FOLDER).part/Makefile
+	@$(call folder,$(N),1) >$(FOLDER).part/checks.tsv
+	@awk -F '\t' -v N=$(N) -v variant=$(VARIANT) -f tools/handout.awk $(TABLE) tools/handouts.md >$(FOLDER).part/HANDOUT.md
+	@$(MAKE) -s $(REFERENCE)/cases-1 && cp $(REFERENCE)/cases-1 $(FOLDER).part/cases.txt
+	@last=$$(($(N) - 1)); for file in grader.c $(SOURCES); do \
+	    $(call functions,-v N=$(N) -v written=$(WRITTEN) -v from='$(FROM)' -v first=1 -v last=$$last,$(REFERENCE)/) \
+	    >$(FOLDER).part/$$file || exit 1; done
 	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
 
-# N.K: assignment N with its first K functions written. Its folder must ask for the next one, or say that it is done.
-ASSIGNMENTS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print $$1 ".0" } NR > 1 { print $$1 "." count[$$1] }' \
-    tools/assignments.tsv)
+# What a teacher runs: only the functions of the assignment are taken from FOLDER. Other cases (SEED=1001), in double
+# and float, with the sanitizers. RESULTS is in Gradescope's form.
+SEED := 1001
+TREE := build/regrade
+RESULTS = $(FOLDER)/results.json
+STRICT := -std=c11 -w -Og -g -fsanitize=address,undefined -fno-sanitize-recover=all
+NOT_COMPILED := {"tests": [{"name": "it compiles", "score": 0, "max_score": 10, "output": "no: see what make says"}]}
+of_folder = $(shell sed -n 's/^$(1) = //p' $(FOLDER)/Makefile 2>/dev/null)
+regrade: number = $(or $(N),$(call of_folder,NUMBER))
+regrade: VARIANT = $(or $(call of_folder,VARIANT),0)
+regrade:
+	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s VARIANT=$(VARIANT) $(REFERENCE)/cases-$(SEED)
+	@for file in grader.c $(SOURCES); do \
+	    $(call functions,-v N=99 -v from=$(FOLDER) -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) \
+	    >$(TREE)/$$file || exit 1; done
+	@$(call folder,$(number),1) >$(TREE)/checks.tsv
+	@for real in DOUBLE FLOAT; do $(CC) $(STRICT) -D$$real $(TREE)/grader.c -o $(TREE)/$$real -lm || \
+	    { echo '$(NOT_COMPILED)' >$(RESULTS); exit 1; }; done
+	@$(REFERENCE)/grader all $(TREE)/checks.tsv $(REFERENCE)/cases-$(SEED) $(RESULTS) $(TREE)/DOUBLE $(TREE)/FLOAT
+
+# Shows that each assignment can be solved, in more than one way, and that wrong solutions are refused:
+#   step-N.K      the folder of assignment N with its first K functions written asks for the next one, or is done
+#   other-N       tools/other, a solution written in another way, gets all points
+#   variant-N     the right solution of VARIANT=1 gets all points for that
+#   last_year-N   the right solution without a variant does not
+#   wrong-LINE    that line of tools/wrong.tsv, planted in the right solution, costs points
+STEPS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print "step-" $$1 ".0" } \
+    NR > 1 { print "step-" $$1 "." count[$$1] }' $(TABLE))
+VARIED := 5 6 10
+SHOWN := $(STEPS) $(addprefix other-,$(shell cat tools/other/assignments)) $(addprefix variant-,$(VARIED)) \
+    $(addprefix last_year-,$(VARIED)) $(shell awk 'NR > 1 { print "wrong-" NR }' tools/wrong.tsv)
+VERDICTS := $(SHOWN:%=build/assignments/%/verdict)
 assignments:
 	@rm -rf build/assignments
-	@$(MAKE) --no-print-directory -j2 $(ASSIGNMENTS:%=build/assignments/%/verdict)
-	@cat $(ASSIGNMENTS:%=build/assignments/%/verdict) | awk '{ $$1 == "ok" ? passed++ : failed++ } \
+	@for variant in 0 1; do $(MAKE) -s VARIANT=$$variant build/reference/$$variant/cases-1 \
+	    build/reference/$$variant/cases-$(SEED) || exit 1; done
+	@SECONDS_ALLOWED=4 $(MAKE) --no-print-directory -j2 $(VERDICTS)
+	@cat $(VERDICTS) | awk '{ $$1 == "ok" ? passed++ : failed++ } \
 	    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || !passed }'
-build/assignments/%/verdict: number = $(basename $*)
-build/assignments/%/verdict: written = $(subst .,,$(suffix $*))
-build/assignments/%/verdict:
-	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FOLDER=$(@D)/folder >/dev/null
-	@$(MAKE) -C $(@D)/folder >$(@D)/output 2>&1 || true
-	@awk -F '\t' '$$1 == $(number) && written++ == $(written) { next_one = "write " $$4 " in " $$3 ":" } \
-	    END { print next_one ? next_one : ": done" }' tools/assignments.tsv >$(@D)/expected
+build/assignments/step-%/verdict: number = $(basename $*)
+build/assignments/step-%/verdict: written = $(subst .,,$(suffix $*))
+build/assignments/step-%/verdict:
+	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FROM=tools/other FOLDER=$(@D)/folder >/dev/null
+	@$(MAKE) -C $(@D)/folder CFLAGS= >$(@D)/output 2>&1 || true
+	@awk -F '\t' 'NR > 1 && $$1 == $(number) && written++ == $(written) { next_one = "write " $$4 " in " $$3 ":" } \
+	    END { print next_one ? next_one : ": done" }' $(TABLE) >$(@D)/expected
 	@if grep -qFf $(@D)/expected $(@D)/output && ! grep -Eq '^FAIL|warning:' $(@D)/output; then right=ok; \
-	    else right=FAIL; cat $(@D)/output; fi; echo "$$right  $(number), $(written) written: $$(cat $(@D)/expected)" >$@.part
+	    else right=FAIL; cat $(@D)/output; fi; \
+	    echo "$$right  $(number), $(written) written: $$(cat $(@D)/expected)" >$@.part
 	@rm -r $(@D)/folder && mv $@.part $@ && cat $@
+# $(call regraded,FOLDER,VARIANT,what the points must be,what it is)
+define regraded
+	@mkdir -p $(@D)
+	@$(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
+	@awk 'END { print ($(3) ? "ok" : "FAIL") "  $*, $(4):" $$0 }' $(@D)/output >$@.part
+	@rm -r $(@D)/tree && mv $@.part $@ && cat $@
+endef
+build/assignments/other-%/verdict:
+	$(call regraded,tools/other,0,$$1 > 0 && $$1 == $$3,written in another way)
+build/assignments/variant-%/verdict:
+	$(call regraded,build/reference/1,1,$$1 > 0 && $$1 == $$3,variant 1)
+build/assignments/last_year-%/verdict:
+	$(call regraded,.,1,$$1 < $$3,variant 1 answered without it)
+build/assignments/wrong-%/verdict:
+	@mkdir -p $(@D) && cp tools/grader.c $(SOURCES) $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
+	@file=$$(cut -f 2 $(@D)/mistake); awk -F '\t' -f tools/plant.awk $(@D)/mistake $$file >$(@D)/$$file || \
+	    { echo "tools/wrong.tsv:$*: its text must occur exactly once in $$file"; exit 1; }
+	@$(CC) -std=c11 -w -DDOUBLE $(@D)/grader.c -o $(@D)/grader -lm
+	@$(call folder,$$(cut -f 1 $(@D)/mistake),1) >$(@D)/checks.tsv
+	@$(REFERENCE)/grader all $(@D)/checks.tsv $(REFERENCE)/cases-1 $(@D)/results $(@D)/grader >$(@D)/output
+	@awk -F '\t' 'NR == 1 { mistake = $$1 ", wrong: " $$3 } END { split($$0, score, " of "); \
+	    print (score[1] + 0 < score[2] + 0 ? "ok" : "FAIL") "  " mistake ":" $$0 }' $(@D)/mistake $(@D)/output >$@.part
+	@rm $(@D)/grader && mv $@.part $@ && cat $@
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all docs run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
+.PHONY: all docs run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
+    regrade clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -43,7 +43,10 @@ static const char *template_from_counts(const char *form) {
         return form;
     return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
 }
-/* The parts of a template, which point into its text. Exits if that is not UTF-8, has no [MASK] or more than one. */
+/* The parts of a template, from left to right; they point into its text. template_from_counts gives the text to read;
+ * `text` is the form itself. [P], [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text
+ * between the braces, if a } follows anywhere. All that lies between these is WORDS, spaces included. template_add leaves
+ * out empty WORDS and counts. Exits if the form is not UTF-8, has no [MASK] or more than one. */
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
@@ -142,6 +145,8 @@ typedef struct {
 } PromptEncoder;
 typedef struct { LstmActivations lstm; Tensor context, inner, active, prompt; } EncoderActivations;
 
+/* `context` is the output of the last LSTM layer, or E where there is no LSTM; `inner` and `active` are before and after
+ * relu; `prompt` is h, which for the plain embedding is E itself, gradient included. All of it serves the backward. */
 static EncoderActivations encoder_forward(const PromptEncoder *e) {
     EncoderActivations a = {.context = e->embedding, .prompt = e->embedding};
     if (e->kind == ENCODER_EMBEDDING) return a;
@@ -272,8 +277,9 @@ static double loss_and_gradient(const Bert *bert, Tensor prompt, const Inputs *i
     embed_backward(bert->word, prompt, in->id, a.e);
     return loss;
 }
-/* A step's work, but for Adam: the prompt encoder, the loss, and back to the encoder's weights. Without an encoder (the
- * template has no [P]) only the LM is trained. */
+/* A step's work, but for Adam: the prompt encoder, the loss, and back to the encoder's weights; returns the loss. h needs
+ * a gradient first, unless it is E, which has its own. Without an encoder (NULL: the template has no [P]) the prompt is
+ * an empty tensor, and only the LM is trained. */
 static double train_batch(const Bert *bert, const PromptEncoder *encoder, const Inputs *in, const bool *in_loss) {
     if (!encoder) return loss_and_gradient(bert, (Tensor){0}, in, in_loss);
     EncoderActivations a = encoder_forward(encoder);
@@ -376,8 +382,13 @@ static double clip_factor(const Training *t, Parameters trained) {
     const double norm = t->clip > 0 ? gradient_norm(trained) : 0;
     return norm > t->clip ? t->clip / norm : 1;
 }
-/* Epoch run->epoch: all batches once, in an order that follows from seed and epoch alone. False: after_step stopped it,
- * and run->loss is not that of an epoch. */
+/* Epoch run->epoch (from 1): all batches once, each t->batch examples, the last one what is left (if `published`, it is
+ * dropped). The order is that of shuffle, by a Random whose state is seed << 32 | epoch. A batch: inputs_of, train_batch
+ * with the model's in_loss, then adam_step for the encoder, if any, and for run->lm: each with its rate times schedule,
+ * both with the clip_factor of all that is trained. Steps count from 1 through all epochs, and follow from the epoch
+ * alone. Exits if a loss is not finite. Sets step, steps_an_epoch, tokens and loss (the mean over the examples that were
+ * used); what a batch allocates is released after it. Calls after_step, if there is one, after each step: false stops
+ * the epoch there, returns false, and run->loss is not that of an epoch. */
 static bool train_epoch(Run *run, const Dataset *train) {
     const Training *t = run->training;
     int *order = in_order(train->count);

@@ -1,6 +1,7 @@
 # Plants a mistake in a source:  awk -F '\t' -f plant.awk MISTAKE SOURCE
-# MISTAKE is a line of tools/mutants.tsv; its text must occur in the source exactly once.
-FNR == NR { text = $4; replacement = $5; next }
+# MISTAKE is a line of tools/mutants.tsv or tools/wrong.tsv; its text must occur in the source exactly once. In both
+# texts \n is a line end.
+FNR == NR { text = $4; replacement = $5; gsub(/\\n/, "\n", text); gsub(/\\n/, "\n", replacement); next }
 { source = source $0 "\n" }
 END {
     at = index(source, text)

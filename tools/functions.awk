@@ -1,0 +1,52 @@
+# Prints a source with some of its functions taken from another folder, and the bodies of others removed:
+#   awk -F '\t' -v file=tensor.h -v N=5 -v written=0 -v from=THEIRS -v first=1 -v last=4 \
+#       -f functions.awk tools/assignments.tsv tensor.h
+# Of assignment N the first `written` functions stay; the bodies of its others, and of all later assignments, are
+# removed. The functions of the assignments first .. last are those of THEIRS/tensor.h; what is not there stays, or,
+# with complete=1, loses its body. A function ends with a line that is only "}".
+function begins(line,   name) { # the function of the table that begins here
+    if (line ~ /^[a-z_]/ && line !~ /;$/)
+        for (name in number) if (line ~ "[ *]" name "[(]") return name
+    return ""
+}
+function collect(line) { # a line of a function; true: it was the last one
+    if (whole == "") head = opened = ""
+    whole = whole line "\n"
+    if (opened) return line == "}"
+    head = head line "\n"
+    opened = line ~ /[{]/
+    return opened && line ~ /[}]$/
+}
+function read_theirs(   line, name) {
+    while ((getline line <(from "/" file)) > 0) {
+        sub(/\r$/, "", line)
+        if (name == "") name = begins(line)
+        if (name == "") continue
+        if (line ~ /^[ \t]*#/ && line !~ /#[ \t]*pragma/) macro[name] # would reach beyond the function
+        if (collect(line)) { theirs[name] = whole; name = whole = "" }
+    }
+    whole = ""
+}
+function without_body(message) {
+    sub(/[{][^\n]*\n$/, "{\n", head)
+    return head "    die(\"" message "\");\n}\n"
+}
+function result(name) {
+    if (number[name] > N) return without_body(name " in " file " belongs to assignment " number[name])
+    if (number[name] == N && place[name] > written)
+        return without_body("write " name " in " file ": the comment above says what it does")
+    if (from == "" || number[name] < first || number[name] > last) return whole
+    if (name in macro) return without_body(name " in " file ": preprocessor lines are not allowed in it")
+    if (name in theirs) return theirs[name]
+    return complete ? without_body(name " is missing in " file) : whole
+}
+FNR == NR {
+    if (FNR > 1) ++count[$1]
+    if ($3 == file) { number[$4] = $1; place[$4] = count[$1]; missing[$4] }
+    next
+}
+FNR == 1 && from != "" { read_theirs() }
+name == "" { name = begins($0) }
+name == "" { print; next }
+collect($0) { printf "%s", result(name); delete missing[name]; name = whole = "" }
+END { for (name in missing) { print "tools/assignments.tsv: no function " name " in " file >"/dev/stderr"; exit 1 } }

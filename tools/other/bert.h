@@ -1,0 +1,48 @@
+/* Another right solution of assignment 8: no view of a matrix, only loops. */
+
+static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
+                                          const int *q_start) {
+    const int width = q.cols / heads;
+    Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[batch->sequences]))};
+    for (int s = 0; s < batch->sequences; s++) {
+        const int first = batch->start[s], keys = batch->start[s + 1] - first, queries = q_start[s + 1] - q_start[s];
+        a.p[s] = tensor_zeros(heads * queries, keys);
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < queries; i++) {
+                real *p = row(a.p[s], h * queries + i);
+                for (int j = 0; j < keys; j++)
+                    for (int c = h * width; c < (h + 1) * width; c++)
+                        p[j] += row(q, q_start[s] + i)[c] * row(k, first + j)[c];
+                softmax_forward(p, keys, (real)pow(width, -0.5));
+                for (int j = 0; j < keys; j++)
+                    for (int c = h * width; c < (h + 1) * width; c++)
+                        row(a.context, q_start[s] + i)[c] += p[j] * row(v, first + j)[c];
+            }
+    }
+    return a;
+}
+static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
+                                      const int *q_start) {
+    const int width = q.cols / heads;
+    for (int s = 0; s < batch->sequences; s++) {
+        const int first = batch->start[s], keys = batch->start[s + 1] - first, queries = q_start[s + 1] - q_start[s];
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < queries; i++) {
+                const real *p = row(a->p[s], h * queries + i), *dcontext = grad_row(a->context, q_start[s] + i);
+                real ds[keys];
+                for (int j = 0; j < keys; j++) {
+                    ds[j] = 0;
+                    for (int c = h * width; c < (h + 1) * width; c++) {
+                        ds[j] += dcontext[c] * row(v, first + j)[c];
+                        grad_row(v, first + j)[c] += p[j] * dcontext[c];
+                    }
+                }
+                softmax_backward(p, ds, keys, (real)pow(width, -0.5));
+                for (int j = 0; j < keys; j++)
+                    for (int c = h * width; c < (h + 1) * width; c++) {
+                        grad_row(q, q_start[s] + i)[c] += ds[j] * row(k, first + j)[c];
+                        grad_row(k, first + j)[c] += ds[j] * row(q, q_start[s] + i)[c];
+                    }
+            }
+    }
+}
