@@ -35,6 +35,14 @@ __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *
     return right;
 }
 
+/* A crash is a failed check too. After this line it takes its usual course. */
+static const char *running = "this program"; /* the check that runs now */
+static struct sigaction usual;
+static void report_crash(int number) {
+    check(false, "%-17s crashes", running);
+    sigaction(number, &usual, NULL);
+}
+
 /* The larger of two errors. NaN counts as infinite: fmax would drop it. */
 static double worse(double a, double b) { return isnan(a) || isnan(b) ? (double)INFINITY : fmax(a, b); }
 static int random_int(Random *random, int least, int most) {
@@ -138,10 +146,16 @@ static bool ids_are(const int *id, int count, Text array) {
 /* ---- Small inputs shared by several checks ----------------------------------------------------------------------- */
 static const int targets[] = {2, 0, 5, 1, 3, 4};
 static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens; word 3 occurs twice */
+static const int repeated_ids[] = {3, -1, 0, -3, 3, -1, 2}; /* pseudo-token -1 too; -2 does not occur */
 /* Two sequences, of 3 and 4 tokens, with three selected positions. */
 static Batch ragged(void) {
     static int start[] = {0, 3, 7}, selected_start[] = {0, 1, 3}, selected[] = {1, 3, 6};
     return (Batch){2, 7, 3, start, selected_start, selected};
+}
+/* Four sequences, one of them a single token. All positions of a sequence are selected, or none, or some. */
+static Batch more_ragged(void) {
+    static int start[] = {0, 3, 5, 6, 10}, selected_start[] = {0, 3, 3, 4, 6}, selected[] = {0, 1, 2, 5, 7, 9};
+    return (Batch){4, 10, 6, start, selected_start, selected};
 }
 
 /* ==== tensor.h ==================================================================================================== */
@@ -1115,6 +1129,7 @@ static void section_values(const char *only) {
         known = true;
         if (units[i].file && !have(units[i].file, units[i].name)) continue;
         Mark before = mark();
+        running = units[i].name;
         units[i].run();
         release(before);
     }
@@ -1128,6 +1143,8 @@ static void section_values(const char *only) {
  *   elements  each against the central difference (L(x + eps) - L(x - eps)) / 2 eps. Relative error:
  *             |a - n| / max(|a|, |n|, floor), where the floor is a fraction of the check's largest gradient.
  *   Taylor    |L(x + t v) - L(x) - t dL.v| along a random direction v falls as t^2 if dL is right, as t if not.
+ *   frozen    dL of a tensor is the same, to the last bit, if another tensor is frozen, and if all others are.
+ *   scaled    a loss 2^20 or 2^-20 times as large has a gradient as many times as large, to the last bit.
  * The central difference has an error of eps^2 L''' / 6 (truncation) and one of about u L / eps (rounding; u = 1e-16 in
  * double, 6e-8 in float); their sum is least near eps = u^(1/3). In float that is 1e-5 to 1e-3 of the largest gradient,
  * so float cannot judge an element below a tenth of the largest, nor a small Taylor remainder. Double can.
@@ -1147,8 +1164,12 @@ struct Check {
     int variant;                   /* one loss serves several checks */
     Parameters tensors;            /* what the loss depends on, all with a gradient */
     const char *no_gradient;       /* tensors whose names contain this: gradient zero by their nature */
+    const char *never_frozen;      /* tensors whose names contain this: their layer always computes the gradient */
+    const bool *in_loss;           /* words whose probabilities sum to 1 in the loss */
     Random random;
     double largest;                /* absolute value in all gradients */
+    bool fixed_scale;              /* the gradient with which the backward pass begins is not set by this file */
+    real scale;                    /* of that gradient */
     Tensor weights, x, y, z;       /* weights: of the loss; the rest: whatever the losses below need */
     Linear linear;
     LayerNorm layernorm;
@@ -1159,7 +1180,7 @@ struct Check {
     Inputs in;
 };
 
-/* ---- The two experiments ----------------------------------------------------------------------------------------- */
+/* ---- The experiments --------------------------------------------------------------------------------------------- */
 
 static double loss_at(Check *c) {
     Mark before = mark();
@@ -1248,6 +1269,54 @@ static double taylor_remainder(Check *c, double t) {
 /* The exponent of t with which the remainder falls from 10 t to t. */
 static double taylor_slope(Check *c, double t) { return log10(taylor_remainder(c, 10 * t) / taylor_remainder(c, t)); }
 
+/* One run of the backward pass with tensor number `one` frozen, or (alone) all others; -1: none. It begins with `scale`
+ * times the gradient of the loss. The gradients go to `grad`, NULL where frozen. Returns the loss. */
+static double gradients(Check *c, int one, bool alone, real scale, real **grad) {
+    real *keep[MAX_TENSORS];
+    for (int k = 0; k < c->tensors.count; k++) {
+        Tensor *t = c->tensors.at[k].tensor;
+        const bool always = c->never_frozen && strstr(c->tensors.at[k].name, c->never_frozen);
+        keep[k] = t->grad;
+        if (one >= 0 && (k == one) != alone && !always) t->grad = NULL;
+        else needs_grad(t);
+        grad[k] = t->grad;
+    }
+    c->scale = scale;
+    const double loss = c->loss(c, true);
+    c->scale = 1;
+    for (int k = 0; k < c->tensors.count; k++) c->tensors.at[k].tensor->grad = keep[k];
+    return loss;
+}
+/* What differs in such a run, or NULL: the loss, or a gradient that is not `scale` times that in `full`. */
+static const char *difference(Check *c, int one, bool alone, real scale, double loss, real *const *full) {
+    Mark before = mark();
+    real *grad[MAX_TENSORS];
+    const char *differs = gradients(c, one, alone, scale, grad) == loss ? NULL : "the loss";
+    for (int k = 0; k < c->tensors.count; k++)
+        for (size_t i = 0; grad[k] && !differs && i < size_of(*c->tensors.at[k].tensor); i++)
+            if (grad[k][i] != scale * full[k][i]) differs = c->tensors.at[k].name;
+    release(before);
+    return differs;
+}
+/* Nothing is computed differently because something else is frozen, or because the gradients are large or small. */
+static void check_frozen(Check *c) {
+    Mark start = mark();
+    const int ways = c->tensors.count > 1 ? 2 * c->tensors.count : 0;
+    real *full[MAX_TENSORS];
+    const double loss = gradients(c, -1, false, 1, full), forward = loss_at(c);
+    const char *differs = fabs(loss - forward) <= 1e-5 * fabs(forward) ? NULL : "the loss", *with = "a backward pass";
+    for (int way = 0; way < ways && !differs; way++) {
+        differs = difference(c, way / 2, way % 2, 1, loss, full);
+        with = format("%s %s", c->tensors.at[way / 2].name, way % 2 ? "alone trained" : "frozen");
+    }
+    for (int power = -20; power <= 20 && !differs && !c->fixed_scale; power += 40) {
+        differs = difference(c, -1, false, (real)pow(2, power), loss, full);
+        with = format("the loss times 2^%d", power);
+    }
+    check(!differs, "%-17s %4d runs, frozen or scaled: %s%s%s", c->name, ways + (c->fixed_scale ? 0 : 2),
+          differs ? differs : "the same gradients", differs ? " differs with " : "", differs ? with : "");
+    release(start);
+}
 /* The experiments in detail: one line per tensor, the errors at many eps, the Taylor remainder at many t. */
 static void print_experiments(Check *c, double eps, double *errors) {
     int width = 6;
@@ -1280,6 +1349,7 @@ static void gradcheck(Check *c, double eps, bool in_detail) {
     check(w.error < TOLERANCE && c->largest > 0 && fabs(slope - 2) < SLOPE_TOLERANCE,
           "%-17s %4zu elements, worst relative error %.1e at %s[%zu]: %.6g, numeric %.6g; Taylor slope %.2f", c->name,
           elements, w.error, w.name, w.at, w.analytic, w.numeric, slope);
+    check_frozen(c);
     if (in_detail) print_experiments(c, eps, errors);
 }
 
@@ -1293,7 +1363,7 @@ static double loss_of(Check *c, Tensor *y, bool backward) {
     if (backward && !y->grad) needs_grad(y);
     for (size_t i = 0; i < size_of(*y); i++) {
         loss += (double)c->weights.data[i] * (double)y->data[i] + (double)y->data[i] * (double)y->data[i] / 2;
-        if (backward) y->grad[i] += c->weights.data[i] + y->data[i];
+        if (backward) y->grad[i] += c->scale * (c->weights.data[i] + y->data[i]);
     }
     return loss;
 }
@@ -1350,8 +1420,22 @@ static void layernorm_tensors(Check *c) {
     depends_on_random(c, "w", &c->layernorm.w, 1, 6);
     depends_on_random(c, "b", &c->layernorm.b, 1, 6);
 }
+static void flat_tensors(Check *c) { /* a row of equal elements: without eps its scale would be infinite */
+    layernorm_tensors(c);
+    c->layernorm.eps = (real)0.1;
+    for (int j = 0; j < c->x.cols; j++) row(c->x, 1)[j] = 2;
+}
 
-static void x_tensor(Check *c) { depends_on_random(c, "x", &c->x, 6, 6); }
+static void x_tensor(Check *c) { depends_on_random(c, "x", &c->x, 5, 7); }
+static void wide_tensor(Check *c) { /* into the tails of gelu */
+    x_tensor(c);
+    for (int j = 0; j < c->x.cols; j++) row(c->x, 3)[j] *= 3;
+}
+/* One probability above 0.999, in cross-entropy that of the target. Variant: what is added for that. */
+static void saturated_tensor(Check *c) {
+    x_tensor(c);
+    row(c->x, 1)[targets[1]] += (real)c->variant;
+}
 
 static double gelu_loss(Check *c, bool backward) {
     Tensor y = gelu_forward(c->x);
@@ -1380,7 +1464,7 @@ static double cross_entropy_loss(Check *c, bool backward) {
     Tensor x = c->x; /* with its own gradient: this backward pass is the first, and sets it */
     needs_grad(&x);
     if (backward) cross_entropy_backward(x, targets);
-    for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += x.grad[i];
+    for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += c->scale * x.grad[i];
     return cross_entropy_forward(x, targets);
 }
 
@@ -1391,30 +1475,31 @@ static double rows_loss(Check *c, bool backward) {
     return loss;
 }
 static void rows_tensors(Check *c) {
-    c->in.batch = ragged();
-    depends_on_random(c, "x", &c->x, 7, 4);
+    c->in.batch = more_ragged();
+    depends_on_random(c, "x", &c->x, 10, 4);
 }
 
 /* Variant: queries at the selected positions only, as in the last layer. */
 static double attention_loss(Check *c, bool backward) {
     const Batch *batch = &c->in.batch;
     const int *q_start = c->variant ? batch->selected_start : batch->start;
-    Attention a = attention_forward(c->x, c->y, c->z, 2, batch, q_start);
+    Attention a = attention_forward(c->x, c->y, c->z, 3, batch, q_start);
     const double loss = loss_of(c, &a.context, backward);
-    if (backward) attention_backward(&a, c->x, c->y, c->z, 2, batch, q_start);
+    if (backward) attention_backward(&a, c->x, c->y, c->z, 3, batch, q_start);
     return loss;
 }
 static void attention_tensors(Check *c) {
-    c->in.batch = ragged();
-    depends_on_random(c, c->variant ? "selected q" : "q", &c->x, c->variant ? 3 : 7, 6);
-    depends_on_random(c, "k", &c->y, 7, 6);
-    depends_on_random(c, "v", &c->z, 7, 6);
+    c->in.batch = more_ragged();
+    c->never_frozen = "";
+    depends_on_random(c, c->variant ? "selected q" : "q", &c->x, c->variant ? 6 : 10, 9);
+    depends_on_random(c, "k", &c->y, 10, 9);
+    depends_on_random(c, "v", &c->z, 10, 9);
 }
 
 static double embed_loss(Check *c, bool backward) {
-    Tensor e = embed_forward(c->x, c->y, mixed_ids, 7);
+    Tensor e = embed_forward(c->x, c->y, repeated_ids, 7);
     const double loss = loss_of(c, &e, backward);
-    if (backward) embed_backward(c->x, c->y, mixed_ids, e);
+    if (backward) embed_backward(c->x, c->y, repeated_ids, e);
     return loss;
 }
 static void embed_tensors(Check *c) {
@@ -1454,13 +1539,13 @@ static void lstm_stack_tensors(Check *c) {
 }
 
 static void small_bert(Check *c) {
-    c->in.batch = ragged();
-    c->bert = (Bert){.hidden = 8, .layers = 2, .heads = 2, .intermediate = 12, .vocab = 9, .positions = 10, .types = 2,
+    c->in.batch = more_ragged();
+    c->bert = (Bert){.hidden = 12, .layers = 3, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8, .types = 2,
                      .eps = (real)1e-12};
     bert_list_weights(&c->bert);
     for (int i = 0; i < c->bert.weights.count; i++) {
         const Parameter *p = &c->bert.weights.at[i];
-        fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.5, &c->random);
+        fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.4, &c->random);
         for (size_t j = 0; p->kind == GAIN && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
     }
 }
@@ -1472,21 +1557,22 @@ static double embeddings_loss(Check *c, bool backward) {
 }
 static void embeddings_tensors(Check *c) {
     small_bert(c);
-    depends_on_random(c, "e", &c->x, 7, 8);
+    depends_on_random(c, "e", &c->x, 10, 12);
     depends_on(c, "position", &c->bert.position);
     depends_on(c, "type", &c->bert.type);
 }
 
 static double layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
-    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 2, &c->in.batch, c->variant);
+    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 3, &c->in.batch, c->variant);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) layer_backward(&c->bert.layer[0], c->x, &a, 2, &c->in.batch, c->variant);
+    if (backward) layer_backward(&c->bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
     return loss;
 }
 static void layer_tensors(Check *c) {
     small_bert(c);
     c->no_gradient = "key.bias";
-    depends_on_random(c, "x", &c->x, 7, 8);
+    if (c->variant) c->never_frozen = "x";
+    depends_on_random(c, "x", &c->x, 10, 12);
     depends_on_all(c, c->bert.weights, "layer.0.");
 }
 
@@ -1498,7 +1584,7 @@ static double head_loss(Check *c, bool backward) {
 }
 static void head_tensors(Check *c) {
     small_bert(c);
-    depends_on_random(c, "x", &c->x, 3, 8);
+    depends_on_random(c, "x", &c->x, 3, 12);
     depends_on(c, "word", &c->bert.word);
     depends_on_all(c, c->bert.weights, "cls.");
 }
@@ -1508,6 +1594,7 @@ static double bert_loss(Check *c, bool backward) {
     if (backward) {
         needs_grad(&a.head.logits);
         cross_entropy_backward(a.head.logits, targets);
+        for (size_t i = 0; i < size_of(a.head.logits); i++) a.head.logits.grad[i] *= c->scale;
         bert_backward(&c->bert, &a, &c->in.batch);
     }
     return cross_entropy_forward(a.head.logits, targets);
@@ -1515,7 +1602,7 @@ static double bert_loss(Check *c, bool backward) {
 static void bert_tensors(Check *c) {
     small_bert(c);
     c->no_gradient = "key.bias";
-    depends_on_random(c, "e", &c->x, 7, 8);
+    depends_on_random(c, "e", &c->x, 10, 12);
     depends_on_all(c, c->bert.weights, "");
 }
 
@@ -1525,27 +1612,42 @@ static double encoder_loss(Check *c, bool backward) { /* variant: the kind of en
     if (backward) encoder_backward(&c->encoder, &a);
     return loss;
 }
-static void encoder_tensors(Check *c) {
-    encoder_init(&c->encoder, (EncoderKind)c->variant, 3, 8);
+static void encoder_of(Check *c, int pseudo) {
+    encoder_init(&c->encoder, (EncoderKind)c->variant, pseudo, 12);
     encoder_random(&c->encoder, 1, &c->random);
     depends_on_all(c, c->encoder.weights, "");
 }
+static void encoder_tensors(Check *c) { encoder_of(c, 3); }
+static void encoder_of_one_tensors(Check *c) { encoder_of(c, 1); }
 
 /* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT. With
  * the embedding as the encoder, it includes d loss / d h, which P-tuning descends along. */
 static double whole_loss(Check *c, bool backward) {
-    if (backward) return train_batch(&c->bert, &c->encoder, &c->in, NULL);
-    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->in, NULL);
+    if (backward) return train_batch(&c->bert, &c->encoder, &c->in, c->in_loss);
+    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->in, c->in_loss);
 }
-static void whole_tensors(Check *c) {
-    static int ids[2][6] = {{1, -1, 5, -2, 4, -3}, {1, -1, 7, -2, -3, 4}};
+static void whole_inputs(Check *c) {
+    static int ids[3][8] = {{1, -1, 5, -2, 4, -3}, {4}, {1, -3, 7, -1, 6, -2, 4, 2}};
     const Example examples[] = {{.id = ids[0], .length = 6, .mask = 4, .answer = 3},
-                                {.id = ids[1], .length = 6, .mask = 5, .answer = 8}};
+                                {.id = ids[1], .length = 1, .mask = 0, .answer = 8},
+                                {.id = ids[2], .length = 8, .mask = 6, .answer = 0}};
     encoder_tensors(c);
     small_bert(c);
-    c->in = inputs_of(examples, in_order(2), 2);
+    c->in = inputs_of(examples, in_order(3), 3);
+    c->fixed_scale = true;
+}
+static void whole_tensors(Check *c) {
+    whole_inputs(c);
     c->no_gradient = "key.bias";
     depends_on_all(c, c->bert.weights, "");
+}
+/* The answers are label words, and the loss is of their probabilities alone. */
+static void whole_labels_tensors(Check *c) {
+    static const bool label[9] = {[0] = true, [3] = true, [5] = true, [8] = true};
+    whole_inputs(c);
+    c->in_loss = label;
+    depends_on_all(c, c->bert.weights, "embeddings");
+    depends_on_all(c, c->bert.weights, "cls.");
 }
 
 /* The primitives first, then what is built from them. */
@@ -1558,10 +1660,11 @@ static const struct {
     {"linear", linear_tensors, linear_loss, 0},
     {"residual", residual_tensors, residual_loss, 0},
     {"layernorm", layernorm_tensors, layernorm_loss, 0},
-    {"gelu", x_tensor, gelu_loss, 0},
+    {"layernorm flat", flat_tensors, layernorm_loss, 0},
+    {"gelu", wide_tensor, gelu_loss, 0},
     {"relu", x_tensor, relu_loss, 0},
-    {"softmax", x_tensor, softmax_loss, 0},
-    {"cross-entropy", x_tensor, cross_entropy_loss, 0},
+    {"softmax", saturated_tensor, softmax_loss, 14},
+    {"cross-entropy", saturated_tensor, cross_entropy_loss, 11},
     {"rows", rows_tensors, rows_loss, 0},
     {"attention", attention_tensors, attention_loss, false},
     {"attention", attention_tensors, attention_loss, true},
@@ -1577,8 +1680,10 @@ static const struct {
     {"encoder lstm", encoder_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder mlp", encoder_tensors, encoder_loss, ENCODER_MLP},
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
+    {"encoder of one", encoder_of_one_tensors, encoder_loss, ENCODER_LSTM},
     {"whole", whole_tensors, whole_loss, ENCODER_LSTM},
     {"whole embedding", whole_tensors, whole_loss, ENCODER_EMBEDDING},
+    {"whole labels", whole_labels_tensors, whole_loss, ENCODER_EMBEDDING},
 };
 
 /* All checks, or those of one layer in detail. */
@@ -1591,7 +1696,8 @@ static void section_gradients(const char *layer, double eps) {
         if (!i || strcmp(checks[i].name, checks[i - 1].name)) names = format("%s, %s", names, checks[i].name);
         if (layer && strcmp(layer, checks[i].name)) continue;
         known = true;
-        Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant,
+        running = checks[i].name;
+        Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant, .scale = 1,
                    .random = {3}, /* a seed with which no input of a relu is within eps of its kink */
                    .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
         checks[i].tensors(&c);
@@ -1903,6 +2009,7 @@ int main(int argc, char **argv) {
     self = argv[0];
     if (!strcmp(first, "as-ptune")) return ptune_main(argc - 1, argv + 1);
     if (!strcmp(first, "matmul-bits")) return print_matmul_bits(), 0;
+    sigaction(SIGSEGV, &(struct sigaction){.sa_handler = report_crash}, &usual);
     if (!strcmp(first, "gradcheck")) command_gradcheck(argc - 2, argv + 2);
     else if (!strcmp(first, "values") && argc < 4) section_values(argv[2]);
     else if (!strcmp(first, "commands") && argc == 2) section_command_line();
