@@ -86,26 +86,29 @@ build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
 bench: build/bench
 	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) tools/bench_torch.py,build/bench)
 
-# Each line of tools/mutants.tsv is one mistake in a backward pass: tools/plant.awk plants it in the sources, the
-# gradient checks run, and tools/judge.awk says whether the right ones failed.
+# Each line of tools/mutants.tsv is one mistake, in a backward pass or beside it: tools/plant.awk plants it in the
+# sources, the gradient checks run and the unit tests that the line names, and tools/judge.awk says whether the right
+# ones failed. A race needs OpenMP and two processors.
 MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' tools/mutants.tsv)
 mutants:
 	@rm -rf build/mutants
 	@$(MAKE) --no-print-directory -j2 $(MUTANTS)
 	@cat $(MUTANTS) | awk '{ $$1 == "killed" ? killed++ : survived++ } \
 	    END { print killed + 0 " killed, " survived + 0 " survived"; exit survived > 0 || !killed }'
-# The sources with one mistake, by its line or name. Compiled without optimisation: compiling takes most of the time.
+# The sources with one mistake, by its line or name. -Og: compiling takes as long as the checks.
 build/mutants/%/mistake: test.c ptune.c $(HEADERS) tools/mutants.tsv
 	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D)
 	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' tools/mutants.tsv >$@
 	@file=$$(cut -f 2 $@); awk -F '\t' -f tools/plant.awk $@ $$file >$(@D)/$$file || \
 	    { echo "tools/mutants.tsv: $*: its text must occur exactly once in $$file"; exit 1; }
 build/mutants/%/test: build/mutants/%/mistake
-	@$(CC) -std=c11 -w $(@D)/test.c -o $@ -lm
+	@$(CC) -std=c11 -w -Og $(OPENMP) $(@D)/test.c -o $@ -lm
 build/mutants/%/test-double: build/mutants/%/mistake
-	@$(CC) -std=c11 -w -DDOUBLE $(@D)/test.c -o $@ -lm
+	@$(CC) -std=c11 -w -Og $(OPENMP) -DDOUBLE $(@D)/test.c -o $@ -lm
 build/mutants/%/verdict: build/mutants/%/test-double
 	@$< gradcheck >$(@D)/output || true
+	@cut -f 1 $(@D)/mistake | grep -o 'values [a-z_]*' | while read -r check; do \
+	    $< $$check | sed 's/^FAIL  /FAIL  values /'; done >>$(@D)/output || true
 	@awk -F '\t' -f tools/judge.awk $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
 	@rm $<
 

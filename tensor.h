@@ -445,14 +445,14 @@ static inline void layernorm_backward(const LayerNorm *l, Tensor x, Tensor y) {
                 dx[j] += scale * (w[j] * dy[j] - mean_g - (xi[j] - mean) * scale * mean_gn);
         }
     }
-    if (l->w.grad)
+    if (l->w.grad || l->b.grad)
         for (int i = 0; i < x.rows; i++) {
             const real *xi = row(x, i), *dy = grad_row(y, i);
             real mean, scale;
             row_moments(xi, x.cols, l->eps, &mean, &scale);
             for (int j = 0; j < x.cols; j++) {
-                l->w.grad[j] += dy[j] * (xi[j] - mean) * scale;
-                l->b.grad[j] += dy[j];
+                if (l->w.grad) l->w.grad[j] += dy[j] * (xi[j] - mean) * scale;
+                if (l->b.grad) l->b.grad[j] += dy[j];
             }
         }
 }
