@@ -803,8 +803,8 @@ static int seconds_allowed(void) { /* of processor time, for a check */
 typedef struct { bool passed; const char *output; } Verdict;
 
 /* What to show: the lines that say ok; or what to write; or what follows the heading of the last case. */
-static const char *essence(const char *output, bool passed) {
-    const char *shown = strstr(output, passed ? "\nok " : "ptune: write "), *heading = "      case ";
+static const char *essence(const char *output, bool right) {
+    const char *shown = strstr(output, right ? "\nok " : "ptune: write "), *heading = "      case ";
     for (const char *at = output; !shown && (at = strstr(at, heading)); at++)
         if (!strstr(at + 1, heading)) shown = at;
     shown = shown ? shown : output;
