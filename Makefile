@@ -3,6 +3,7 @@
 # make gradcheck  gradients [LAYER=name] [BUG=name]     make error-curve [LAYER=name]  their error against the step
 # make pretrain   trains the small world's BERT again   make figures  the figures of NOTES.md
 # make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
+# make docs       runs the commands of NOTES.md and README.md and compares what they print
 # make assignment N=3  a folder in which to write functions       make regrade FOLDER=F  grades it
 # make assignments    shows that each assignment can be solved, and that wrong solutions are refused
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
@@ -75,6 +76,10 @@ sanitize:
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
 
+# Do the commands of NOTES.md and README.md give what is printed there?
+docs: ptune build/test build/test-double
+	sh tools/docs.sh
+
 # With TORCH=1 (or TORCH=python3, a Python that has torch and transformers) compared with PyTorch.
 build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
 	@mkdir -p build
@@ -82,26 +87,29 @@ build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
 bench: build/bench
 	$(if $(TORCH),$(if $(filter 1,$(TORCH)),python3,$(TORCH)) tools/bench_torch.py,build/bench)
 
-# Each line of tools/mutants.tsv is one mistake in a backward pass: tools/plant.awk plants it in the sources, the
-# gradient checks run, and tools/judge.awk says whether the right ones failed.
+# Each line of tools/mutants.tsv is one mistake, in a backward pass or beside it: tools/plant.awk plants it in the
+# sources, the gradient checks run and the unit tests that the line names, and tools/judge.awk says whether the right
+# ones failed. A race needs OpenMP and two processors.
 MUTANTS := $(shell awk 'NR > 1 { print "build/mutants/" NR "/verdict" }' tools/mutants.tsv)
 mutants:
 	@rm -rf build/mutants
 	@$(MAKE) --no-print-directory -j2 $(MUTANTS)
 	@cat $(MUTANTS) | awk '{ $$1 == "killed" ? killed++ : survived++ } \
 	    END { print killed + 0 " killed, " survived + 0 " survived"; exit survived > 0 || !killed }'
-# The sources with one mistake, by its line or name. Compiled without optimisation: compiling takes most of the time.
+# The sources with one mistake, by its line or name. -Og: compiling takes as long as the checks.
 build/mutants/%/mistake: test.c ptune.c $(HEADERS) tools/mutants.tsv
 	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D)
 	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' tools/mutants.tsv >$@
 	@file=$$(cut -f 2 $@); awk -F '\t' -f tools/plant.awk $@ $$file >$(@D)/$$file || \
 	    { echo "tools/mutants.tsv: $*: its text must occur exactly once in $$file"; exit 1; }
 build/mutants/%/test: build/mutants/%/mistake
-	@$(CC) -std=c11 -w $(@D)/test.c -o $@ -lm
+	@$(CC) -std=c11 -w -Og $(OPENMP) $(@D)/test.c -o $@ -lm
 build/mutants/%/test-double: build/mutants/%/mistake
-	@$(CC) -std=c11 -w -DDOUBLE $(@D)/test.c -o $@ -lm
+	@$(CC) -std=c11 -w -Og $(OPENMP) -DDOUBLE $(@D)/test.c -o $@ -lm
 build/mutants/%/verdict: build/mutants/%/test-double
 	@$< gradcheck >$(@D)/output || true
+	@cut -f 1 $(@D)/mistake | grep -o 'values [a-z_]*' | while read -r check; do \
+	    $< $$check | sed 's/^FAIL  /FAIL  values /'; done >>$(@D)/output || true
 	@awk -F '\t' -f tools/judge.awk $(@D)/mistake $(@D)/output >$@.part && mv $@.part $@ && cat $@
 	@rm $<
 
@@ -112,14 +120,15 @@ build/mutants/%/verdict: build/mutants/%/test-double
 FOLDER := assignment
 VARIANT := 0
 WRITTEN := 0
-GRADED := grader.c test.c ptune.c $(HEADERS)
+SOURCES := test.c ptune.c $(HEADERS)
 REFERENCE = build/reference/$(VARIANT)
 TABLE := tools/assignments.tsv
 functions = awk -F '\t' -v file=$$file $(1) -f tools/functions.awk $(TABLE) $(2)$$file
 folder = awk -F '\t' -v N=$(1) -v variant=$(VARIANT) -v checks=$(2) -f tools/folder.awk $(TABLE)
-$(REFERENCE)/grader: $(GRADED) $(TABLE) tools/functions.awk $(wildcard tools/variant$(VARIANT)/*)
+$(REFERENCE)/grader: tools/grader.c $(SOURCES) $(TABLE) tools/functions.awk $(wildcard tools/variant$(VARIANT)/*)
 	@mkdir -p $(@D)
-	@for file in $(GRADED); do \
+	@cp tools/grader.c $(@D)
+	@for file in $(SOURCES); do \
 	    $(call functions,-v N=99 -v from=tools/variant$(VARIANT) -v first=1 -v last=99) >$(@D)/$$file || exit 1; done
 	@$(CC) -std=c11 -w -O1 -DDOUBLE $(@D)/grader.c -o $@ -lm
 $(REFERENCE)/cases-%: $(REFERENCE)/grader
@@ -131,7 +140,7 @@ assignment:
 	@$(call folder,$(N),1) >$(FOLDER).part/checks.tsv
 	@awk -F '\t' -v N=$(N) -v variant=$(VARIANT) -f tools/handout.awk $(TABLE) tools/handouts.md >$(FOLDER).part/HANDOUT.md
 	@$(MAKE) -s $(REFERENCE)/cases-1 && cp $(REFERENCE)/cases-1 $(FOLDER).part/cases.txt
-	@last=$$(($(N) - 1)); for file in $(GRADED); do \
+	@last=$$(($(N) - 1)); for file in grader.c $(SOURCES); do \
 	    $(call functions,-v N=$(N) -v written=$(WRITTEN) -v from='$(FROM)' -v first=1 -v last=$$last,$(REFERENCE)/) \
 	    >$(FOLDER).part/$$file || exit 1; done
 	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
@@ -148,7 +157,7 @@ regrade: number = $(or $(N),$(call of_folder,NUMBER))
 regrade: VARIANT = $(or $(call of_folder,VARIANT),0)
 regrade:
 	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s VARIANT=$(VARIANT) $(REFERENCE)/cases-$(SEED)
-	@for file in $(GRADED); do \
+	@for file in grader.c $(SOURCES); do \
 	    $(call functions,-v N=99 -v from=$(FOLDER) -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) \
 	    >$(TREE)/$$file || exit 1; done
 	@$(call folder,$(number),1) >$(TREE)/checks.tsv
@@ -200,7 +209,7 @@ build/assignments/variant-%/verdict:
 build/assignments/last_year-%/verdict:
 	$(call regraded,.,1,$$1 < $$3,variant 1 answered without it)
 build/assignments/wrong-%/verdict:
-	@mkdir -p $(@D) && cp $(GRADED) $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
+	@mkdir -p $(@D) && cp tools/grader.c $(SOURCES) $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
 	@file=$$(cut -f 2 $(@D)/mistake); awk -F '\t' -f tools/plant.awk $(@D)/mistake $$file >$(@D)/$$file || \
 	    { echo "tools/wrong.tsv:$*: its text must occur exactly once in $$file"; exit 1; }
 	@$(CC) -std=c11 -w -DDOUBLE $(@D)/grader.c -o $(@D)/grader -lm
@@ -212,7 +221,7 @@ build/assignments/wrong-%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments regrade \
-    clean
+.PHONY: all docs run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
+    regrade clean
 .SECONDARY:
 .DELETE_ON_ERROR:

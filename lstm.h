@@ -1,9 +1,10 @@
 /* lstm.h - a stack of bidirectional LSTM layers (Hochreiter, Schmidhuber 1997; Graves 2005), as PyTorch computes it.
  *
  * One direction of one layer, for t = 1 .. T (the reverse one: T .. 1), sigma the logistic function:
- *     [i f g o] = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh         input, forget, cell, output gate: (4H)
- *     c_t = sigma(f) c_(t-1) + sigma(i) tanh(g)
- *     h_t = sigma(o) tanh(c_t)
+ *     [a_i a_f a_g a_o] = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh                                   (4H)
+ *     i, f, o = sigma(a_i), sigma(a_f), sigma(a_o)   g = tanh(a_g)       input, forget, output gate; candidate
+ *     c_t = f c_(t-1) + i g
+ *     h_t = o tanh(c_t)
  * A layer's output is (T, 2H): the forward h_t and the reverse h_t side by side.
  */
 #ifndef LSTM_H
@@ -44,9 +45,9 @@ static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, L
         }
     }
 }
-/* Backpropagation through time: from the last step to the first, dh_t = dh from above + W_hh' dgates_(t+1).
- *     do = dh tanh(c) o(1-o)          dc += dh o (1 - tanh(c)^2)
- *     di = dc g i(1-i)    df = dc c_(t-1) f(1-f)    dg = dc i (1-g^2)    dc_(t-1) = dc f
+/* Backpropagation through time: from the last step to the first, dh_t = dh from above + W_hh' da_(t+1).
+ *     da_o = dh tanh(c) o(1-o)          dc += dh o (1 - tanh(c)^2)
+ *     da_i = dc g i(1-i)    da_f = dc c_(t-1) f(1-f)    da_g = dc i (1-g^2)    dc_(t-1) = dc f
  * Gate values are overwritten in place by their gradients. Then dW_ih, dW_hh and db, from all steps at once.
  * dh: a view (T, H) of the output's gradient, added to here. The gradient of x is left to lstm_backward. */
 static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, Matrix dh, LstmTrace trace,
@@ -97,7 +98,7 @@ static inline LstmActivations lstm_forward(const Lstm *lstm, Tensor x) {
     }
     return a;
 }
-/* From the gradient of the last layer's output. dx += dgates W_ih: both directions have the same input x. */
+/* From the gradient of the last layer's output. dx += da W_ih: both directions have the same input x. */
 static inline void lstm_backward(const Lstm *lstm, Tensor x, LstmActivations a) {
     for (int l = lstm->layers - 1; l >= 0; l--) {
         if (l) needs_grad(&a.output[l - 1]);

@@ -112,9 +112,9 @@ static void template_ids(const Template *t, const Vocab *vocab, const Text *fiel
 
 /* ==== 2. Vectors for words ======================================================================================== */
 
-/* Equation 4 of the paper, { h_0 .. h_i, e(x), h_i+1 .. h_m, e([MASK]) }: for a word its row of the word table (V, H),
- * for a pseudo-token its row of the prompt h (m, H); e is (tokens, H). Position and type embeddings are added later,
- * for both alike. */
+/* Equation 4 of the paper, { h_0 .. h_i, e(x), h_i+1 .. h_m-1, e([MASK]) }: for a word its row of the word table (V,
+ * H), for a pseudo-token its row of the prompt h (m, H); e is (tokens, H). Position and type embeddings are added
+ * later, for both alike. (The paper counts its vectors up to h_m.) */
 static Tensor embed_forward(Tensor word, Tensor prompt, const int *id, int tokens) {
     Tensor e = tensor(tokens, word.cols);
     for (int i = 0; i < tokens; i++)

@@ -445,14 +445,14 @@ static inline void layernorm_backward(const LayerNorm *l, Tensor x, Tensor y) {
                 dx[j] += scale * (w[j] * dy[j] - mean_g - (xi[j] - mean) * scale * mean_gn);
         }
     }
-    if (l->w.grad)
+    if (l->w.grad || l->b.grad)
         for (int i = 0; i < x.rows; i++) {
             const real *xi = row(x, i), *dy = grad_row(y, i);
             real mean, scale;
             row_moments(xi, x.cols, l->eps, &mean, &scale);
             for (int j = 0; j < x.cols; j++) {
-                l->w.grad[j] += dy[j] * (xi[j] - mean) * scale;
-                l->b.grad[j] += dy[j];
+                if (l->w.grad) l->w.grad[j] += dy[j] * (xi[j] - mean) * scale;
+                if (l->b.grad) l->b.grad[j] += dy[j];
             }
         }
 }
@@ -479,7 +479,7 @@ static inline real exp_fast(real x) {
     memcpy(&power, &bits, sizeof power);
     return p * power;
 }
-/* P(N < x) of a standard normal, given bell = exp(-x^2 / 2): the tail is bell times a polynomial in
+/* Phi(x) of the standard normal, given bell = exp(-x^2 / 2): the tail is bell times a polynomial in
  * t = 1 / (1 + 0.275 |x|) (the form of Hastings 1955, fitted anew: relative error of the tail 6e-8). */
 static inline real normal_cdf(real x, real bell) {
     const float t = 1.0f / (1.0f + 0.275f * fabs(x));
@@ -489,7 +489,7 @@ static inline real normal_cdf(real x, real bell) {
 }
 #endif
 
-/* ---- gelu (Hendrycks, Gimpel 2016): y = x P(N < x) ----------------------------------------------------------- */
+/* ---- gelu (Hendrycks, Gimpel 2016): y = x Phi(x), Phi the distribution function of the standard normal -------- */
 static inline Tensor gelu_forward(Tensor x) {
     Tensor y = tensor(x.rows, x.cols);
 #pragma omp parallel for if (size_of(x) > WORTH_THREADS)
@@ -497,7 +497,7 @@ static inline Tensor gelu_forward(Tensor x) {
         y.data[i] = x.data[i] * normal_cdf(x.data[i], exp_fast(-x.data[i] * x.data[i] / 2));
     return y;
 }
-/* dx += dy (P(N < x) + x p(x)),   p(x) = exp(-x^2 / 2) / sqrt(2 pi) */
+/* dx += dy (Phi(x) + x phi(x)),   phi(x) = exp(-x^2 / 2) / sqrt(2 pi) */
 static inline void gelu_backward(Tensor x, Tensor y) {
 #pragma omp parallel for if (size_of(x) > WORTH_THREADS)
     for (size_t i = 0; i < size_of(x); i++) {

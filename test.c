@@ -36,6 +36,14 @@ __attribute__((format(printf, 2, 3))) static bool check(bool right, const char *
     return right;
 }
 
+/* A crash is a failed check too. After this line it takes its usual course. */
+static const char *running = "this program"; /* the check that runs now */
+static struct sigaction usual;
+static void report_crash(int number) {
+    check(false, "%-17s crashes", running);
+    sigaction(number, &usual, NULL);
+}
+
 /* The larger of two errors. NaN counts as infinite: fmax would drop it. */
 static double worse(double a, double b) { return isnan(a) || isnan(b) ? (double)INFINITY : fmax(a, b); }
 static int random_int(Random *random, int least, int most) {
@@ -139,10 +147,16 @@ static bool ids_are(const int *id, int count, Text array) {
 /* ---- Small inputs shared by several checks ----------------------------------------------------------------------- */
 static const int targets[] = {2, 0, 5, 1, 3, 4};
 static const int mixed_ids[] = {3, -1, 0, -3, 3, -2, 2}; /* words and pseudo-tokens; word 3 occurs twice */
+static const int repeated_ids[] = {3, -1, 0, -3, 3, -1, 2}; /* pseudo-token -1 too; -2 does not occur */
 /* Two sequences, of 3 and 4 tokens, with three selected positions. */
 static Batch ragged(void) {
     static int start[] = {0, 3, 7}, selected_start[] = {0, 1, 3}, selected[] = {1, 3, 6};
     return (Batch){2, 7, 3, start, selected_start, selected};
+}
+/* Four sequences, one of them a single token. All positions of a sequence are selected, or none, or some. */
+static Batch more_ragged(void) {
+    static int start[] = {0, 3, 5, 6, 10}, selected_start[] = {0, 3, 3, 4, 6}, selected[] = {0, 1, 2, 5, 7, 9};
+    return (Batch){4, 10, 6, start, selected_start, selected};
 }
 
 /* ==== tensor.h ==================================================================================================== */
@@ -272,31 +286,108 @@ static void check_product(const char *name, void (*product)(Matrix, Matrix, Matr
     check(!wrong, "%-22s %d %sshapes and strides: %d differ from plain sums, largest error %.1e", name, trials,
           large ? "large " : "", wrong, worst);
 }
-/* No sum is split across threads, so C is the same to the last bit, whatever their number. One process per number,
- * which prints a hash of C over all layouts: threads that end before their process would leak their buffers. */
-static void print_matmul_bits(void) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    Random random = {1};
+/* ---- The same bits on any number of threads ----------------------------------------------------------------------
+ * No sum is split across threads, so every result is the same to the last bit, whatever their number. One process per
+ * number, which prints hashes of its results: threads that end before their process would leak their buffers. */
+static uint64_t hash_elements(uint64_t hash, const real *x, size_t count) {
+    const unsigned char *bytes = (const unsigned char *)x;
+    for (size_t i = 0; i < count * sizeof(real); i++) hash = (hash ^ bytes[i]) * 0x100000001B3u;
+    return hash;
+}
+static uint64_t matmul_bits(uint64_t hash, Random *random) { /* over all layouts */
     for (int layout = 0; layout < 8; layout++) {
-        const Matrix a = random_view(300, 900, layout & 1, &random), b = random_view(900, 200, layout & 2, &random);
+        const Matrix a = random_view(300, 900, layout & 1, random), b = random_view(900, 200, layout & 2, random);
         const Tensor c = layout & 4 ? tensor_zeros(200, 300) : tensor_zeros(300, 200);
         matmul(layout & 4 ? transposed(values(c)) : values(c), a, b);
-        const unsigned char *bytes = (const unsigned char *)c.data;
-        for (size_t i = 0; i < size_of(c) * sizeof(real); i++) hash = (hash ^ bytes[i]) * 0x100000001B3u;
+        hash = hash_elements(hash, c.data, size_of(c));
     }
-    printf("%016jx\n", (uintmax_t)hash);
+    return hash;
 }
-static void check_matmul_threads(void) {
+/* A tensor and its gradient, both drawn: the order in which something is added to a gradient changes its bits. */
+static Tensor random_tensor(int rows, int cols, Random *random) {
+    Tensor t = tensor(rows, cols), gradients = tensor(rows, cols);
+    fill_normal(t, 1, random), fill_normal(gradients, 1, random);
+    t.grad = gradients.data;
+    return t;
+}
+static void draw_gradient(Tensor *t, Random *random) { t->grad = random_tensor(t->rows, t->cols, random).data; }
+/* The layers whose loops are split across threads, each large enough for that. */
+static uint64_t attention_bits(uint64_t hash, Random *random) {
+    static int start[] = {0, 100, 200, 300};
+    const Batch batch = {3, 300, 0, start, NULL, NULL};
+    Tensor qkv[3];
+    for (int i = 0; i < 3; i++) qkv[i] = random_tensor(300, 99, random);
+    Attention a = attention_forward(qkv[0], qkv[1], qkv[2], 3, &batch, start);
+    draw_gradient(&a.context, random);
+    attention_backward(&a, qkv[0], qkv[1], qkv[2], 3, &batch, start);
+    for (int i = 0; i < 3; i++) hash = hash_elements(hash, qkv[i].grad, size_of(qkv[i]));
+    return hash_elements(hash, a.context.data, size_of(a.context));
+}
+static uint64_t layer_bits(uint64_t hash, Random *random) {
+    const LayerNorm l = {random_tensor(1, 100, random), random_tensor(1, 100, random), (real)1e-5};
+    Tensor x = random_tensor(900, 100, random), logits = random_tensor(900, 100, random);
+    Tensor normed = layernorm_forward(&l, x), active = gelu_forward(normed);
+    cross_entropy_backward(logits, allocate_zeroed(sizeof(int[900])));
+    draw_gradient(&active, random), draw_gradient(&normed, random);
+    gelu_backward(normed, active);
+    layernorm_backward(&l, x, normed);
+    const Tensor results[] = {logits, active, normed, x, l.w, l.b};
+    for (int i = 0; i < 6; i++) {
+        hash = hash_elements(hash, results[i].data, size_of(results[i]));
+        hash = hash_elements(hash, results[i].grad, size_of(results[i]));
+    }
+    Parameter p = {"", MATRIX, &x, tensor_zeros(900, 100), tensor_zeros(900, 100)};
+    adam_step((Parameters){&p, 1}, (Optimizer){0.1, 0.1, false}, 1, 1);
+    return hash_elements(hash, x.data, size_of(x));
+}
+/* An LSTM above 100 units, several times: threads that meet where they should not do so by chance. */
+static Lstm large_lstm(Parameters *list, Random *random) { /* the list has room for one more */
+    *list = (Parameters){allocate(sizeof(Parameter[17])), 0};
+    const Lstm lstm = lstm_new(2, 300, 104, "", list);
+    parameters_allocate(*list);
+    lstm_random(&lstm, random);
+    return lstm;
+}
+static uint64_t lstm_bits(uint64_t hash, Random *random) {
+    Parameters list;
+    const Lstm lstm = large_lstm(&list, random);
+    const Tensor x = random_tensor(4, 300, random), dy = random_tensor(4, 208, random);
+    for (int run = 0; run < 16; run++) {
+        Mark before = mark();
+        for (int i = 0; i < list.count; i++) needs_grad(list.at[i].tensor);
+        LstmActivations a = lstm_forward(&lstm, x);
+        a.output[1].grad = copy_of(dy).data;
+        lstm_backward(&lstm, x, a);
+        for (int i = 0; i < list.count; i++)
+            hash = hash_elements(hash, list.at[i].tensor->grad, size_of(*list.at[i].tensor));
+        hash = hash_elements(hash, x.grad, size_of(x));
+        release(before);
+    }
+    return hash;
+}
+static const struct { const char *name; uint64_t (*bits)(uint64_t, Random *); } threaded[] = {
+    {"matmul", matmul_bits}, {"attention", attention_bits}, {"layers", layer_bits}, {"lstm", lstm_bits}};
+
+static void print_bits(const char *name) {
+    for (size_t i = 0; i < sizeof threaded / sizeof *threaded; i++)
+        if (!strcmp(name, threaded[i].name))
+            printf("%016jx\n", (uintmax_t)threaded[i].bits(0xCBF29CE484222325u, &(Random){1}));
+}
+static void check_bits(const char *unit, const char *name) {
     char one[20] = "", line[20] = "";
     int different = 0;
     for (int count = 1; count <= 4; count++) {
-        FILE *stream = popen(format("OMP_NUM_THREADS=%d '%s' matmul-bits", count, self), "r");
-        if (!stream || !fgets(line, sizeof line, stream) || pclose(stream)) die("%s matmul-bits: failed", self);
+        FILE *stream = popen(format("OMP_NUM_THREADS=%d '%s' bits %s", count, self, name), "r");
+        if (!stream || !fgets(line, sizeof line, stream) || pclose(stream)) die("%s bits %s: failed", self, name);
         if (count == 1) strcpy(one, line);
         different += strcmp(one, line) != 0;
     }
-    check(!different, "%-22s the same bits on 1, 2, 3 and 4 threads: %d differ", "matmul", different);
+    check(!different, "%-22s %s: the same bits on 1, 2, 3 and 4 threads: %d differ", unit, name, different);
 }
+static void check_matmul_threads(void) { check_bits("matmul", "matmul"); }
+static void check_lstm_threads(void) { check_bits("lstm_backward", "lstm"); }
+static void check_layer_threads(void) { check_bits("threads", "layers"), check_bits("threads", "attention"); }
+
 static void check_matmul_naive(void) { check_product("matmul_naive", matmul_naive, false); }
 static void check_pack(void) {
     Random random = {1};
@@ -359,6 +450,40 @@ static void check_cross_entropy(void) {
     const Tensor loss = tensor(1, 1);
     loss.data[0] = (real)cross_entropy_forward(given("logits"), targets);
     check_output("cross_entropy_forward", loss);
+}
+/* A row is shifted by 2000 or -2000: the gradient is the same to the last bit, and the one in double. */
+static void check_cross_entropy_backward(void) {
+    static const double x[] = {0.25, -1.5, 3, 0.5, 9.75};
+    static const int shift[] = {0, 2000, -2000}, target[] = {1, 1, 1};
+    Tensor logits = tensor(3, 5);
+    double sum = 0, worst = 0;
+    for (int j = 0; j < 5; j++) sum += exp(x[j]);
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 5; j++) row(logits, i)[j] = (real)(x[j] + shift[i]);
+    needs_grad(&logits);
+    cross_entropy_backward(logits, target);
+    for (int j = 0; j < 5; j++)
+        worst = worse(worst, fabs((double)logits.grad[j] - (exp(x[j]) / sum - (j == 1)) / 3));
+    const bool same = !memcmp(logits.grad, grad_row(logits, 1), sizeof(real[5])) &&
+                      !memcmp(logits.grad, grad_row(logits, 2), sizeof(real[5]));
+    check(same && worst < 1e-6, "%-22s logits near 2000 and -2000: %s gradient, which differs by %.1e",
+          "cross_entropy_backward", same ? "the same" : "another", worst);
+}
+/* A thousand steps with changing gradients, against the formulas in double: the corrections fade. */
+static void check_adam_steps(void) {
+    Tensor w = tensor_zeros(1, 1);
+    Parameter p = {.tensor = &w};
+    double weight = 0, m = 0, v = 0, worst = 0;
+    parameters_train((Parameters){&p, 1});
+    for (int step = 1; step <= 1000; step++) {
+        const double g = sin(step) + 0.5;
+        w.grad[0] = (real)g;
+        adam_step((Parameters){&p, 1}, (Optimizer){1e-3, 0, false}, step, 1);
+        m = 0.9 * m + 0.1 * g, v = 0.999 * v + 0.001 * g * g;
+        weight -= 1e-3 * (m / (1 - pow(0.9, step))) / (sqrt(v / (1 - pow(0.999, step))) + 1e-8);
+        worst = worse(worst, fabs((double)w.data[0] - weight));
+    }
+    check(worst < 1e-5, "%-22s 1000 steps from 0 to %.4f: differs by %.1e", "adam_step", weight, worst);
 }
 /* Two steps of one weight from 1, with gradients 0.5 and -1 (doubled here, and scaled by 0.5), against torch.optim. */
 static void check_adam_step(void) {
@@ -542,6 +667,75 @@ static void check_lstm_backward(void) {
           list.count, worst);
 }
 
+/* One direction of one layer in plain loops, in double. x (T, in); h: its columns of the layer's output (T, 2H). */
+static void plain_cell(const LstmCell *cell, const double *x, int steps, bool reverse, double *h) {
+    const int H = cell->w_hh.cols, inputs = cell->w_ih.cols;
+    double *c = allocate_zeroed(sizeof(double[H])), *gate = allocate(sizeof(double[4 * H]));
+    for (int t = 0; t < steps; t++) {
+        const int now = reverse ? steps - 1 - t : t, before = reverse ? now + 1 : now - 1;
+        for (int k = 0; k < 4 * H; k++) {
+            gate[k] = (double)cell->b_ih.data[k] + (double)cell->b_hh.data[k];
+            for (int j = 0; j < inputs; j++) gate[k] += (double)row(cell->w_ih, k)[j] * x[now * inputs + j];
+            for (int j = 0; t > 0 && j < H; j++) gate[k] += (double)row(cell->w_hh, k)[j] * h[before * 2 * H + j];
+            gate[k] = k / H == 2 ? tanh(gate[k]) : 1 / (1 + exp(-gate[k]));
+        }
+        for (int j = 0; j < H; j++) {
+            c[j] = gate[H + j] * c[j] + gate[j] * gate[2 * H + j];
+            h[now * 2 * H + j] = gate[3 * H + j] * tanh(c[j]);
+        }
+    }
+}
+/* The sum of all elements of the output, each times its weight. */
+static double plain_lstm(const Lstm *lstm, Tensor x, const real *weight) {
+    double *in = allocate(sizeof(double[size_of(x)])), *out = in, sum = 0;
+    for (size_t i = 0; i < size_of(x); i++) in[i] = (double)x.data[i];
+    for (int l = 0; l < lstm->layers; l++, in = out) {
+        out = allocate(sizeof(double[x.rows * 2 * lstm->hidden]));
+        for (int d = 0; d < 2; d++) plain_cell(&lstm->cell[l][d], in, x.rows, d, out + d * lstm->hidden);
+    }
+    for (int i = 0; i < x.rows * 2 * lstm->hidden; i++) sum += (double)weight[i] * out[i];
+    return sum;
+}
+/* Moves every element by `step` times a random number, always the same ones. Returns what that adds to the loss
+ * according to the gradients. */
+static double move(Parameters list, double step) {
+    Random random = {2};
+    double change = 0;
+    for (int k = 0; k < list.count; k++) {
+        const Tensor *t = list.at[k].tensor;
+        for (size_t i = 0; i < size_of(*t); i++) {
+            const real from = t->data[i];
+            t->data[i] += (real)(step * normal(&random));
+            change += (double)t->grad[i] * ((double)t->data[i] - (double)from);
+        }
+    }
+    return change;
+}
+/* Above 100 units both directions run at the same time: the output, and the gradient along a random direction in all
+ * weights and x, against the plain loops. */
+static void check_large_lstm(void) {
+    Random random = {1};
+    Parameters list;
+    Lstm lstm = large_lstm(&list, &random);
+    Tensor x = tensor(4, 300);
+    const Tensor weight = random_tensor(4, 208, &random);
+    fill_normal(x, 1, &random);
+    add_parameter(&list, MATRIX, &x, x.rows, x.cols, "x");
+    for (int i = 0; i < list.count; i++) needs_grad(list.at[i].tensor);
+    LstmActivations a = lstm_forward(&lstm, x);
+    a.output[1].grad = copy_of(weight).data; /* dL is the weight itself */
+    lstm_backward(&lstm, x, a);
+    double output = 0;
+    for (size_t i = 0; i < size_of(weight); i++) output += (double)weight.data[i] * (double)a.output[1].data[i];
+    const double want = plain_lstm(&lstm, x, weight.data);
+    move(list, 1e-5);
+    const double before = plain_lstm(&lstm, x, weight.data), change = move(list, -2e-5),
+                 want_change = plain_lstm(&lstm, x, weight.data) - before;
+    check(fabs(output - want) < 1e-5 * fabs(want) && fabs(change - want_change) < 1e-4 * fabs(want_change),
+          "%-22s 104 units: output %.6g, in plain loops %.6g; a step changes it by %.6g, in plain loops %.6g",
+          "lstm_backward", output, want, change, want_change);
+}
+
 /* ==== bert.h ====================================================================================================== */
 
 static void check_attention(void) {
@@ -551,6 +745,58 @@ static void check_attention(void) {
     check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start).context);
     check_output("attention_forward.read",
                  attention_forward(selected_q, k, v, 2, &batch, batch.selected_start).context);
+}
+/* The largest difference of a context from plain loops in double. */
+static double attention_difference(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch, const int *q_start) {
+    const Tensor context = attention_forward(q, k, v, heads, batch, q_start).context;
+    const int width = q.cols / heads;
+    double worst = 0;
+    for (int s = 0; s < batch->sequences; s++)
+        for (int i = q_start[s]; i < q_start[s + 1]; i++)
+            for (int j = 0; j < q.cols; j++) { /* column j of the context is an average of column j of v */
+                double sum = 0, all = 0;
+                for (int t = batch->start[s]; t < batch->start[s + 1]; t++) {
+                    double dot = 0;
+                    for (int c = j / width * width; c < (j / width + 1) * width; c++)
+                        dot += (double)row(q, i)[c] * (double)row(k, t)[c];
+                    const double weight = exp(dot / sqrt(width));
+                    all += weight, sum += weight * (double)row(v, t)[j];
+                }
+                worst = worse(worst, fabs((double)row(context, i)[j] - sum / all));
+            }
+    return worst;
+}
+static void check_more_attention(void) {
+    Random random = {1};
+    const Batch batch = more_ragged();
+    const Tensor q = random_tensor(10, 15, &random), k = random_tensor(10, 15, &random),
+                 v = random_tensor(10, 15, &random), selected_q = {6, 15, q.data, NULL};
+    const double all = attention_difference(q, k, v, 3, &batch, batch.start),
+                 selected = attention_difference(selected_q, k, v, 3, &batch, batch.selected_start);
+    check(all < 1e-5 && selected < 1e-5,
+          "%-22s three heads, four sequences: differs from plain loops by %.1e, at the selected positions by %.1e",
+          "attention_forward", all, selected);
+}
+/* A batch of several sequences has the logits that each has alone. */
+static void check_batch(void) {
+    static Bert bert;
+    bert_load(&bert, oracle("tiny"));
+    Random random = {1};
+    const Batch all = more_ragged();
+    const Tensor e = random_tensor(all.tokens, bert.hidden, &random), logits = bert_logits(&bert, e, &all);
+    double worst = 0;
+    for (int s = 0; s < all.sequences; s++) {
+        const int from = all.start[s], first = all.selected_start[s], count = all.selected_start[s + 1] - first;
+        int start[] = {0, all.start[s + 1] - from}, selected_start[] = {0, count}, selected[10];
+        for (int i = 0; i < count; i++) selected[i] = all.selected[first + i] - from;
+        if (!count) continue;
+        const Batch one = {1, start[1], count, start, selected_start, selected};
+        const Tensor alone = bert_logits(&bert, (Tensor){start[1], e.cols, row(e, from), NULL}, &one);
+        worst = worse(worst, largest_difference(alone.data, row(logits, first), size_of(alone)));
+    }
+    check(worst < 1e-5, "%-22s four sequences in one batch, and each alone: logits differ by %.1e", "bert_logits",
+          worst);
+    bert_close(&bert);
 }
 /* The five best words for each text with a [MASK], against transformers: all of BERT. */
 static void check_fill(const char *path, const Model *model, double tolerance) {
@@ -686,19 +932,53 @@ static void tiny_load(Tiny *t) {
         t->example[s] = (Example){.id = t->id[s], .length = 6, .mask = 4, .answer = 20 + s};
     }
 }
-/* Words that are not allowed are not in the loss: if one word is allowed, its probability is 1. */
+static bool *answers_of(const Tiny *t) { /* as the words that are allowed */
+    bool *allowed = allocate_zeroed(sizeof(bool[t->model.bert.vocab]));
+    for (int i = 0; i < 5; i++) allowed[t->example[i].answer] = true;
+    return allowed;
+}
+/* Words that are not allowed are not in the loss: five examples, of which the five answers alone are allowed. */
 static void check_mask_logits(void) {
     static Tiny t;
     tiny_load(&t);
-    const Inputs in = inputs_of(t.example, in_order(1), 1);
-    const Tensor prompt = encoder_forward(&t.encoder).prompt;
-    bool *allowed = allocate_zeroed(sizeof(bool[t.model.bert.vocab]));
-    allowed[t.example[0].answer] = true;
+    const Inputs in = inputs_of(t.example, in_order(5), 5);
+    const Tensor prompt = encoder_forward(&t.encoder).prompt, logits = batch_logits(&t.model.bert, prompt, &in, NULL);
+    double want = 0;
+    for (int i = 0; i < 5; i++) {
+        double sum = 0;
+        for (int k = 0; k < 5; k++) sum += exp((double)row(logits, i)[t.example[k].answer]);
+        want += (log(sum) - (double)row(logits, i)[t.example[i].answer]) / 5;
+    }
+    const bool *allowed = answers_of(&t);
     const double all = batch_loss(&t.model.bert, prompt, &in, NULL);
-    const double one = batch_loss(&t.model.bert, prompt, &in, allowed);
+    const double labels = batch_loss(&t.model.bert, prompt, &in, allowed);
     const double trained = loss_and_gradient(&t.model.bert, prompt, &in, allowed);
-    check(all > 1 && fabs(one) < 1e-6 && fabs(trained) < 1e-6,
-          "%-22s loss %.3f; %g and %g with the answer as the only word, expected 0", "mask_logits", all, one, trained);
+    check(all > 1 && fabs(labels - want) < 1e-5 && fabs(trained - want) < 1e-5,
+          "%-22s loss %.3f; %.6f and %.6f with the answers as the only words, expected %.6f", "mask_logits", all,
+          labels, trained, want);
+    bert_close(&t.model.bert);
+}
+/* In prediction too, and in each of several batches: the five examples a hundred times. */
+static void check_evaluate(void) {
+    enum { TIMES = 100 };
+    static Tiny t;
+    static Example example[5 * TIMES];
+    static Prediction predicted[5 * TIMES];
+    tiny_load(&t);
+    t.model.answers.allowed = answers_of(&t);
+    for (int i = 0; i < 5 * TIMES; i++) example[i] = t.example[i % 5];
+    const Dataset data = {example, 5 * TIMES, ""};
+    const Score score = evaluate(&t.model, encoder_forward(&t.encoder).prompt, &data, predicted);
+    int wrong = 0, hits = 0;
+    for (int i = 0; i < 5 * TIMES; i++) {
+        const Prediction p = predicted[i];
+        wrong += !t.model.answers.allowed[p.predicted] || p.rank < 1 || p.rank > 5;
+        wrong += (p.rank == 1) != (p.predicted == example[i].answer) || p.predicted != predicted[i % 5].predicted;
+        hits += p.rank == 1;
+    }
+    check(!wrong && score.hits == hits && score.examples == 5 * TIMES,
+          "%-22s five words are allowed: %d of %d predictions are wrong; %d hits, counted %d", "evaluate", wrong,
+          5 * TIMES, hits, score.hits);
     bert_close(&t.model.bert);
 }
 /* At rate 0 an epoch's loss is the mean over the examples, whatever the batches; --recipe paper drops the short one. */
@@ -1069,7 +1349,10 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"gelu_forward", check_gelu, "layers.safetensors"},
     {"softmax_forward", check_softmax, "layers.safetensors"},
     {"cross_entropy_forward", check_cross_entropy, "layers.safetensors"},
+    {"cross_entropy_backward", check_cross_entropy_backward, NULL},
     {"adam_step", check_adam_step, NULL},
+    {"adam_step", check_adam_steps, NULL},
+    {"threads", check_layer_threads, NULL},
     {"tokenizer.h", NULL, NULL},
     {"wordpiece", check_wordpiece, NULL},
     {"tokenize", check_tokenize, "tokenizer.jsonl"},
@@ -1079,8 +1362,12 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"lstm_cell_forward", check_lstm_cell, "layers.safetensors"},
     {"lstm_forward", check_lstm_forward, "bilstm.safetensors"},
     {"lstm_backward", check_lstm_backward, "bilstm.safetensors"},
+    {"lstm_backward", check_large_lstm, NULL},
+    {"lstm_backward", check_lstm_threads, NULL},
     {"bert.h", NULL, NULL},
     {"attention_forward", check_attention, "layers.safetensors"},
+    {"attention_forward", check_more_attention, NULL},
+    {"bert_logits", check_batch, "tiny/encoder.safetensors"},
     {"layer_forward", check_layers, NULL},
     {"ptune.c", NULL, NULL},
     {"template_parse", check_template_parse, NULL},
@@ -1090,6 +1377,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"encoder_forward", check_encoder, "layers.safetensors"},
     {"embed_forward", check_embed, "layers.safetensors"},
     {"mask_logits", check_mask_logits, "tiny/encoder.safetensors"},
+    {"evaluate", check_evaluate, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
@@ -1116,6 +1404,7 @@ static void section_values(const char *only) {
         known = true;
         if (units[i].file && !have(units[i].file, units[i].name)) continue;
         Mark before = mark();
+        running = units[i].name;
         units[i].run();
         release(before);
     }
@@ -1129,6 +1418,8 @@ static void section_values(const char *only) {
  *   elements  each against the central difference (L(x + eps) - L(x - eps)) / 2 eps. Relative error:
  *             |a - n| / max(|a|, |n|, floor), where the floor is a fraction of the check's largest gradient.
  *   Taylor    |L(x + t v) - L(x) - t dL.v| along a random direction v falls as t^2 if dL is right, as t if not.
+ *   frozen    dL of a tensor is the same, to the last bit, if another tensor is frozen, and if all others are.
+ *   scaled    a loss 2^20 or 2^-20 times as large has a gradient as many times as large, to the last bit.
  * The central difference has an error of eps^2 L''' / 6 (truncation) and one of about u L / eps (rounding; u = 1e-16 in
  * double, 6e-8 in float); their sum is least near eps = u^(1/3). In float that is 1e-5 to 1e-3 of the largest gradient,
  * so float cannot judge an element below a tenth of the largest, nor a small Taylor remainder. Double can.
@@ -1148,8 +1439,12 @@ struct Check {
     int variant;                   /* one loss serves several checks */
     Parameters tensors;            /* what the loss depends on, all with a gradient */
     const char *no_gradient;       /* tensors whose names contain this: gradient zero by their nature */
+    const char *never_frozen;      /* tensors whose names contain this: their layer always computes the gradient */
+    const bool *in_loss;           /* words whose probabilities sum to 1 in the loss */
     Random random;
     double largest;                /* absolute value in all gradients */
+    bool fixed_scale;              /* the gradient with which the backward pass begins is not set by this file */
+    real scale;                    /* of that gradient */
     Tensor weights, x, y, z;       /* weights: of the loss; the rest: whatever the losses below need */
     Linear linear;
     LayerNorm layernorm;
@@ -1160,7 +1455,7 @@ struct Check {
     Inputs in;
 };
 
-/* ---- The two experiments ----------------------------------------------------------------------------------------- */
+/* ---- The experiments --------------------------------------------------------------------------------------------- */
 
 static double loss_at(Check *c) {
     Mark before = mark();
@@ -1249,6 +1544,54 @@ static double taylor_remainder(Check *c, double t) {
 /* The exponent of t with which the remainder falls from 10 t to t. */
 static double taylor_slope(Check *c, double t) { return log10(taylor_remainder(c, 10 * t) / taylor_remainder(c, t)); }
 
+/* One run of the backward pass with tensor number `one` frozen, or (alone) all others; -1: none. It begins with `scale`
+ * times the gradient of the loss. The gradients go to `grad`, NULL where frozen. Returns the loss. */
+static double gradients(Check *c, int one, bool alone, real scale, real **grad) {
+    real *keep[MAX_TENSORS];
+    for (int k = 0; k < c->tensors.count; k++) {
+        Tensor *t = c->tensors.at[k].tensor;
+        const bool always = c->never_frozen && strstr(c->tensors.at[k].name, c->never_frozen);
+        keep[k] = t->grad;
+        if (one >= 0 && (k == one) != alone && !always) t->grad = NULL;
+        else needs_grad(t);
+        grad[k] = t->grad;
+    }
+    c->scale = scale;
+    const double loss = c->loss(c, true);
+    c->scale = 1;
+    for (int k = 0; k < c->tensors.count; k++) c->tensors.at[k].tensor->grad = keep[k];
+    return loss;
+}
+/* What differs in such a run, or NULL: the loss, or a gradient that is not `scale` times that in `full`. */
+static const char *difference(Check *c, int one, bool alone, real scale, double loss, real *const *full) {
+    Mark before = mark();
+    real *grad[MAX_TENSORS];
+    const char *differs = gradients(c, one, alone, scale, grad) == loss ? NULL : "the loss";
+    for (int k = 0; k < c->tensors.count; k++)
+        for (size_t i = 0; grad[k] && !differs && i < size_of(*c->tensors.at[k].tensor); i++)
+            if (grad[k][i] != scale * full[k][i]) differs = c->tensors.at[k].name;
+    release(before);
+    return differs;
+}
+/* Nothing is computed differently because something else is frozen, or because the gradients are large or small. */
+static void check_frozen(Check *c) {
+    Mark start = mark();
+    const int ways = c->tensors.count > 1 ? 2 * c->tensors.count : 0;
+    real *full[MAX_TENSORS];
+    const double loss = gradients(c, -1, false, 1, full), forward = loss_at(c);
+    const char *differs = fabs(loss - forward) <= 1e-5 * fabs(forward) ? NULL : "the loss", *with = "a backward pass";
+    for (int way = 0; way < ways && !differs; way++) {
+        differs = difference(c, way / 2, way % 2, 1, loss, full);
+        with = format("%s %s", c->tensors.at[way / 2].name, way % 2 ? "alone trained" : "frozen");
+    }
+    for (int power = -20; power <= 20 && !differs && !c->fixed_scale; power += 40) {
+        differs = difference(c, -1, false, (real)pow(2, power), loss, full);
+        with = format("the loss times 2^%d", power);
+    }
+    check(!differs, "%-17s %4d runs, frozen or scaled: %s%s%s", c->name, ways + (c->fixed_scale ? 0 : 2),
+          differs ? differs : "the same gradients", differs ? " differs with " : "", differs ? with : "");
+    release(start);
+}
 /* The experiments in detail: one line per tensor, the errors at many eps, the Taylor remainder at many t. */
 static void print_experiments(Check *c, double eps, double *errors) {
     int width = 6;
@@ -1281,6 +1624,7 @@ static void gradcheck(Check *c, double eps, bool in_detail) {
     check(w.error < TOLERANCE && c->largest > 0 && fabs(slope - 2) < SLOPE_TOLERANCE,
           "%-17s %4zu elements, worst relative error %.1e at %s[%zu]: %.6g, numeric %.6g; Taylor slope %.2f", c->name,
           elements, w.error, w.name, w.at, w.analytic, w.numeric, slope);
+    check_frozen(c);
     if (in_detail) print_experiments(c, eps, errors);
 }
 
@@ -1294,7 +1638,7 @@ static double loss_of(Check *c, Tensor *y, bool backward) {
     if (backward && !y->grad) needs_grad(y);
     for (size_t i = 0; i < size_of(*y); i++) {
         loss += (double)c->weights.data[i] * (double)y->data[i] + (double)y->data[i] * (double)y->data[i] / 2;
-        if (backward) y->grad[i] += c->weights.data[i] + y->data[i];
+        if (backward) y->grad[i] += c->scale * (c->weights.data[i] + y->data[i]);
     }
     return loss;
 }
@@ -1351,8 +1695,22 @@ static void layernorm_tensors(Check *c) {
     depends_on_random(c, "w", &c->layernorm.w, 1, 6);
     depends_on_random(c, "b", &c->layernorm.b, 1, 6);
 }
+static void flat_tensors(Check *c) { /* a row of equal elements: without eps its scale would be infinite */
+    layernorm_tensors(c);
+    c->layernorm.eps = (real)0.1;
+    for (int j = 0; j < c->x.cols; j++) row(c->x, 1)[j] = 2;
+}
 
-static void x_tensor(Check *c) { depends_on_random(c, "x", &c->x, 6, 6); }
+static void x_tensor(Check *c) { depends_on_random(c, "x", &c->x, 5, 7); }
+static void wide_tensor(Check *c) { /* into the tails of gelu */
+    x_tensor(c);
+    for (int j = 0; j < c->x.cols; j++) row(c->x, 3)[j] *= 3;
+}
+/* One probability above 0.999, in cross-entropy that of the target. Variant: what is added for that. */
+static void saturated_tensor(Check *c) {
+    x_tensor(c);
+    row(c->x, 1)[targets[1]] += (real)c->variant;
+}
 
 static double gelu_loss(Check *c, bool backward) {
     Tensor y = gelu_forward(c->x);
@@ -1381,7 +1739,7 @@ static double cross_entropy_loss(Check *c, bool backward) {
     Tensor x = c->x; /* with its own gradient: this backward pass is the first, and sets it */
     needs_grad(&x);
     if (backward) cross_entropy_backward(x, targets);
-    for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += x.grad[i];
+    for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += c->scale * x.grad[i];
     return cross_entropy_forward(x, targets);
 }
 
@@ -1392,30 +1750,31 @@ static double rows_loss(Check *c, bool backward) {
     return loss;
 }
 static void rows_tensors(Check *c) {
-    c->in.batch = ragged();
-    depends_on_random(c, "x", &c->x, 7, 4);
+    c->in.batch = more_ragged();
+    depends_on_random(c, "x", &c->x, 10, 4);
 }
 
 /* Variant: queries at the selected positions only, as in the last layer. */
 static double attention_loss(Check *c, bool backward) {
     const Batch *batch = &c->in.batch;
     const int *q_start = c->variant ? batch->selected_start : batch->start;
-    Attention a = attention_forward(c->x, c->y, c->z, 2, batch, q_start);
+    Attention a = attention_forward(c->x, c->y, c->z, 3, batch, q_start);
     const double loss = loss_of(c, &a.context, backward);
-    if (backward) attention_backward(&a, c->x, c->y, c->z, 2, batch, q_start);
+    if (backward) attention_backward(&a, c->x, c->y, c->z, 3, batch, q_start);
     return loss;
 }
 static void attention_tensors(Check *c) {
-    c->in.batch = ragged();
-    depends_on_random(c, c->variant ? "selected q" : "q", &c->x, c->variant ? 3 : 7, 6);
-    depends_on_random(c, "k", &c->y, 7, 6);
-    depends_on_random(c, "v", &c->z, 7, 6);
+    c->in.batch = more_ragged();
+    c->never_frozen = "";
+    depends_on_random(c, c->variant ? "selected q" : "q", &c->x, c->variant ? 6 : 10, 9);
+    depends_on_random(c, "k", &c->y, 10, 9);
+    depends_on_random(c, "v", &c->z, 10, 9);
 }
 
 static double embed_loss(Check *c, bool backward) {
-    Tensor e = embed_forward(c->x, c->y, mixed_ids, 7);
+    Tensor e = embed_forward(c->x, c->y, repeated_ids, 7);
     const double loss = loss_of(c, &e, backward);
-    if (backward) embed_backward(c->x, c->y, mixed_ids, e);
+    if (backward) embed_backward(c->x, c->y, repeated_ids, e);
     return loss;
 }
 static void embed_tensors(Check *c) {
@@ -1455,13 +1814,13 @@ static void lstm_stack_tensors(Check *c) {
 }
 
 static void small_bert(Check *c) {
-    c->in.batch = ragged();
-    c->bert = (Bert){.hidden = 8, .layers = 2, .heads = 2, .intermediate = 12, .vocab = 9, .positions = 10, .types = 2,
+    c->in.batch = more_ragged();
+    c->bert = (Bert){.hidden = 12, .layers = 3, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8, .types = 2,
                      .eps = (real)1e-12};
     bert_list_weights(&c->bert);
     for (int i = 0; i < c->bert.weights.count; i++) {
         const Parameter *p = &c->bert.weights.at[i];
-        fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.5, &c->random);
+        fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.4, &c->random);
         for (size_t j = 0; p->kind == GAIN && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
     }
 }
@@ -1473,21 +1832,22 @@ static double embeddings_loss(Check *c, bool backward) {
 }
 static void embeddings_tensors(Check *c) {
     small_bert(c);
-    depends_on_random(c, "e", &c->x, 7, 8);
+    depends_on_random(c, "e", &c->x, 10, 12);
     depends_on(c, "position", &c->bert.position);
     depends_on(c, "type", &c->bert.type);
 }
 
 static double layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
-    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 2, &c->in.batch, c->variant);
+    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 3, &c->in.batch, c->variant);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) layer_backward(&c->bert.layer[0], c->x, &a, 2, &c->in.batch, c->variant);
+    if (backward) layer_backward(&c->bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
     return loss;
 }
 static void layer_tensors(Check *c) {
     small_bert(c);
     c->no_gradient = "key.bias";
-    depends_on_random(c, "x", &c->x, 7, 8);
+    if (c->variant) c->never_frozen = "x";
+    depends_on_random(c, "x", &c->x, 10, 12);
     depends_on_all(c, c->bert.weights, "layer.0.");
 }
 
@@ -1499,7 +1859,7 @@ static double head_loss(Check *c, bool backward) {
 }
 static void head_tensors(Check *c) {
     small_bert(c);
-    depends_on_random(c, "x", &c->x, 3, 8);
+    depends_on_random(c, "x", &c->x, 3, 12);
     depends_on(c, "word", &c->bert.word);
     depends_on_all(c, c->bert.weights, "cls.");
 }
@@ -1509,6 +1869,7 @@ static double bert_loss(Check *c, bool backward) {
     if (backward) {
         needs_grad(&a.head.logits);
         cross_entropy_backward(a.head.logits, targets);
+        for (size_t i = 0; i < size_of(a.head.logits); i++) a.head.logits.grad[i] *= c->scale;
         bert_backward(&c->bert, &a, &c->in.batch);
     }
     return cross_entropy_forward(a.head.logits, targets);
@@ -1516,7 +1877,7 @@ static double bert_loss(Check *c, bool backward) {
 static void bert_tensors(Check *c) {
     small_bert(c);
     c->no_gradient = "key.bias";
-    depends_on_random(c, "e", &c->x, 7, 8);
+    depends_on_random(c, "e", &c->x, 10, 12);
     depends_on_all(c, c->bert.weights, "");
 }
 
@@ -1526,27 +1887,44 @@ static double encoder_loss(Check *c, bool backward) { /* variant: the kind of en
     if (backward) encoder_backward(&c->encoder, &a);
     return loss;
 }
-static void encoder_tensors(Check *c) {
-    encoder_init(&c->encoder, (EncoderKind)c->variant, 3, 8);
+static void encoder_of(Check *c, int pseudo) {
+    encoder_init(&c->encoder, (EncoderKind)c->variant, pseudo, 12);
     encoder_random(&c->encoder, 1, &c->random);
     depends_on_all(c, c->encoder.weights, "");
 }
+static void encoder_tensors(Check *c) { encoder_of(c, 3); }
+static void encoder_of_one_tensors(Check *c) { encoder_of(c, 1); }
 
-/* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT. With
- * the embedding as the encoder, it includes d loss / d h, which P-tuning descends along. */
+/* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT; with
+ * the embedding as the encoder, to d loss / d h, which P-tuning descends along, and to BERT outside of its layers. */
 static double whole_loss(Check *c, bool backward) {
-    if (backward) return train_batch(&c->bert, &c->encoder, &c->in, NULL);
-    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->in, NULL);
+    if (backward) return train_batch(&c->bert, &c->encoder, &c->in, c->in_loss);
+    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->in, c->in_loss);
 }
-static void whole_tensors(Check *c) {
-    static int ids[2][6] = {{1, -1, 5, -2, 4, -3}, {1, -1, 7, -2, -3, 4}};
+static void whole_inputs(Check *c) {
+    static int ids[3][8] = {{1, -1, 5, -2, 4, -3}, {4}, {1, -3, 7, -1, 6, -2, 4, 2}};
     const Example examples[] = {{.id = ids[0], .length = 6, .mask = 4, .answer = 3},
-                                {.id = ids[1], .length = 6, .mask = 5, .answer = 8}};
+                                {.id = ids[1], .length = 1, .mask = 0, .answer = 8},
+                                {.id = ids[2], .length = 8, .mask = 6, .answer = 0}};
     encoder_tensors(c);
     small_bert(c);
-    c->in = inputs_of(examples, in_order(2), 2);
+    c->in = inputs_of(examples, in_order(3), 3);
+    c->fixed_scale = true;
+}
+static void whole_tensors(Check *c) {
+    whole_inputs(c);
     c->no_gradient = "key.bias";
     depends_on_all(c, c->bert.weights, "");
+}
+static void whole_embedding_tensors(Check *c) {
+    whole_inputs(c);
+    depends_on_all(c, c->bert.weights, "embeddings");
+    depends_on_all(c, c->bert.weights, "cls.");
+}
+static void whole_labels_tensors(Check *c) { /* the loss is of the probabilities of label words alone */
+    static const bool label[9] = {[0] = true, [3] = true, [5] = true, [8] = true};
+    whole_embedding_tensors(c);
+    c->in_loss = label;
 }
 
 /* The primitives first, then what is built from them. */
@@ -1559,10 +1937,11 @@ static const struct {
     {"linear", linear_tensors, linear_loss, 0},
     {"residual", residual_tensors, residual_loss, 0},
     {"layernorm", layernorm_tensors, layernorm_loss, 0},
-    {"gelu", x_tensor, gelu_loss, 0},
+    {"layernorm flat", flat_tensors, layernorm_loss, 0},
+    {"gelu", wide_tensor, gelu_loss, 0},
     {"relu", x_tensor, relu_loss, 0},
-    {"softmax", x_tensor, softmax_loss, 0},
-    {"cross-entropy", x_tensor, cross_entropy_loss, 0},
+    {"softmax", saturated_tensor, softmax_loss, 14},
+    {"cross-entropy", saturated_tensor, cross_entropy_loss, 11},
     {"rows", rows_tensors, rows_loss, 0},
     {"attention", attention_tensors, attention_loss, false},
     {"attention", attention_tensors, attention_loss, true},
@@ -1578,8 +1957,10 @@ static const struct {
     {"encoder lstm", encoder_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder mlp", encoder_tensors, encoder_loss, ENCODER_MLP},
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
+    {"encoder of one", encoder_of_one_tensors, encoder_loss, ENCODER_LSTM},
     {"whole", whole_tensors, whole_loss, ENCODER_LSTM},
-    {"whole embedding", whole_tensors, whole_loss, ENCODER_EMBEDDING},
+    {"whole embedding", whole_embedding_tensors, whole_loss, ENCODER_EMBEDDING},
+    {"whole labels", whole_labels_tensors, whole_loss, ENCODER_EMBEDDING},
 };
 
 /* All checks, or those of one layer in detail. */
@@ -1592,7 +1973,8 @@ static void section_gradients(const char *layer, double eps) {
         if (!i || strcmp(checks[i].name, checks[i - 1].name)) names = format("%s, %s", names, checks[i].name);
         if (layer && strcmp(layer, checks[i].name)) continue;
         known = true;
-        Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant,
+        running = checks[i].name;
+        Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant, .scale = 1,
                    .random = {3}, /* a seed with which no input of a relu is within eps of its kink */
                    .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
         checks[i].tensors(&c);
@@ -1904,7 +2286,8 @@ int main(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : "";
     self = argv[0];
     if (!strcmp(first, "as-ptune")) return ptune_main(argc - 1, argv + 1);
-    if (!strcmp(first, "matmul-bits")) return print_matmul_bits(), 0;
+    if (!strcmp(first, "bits") && argc == 3) return print_bits(argv[2]), 0;
+    sigaction(SIGSEGV, &(struct sigaction){.sa_handler = report_crash}, &usual);
     if (!strcmp(first, "gradcheck")) command_gradcheck(argc - 2, argv + 2);
     else if (!strcmp(first, "values") && argc < 4) section_values(argv[2]);
     else if (!strcmp(first, "commands") && argc == 2) section_command_line();

@@ -13,11 +13,12 @@ average() { awk -v method="$1" '$1 == method && $2 ~ /^[0-9.]+$/ { print $2, ($3
 
 # One question in many phrasings: a relation's manual prompts, and P-tuning.
 if ! test -e $out/prompts.tsv; then
-    demo --methods manual --relations capital | sed -n 's/^ *\([0-9.]*\)  [#.]* *\(.*\[.*\)$/\2\t\1/p' >$out/prompts.part
+    demo --methods manual --relations country_of_city |
+        awk '/^ +[0-9.]+  [#.]+  / { p = $1; sub(/^ +[0-9.]+  [#.]+  /, ""); print $0 "\t" p }' >$out/prompts.part
     mv $out/prompts.part $out/prompts.tsv
 fi
-draw prompts 900 380 "set datafile separator '\t'; set xrange [0:115]; set yrange [:] reverse; set xlabel 'P@1 on the test examples'; \
-    set lmargin 58; set style fill solid 0.7; unset key; set offsets 0,0,0.5,0.5; \
+draw prompts 800 340 "set datafile separator '\t'; set xrange [0:115]; set yrange [:] reverse; set xlabel 'P@1 on the test examples'; \
+    set lmargin 42; set style fill solid 0.7; unset key; set offsets 0,0,0.5,0.5; \
     plot '$out/prompts.tsv' using (\$2/2):0:(\$2/2):(0.35):(\$0 == 9 ? 2 : 1):yticlabels(1) with boxxyerror linecolor variable, \
          '' using (\$2+2):0:(sprintf('%.1f', \$2)) with labels left"
 
@@ -31,7 +32,7 @@ for method in majority worst manual best search ft best+ft p-lstm p-mlp p-embedd
 done >$out/methods.tsv
 draw methods 900 340 "set yrange [0:110]; set ylabel 'P@1, average of the relations'; set style fill solid 0.7; unset key; set boxwidth 0.6; \
     plot '$out/methods.tsv' using 0:2:(\$0 > 6 ? 2 : 1):xticlabels(1) with boxes linecolor variable, \
-         '' using 0:2:3 with yerrorbars linecolor 'black' pointtype -1, '' using 0:(\$2+5):(sprintf('%.1f', \$2)) with labels"
+         '' using 0:(\$2-\$3):(0):(2*\$3) with vectors nohead linewidth 2 linecolor 'black', '' using 0:(\$2+5):(sprintf('%.1f', \$2)) with labels"
 
 # P@1 against the number of training examples. As many steps for few examples as for all: more epochs.
 for size in 8:80 16:40 32:20 80:8; do
@@ -70,8 +71,9 @@ draw curves 900 340 "set multiplot layout 1,2; set xlabel 'epoch'; set key right
 # The landscape: words beside one word of a prompt, and lines between two words and between two learned prompts.
 test -e $out/landscape.tsv || { build/landscape data/capital capital city >$out/landscape.part && mv $out/landscape.part $out/landscape.tsv; }
 draw landscape 900 360 "set multiplot layout 1,2; set datafile separator '\t'; set yrange [0:]; set ylabel 'loss on train'; unset key; \
-    set title 'discrete: the 60 words nearest to \"capital\"'; set xlabel 'distance from its embedding'; \
-    plot '<grep ^word $out/landscape.tsv' using 2:3 with impulses linecolor 1, '' using 2:3 with points pointtype 7 pointsize 0.4 linecolor 1; \
-    set title 'continuous: on a line'; set xlabel 'from one end to the other'; set key top left; set yrange [0:1]; \
-    plot '<grep ^line $out/landscape.tsv' using 2:3 with lines title 'between two words', \
-         '<grep ^learned $out/landscape.tsv' using 2:3 with lines title 'between two learned prompts'"
+    set title 'discrete: the 59 words nearest to \"capital\" in its place'; set xlabel 'distance of the two embeddings'; \
+    plot '<grep ^word $out/landscape.tsv | tail -n +2' using 2:3 with impulses linecolor 1, \
+         '' using 2:3 with points pointtype 7 pointsize 0.4 linecolor 1; \
+    set title 'continuous: vectors on a line'; set xlabel 'from one end to the other'; set key top left; set yrange [0:8]; \
+    plot '<grep ^line $out/landscape.tsv' using 2:3 with lines title 'from \"capital\" to \"city\"', \
+         '<grep ^learned $out/landscape.tsv' using 2:3 with lines title 'from one learned prompt to another'"

@@ -1,6 +1,8 @@
-# Did the gradient checks find the mistake?  awk -F '\t' -f judge.awk MISTAKE OUTPUT
-# MISTAKE is a line of tools/mutants.tsv, OUTPUT is what ./test-double gradcheck printed. The checks that the line names
-# must fail, with a Taylor slope near 1, and no other check of a single layer may.
+# Did the checks find the mistake?  awk -F '\t' -f judge.awk MISTAKE OUTPUT
+# MISTAKE is a line of tools/mutants.tsv. OUTPUT is what ./test-double gradcheck printed, then, for each `values NAME`
+# in the line, what ./test-double values NAME printed, with `values` before the name. The checks that the line names
+# must fail, and no other gradient check of a single layer may. Where elements of a gradient are wrong, the Taylor slope
+# must be near 1, unless an element is NaN (its error is infinite). A crash fails the check that ran.
 BEGIN {
     split("linear,residual,layernorm,gelu,relu,softmax,cross-entropy,rows,attention,embeddings,embed,lstm,lstm reverse",
           layers, ",")
@@ -8,10 +10,11 @@ BEGIN {
 }
 FNR == NR { count = split($1, expected, ", "); mistake = $1 ": " $3; next }
 /^FAIL/ {
-    slope = match($0, /slope .*/) ? substr($0, RSTART + 6) : 1
+    slope = match($0, /slope .*/) && !/relative error inf/ ? substr($0, RSTART + 6) : 1
     sub(/^FAIL +/, "")
-    sub(/ +([0-9]+ elements|the gradient).*/, "")
-    failed[$0] = slope
+    if (match($0, /^values [^ ]+/)) $0 = substr($0, 1, RLENGTH)
+    else sub(/ +([0-9]+ (elements|runs)|the gradient|crashes).*/, "")
+    if (!($0 in failed) || failed[$0] == 1) failed[$0] = slope
 }
 END {
     verdict = "killed"

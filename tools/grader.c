@@ -781,7 +781,8 @@ static void check_cases(const char *name, const char *path) {
 static void check_gradients(const char *layer) { /* as section_gradients, without the experiments in detail */
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         if (strcmp(layer, checks[i].name)) continue;
-        Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant, .random = {3},
+        running = layer;
+        Check c = {.name = layer, .loss = checks[i].loss, .variant = checks[i].variant, .scale = 1, .random = {3},
                    .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
         checks[i].tensors(&c);
         gradcheck(&c, EPSILON, false);
