@@ -190,7 +190,7 @@ static void case_layernorm_backward(void) {
     const int rows = whole(1, 6), cols = whole(2, 9);
     LayerNorm l = layernorm_drawn(cols, chance(2) ? 1e-5 : 0.1);
     Tensor x = drawn(rows, cols);
-    trained_unless(chance(0), "x", &x), trained_unless(chance(1), "w", &l.w), trained_unless(chance(1), "b", &l.b);
+    trained_unless(chance(0), "x", &x), trained_unless(chance(1), "w", &l.w), trained_unless(chance(2), "b", &l.b);
     layernorm_backward(&l, x, output_drawn(rows, cols));
     show_gradient("x", x), show_gradient("w", l.w), show_gradient("b", l.b);
 }
