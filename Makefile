@@ -4,7 +4,8 @@
 # make pretrain   trains the small world's BERT again   make figures  the figures of NOTES.md
 # make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
 # make docs       runs the commands of NOTES.md and README.md and compares what they print
-# make assignment N=3  a folder in which to write functions       make assignments  shows that each can be solved
+# make assignment N=3  a folder in which to write functions       make regrade FOLDER=F  grades it
+# make assignments    shows that each assignment can be solved, and that wrong solutions are refused
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
 # make clean
 CC ?= cc
@@ -197,7 +198,7 @@ build/assignments/step-%/verdict:
 # $(call regraded,FOLDER,VARIANT,what the points must be,what it is)
 define regraded
 	@mkdir -p $(@D)
-	@$(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
+	+@$(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
 	@awk 'END { print ($(3) ? "ok" : "FAIL") "  $*, $(4):" $$0 }' $(@D)/output >$@.part
 	@rm -r $(@D)/tree && mv $@.part $@ && cat $@
 endef

@@ -190,7 +190,7 @@ static void case_layernorm_backward(void) {
     const int rows = whole(1, 6), cols = whole(2, 9);
     LayerNorm l = layernorm_drawn(cols, chance(2) ? 1e-5 : 0.1);
     Tensor x = drawn(rows, cols);
-    trained_unless(chance(0), "x", &x), trained_unless(chance(1), "w", &l.w), trained_unless(chance(1), "b", &l.b);
+    trained_unless(chance(0), "x", &x), trained_unless(chance(1), "w", &l.w), trained_unless(chance(2), "b", &l.b);
     layernorm_backward(&l, x, output_drawn(rows, cols));
     show_gradient("x", x), show_gradient("w", l.w), show_gradient("b", l.b);
 }
@@ -781,7 +781,8 @@ static void check_cases(const char *name, const char *path) {
 static void check_gradients(const char *layer) { /* as section_gradients, without the experiments in detail */
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         if (strcmp(layer, checks[i].name)) continue;
-        Check c = {.name = checks[i].name, .loss = checks[i].loss, .variant = checks[i].variant, .random = {3},
+        running = layer;
+        Check c = {.name = layer, .loss = checks[i].loss, .variant = checks[i].variant, .scale = 1, .random = {3},
                    .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
         checks[i].tensors(&c);
         gradcheck(&c, EPSILON, false);
@@ -803,8 +804,8 @@ static int seconds_allowed(void) { /* of processor time, for a check */
 typedef struct { bool passed; const char *output; } Verdict;
 
 /* What to show: the lines that say ok; or what to write; or what follows the heading of the last case. */
-static const char *essence(const char *output, bool passed) {
-    const char *shown = strstr(output, passed ? "\nok " : "ptune: write "), *heading = "      case ";
+static const char *essence(const char *output, bool right) {
+    const char *shown = strstr(output, right ? "\nok " : "ptune: write "), *heading = "      case ";
     for (const char *at = output; !shown && (at = strstr(at, heading)); at++)
         if (!strstr(at + 1, heading)) shown = at;
     shown = shown ? shown : output;
