@@ -226,9 +226,10 @@ static void check_json_value(void) {
 /* Memory that ends at a page boundary, before a guard page: any access past its end is a crash. */
 static real *guarded(size_t count) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (count * sizeof(real) + page - 1) / page * page;
-    const int zeros = open("/dev/zero", O_RDWR);
-    char *base = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE, zeros, 0);
-    if (zeros < 0 || base == MAP_FAILED || close(zeros) || mprotect(base + bytes, page, PROT_NONE))
+    FILE *zeros = tmpfile(); /* a hole: macOS does not map /dev/zero, and POSIX has no MAP_ANONYMOUS */
+    if (!zeros || ftruncate(fileno(zeros), (off_t)(bytes + page))) die("tmpfile: %s", strerror(errno));
+    char *base = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(zeros), 0);
+    if (base == MAP_FAILED || fclose(zeros) || mprotect(base + bytes, page, PROT_NONE))
         die("no memory with a guard page");
     return (real *)(base + bytes) - count;
 }

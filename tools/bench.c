@@ -5,6 +5,7 @@
  *
  * Random weights, nothing is downloaded. Times are medians; the peak is the best of nine.
  */
+#define _DARWIN_C_SOURCE /* macOS: ru_maxrss, in bytes */
 #define main ptune_main
 #include "../ptune.c"
 #undef main
@@ -186,7 +187,11 @@ static void bench_step(const Bert *bert, PromptEncoder *encoder, const Example *
 static double peak_memory(void) { /* MiB */
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+    return (double)usage.ru_maxrss / (1 << 20);
+#else
     return (double)usage.ru_maxrss / 1024;
+#endif
 }
 static void bench_growth(const Bert *bert, PromptEncoder *encoder, const Example *examples) {
     double n = 0, x = 0, y = 0, xx = 0, xy = 0, parts[PARTS];

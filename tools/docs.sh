@@ -25,7 +25,7 @@ check() { # place; on standard input the command, then its output
             match(b, /[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?/)
             y = substr(b, RSTART, RLENGTH) + 0
             b = substr(b, RSTART + RLENGTH)
-            if ((x - y) ^ 2 > (0.03 + 0.05 * (x > y ? x : y)) ^ 2) return 0
+            if ((x > y ? x - y : y - x) > 0.03 + 0.05 * (x > y ? x : y)) return 0
         }
         return 1
     }

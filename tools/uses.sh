@@ -296,7 +296,7 @@ test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'sec
 
 # table: every method, on two relations with the same facts, one result line each
 table --out results --epochs 1 --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,\
-p-swapped,p-hybrid >table.txt && ls results/*.result.tsv | wc -l | grep -qx 26 &&
+p-swapped,p-hybrid >table.txt && test $(ls results/*.result.tsv | wc -l) = 26 &&
 grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv &&
 test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
@@ -338,7 +338,7 @@ table --out results --methods manual,majority --epochs 7 --lr 3
 # table --jobs: the same numbers, and the same result lines
 table --methods majority,manual,search,ft,p-lstm --seeds 2 --epochs 1 >alone.txt &&
 table --methods majority,manual,search,ft,p-lstm --seeds 2 --epochs 1 --jobs 2 --out side >side.txt &&
-ls side/*.result.tsv | wc -l | grep -qx 16 && ! ls side | grep lock &&
+test $(ls side/*.result.tsv | wc -l) = 16 && ! ls side | grep lock &&
 for file in alone side; do grep '^toy' $file.txt >$file.cut || exit 1; done && cmp alone.cut side.cut
 
 # table --jobs: a process that is killed is named, and the others end
@@ -363,7 +363,7 @@ grep -qF '	[Y] [X]	' auto/toy1.*tsv && grep -qF '	[X] [Y]	' auto/toy2.*tsv
 # table: LAMA's layout; relations without a folder are skipped; several seeds only for methods that depend on them
 mkdir -p lama/relations && cp -r world/toy1 lama/relations && cp world/relations.jsonl lama &&
 ptune table --model model --data lama --methods manual,p-lstm --seeds 2 --epochs 1 --out lama/results >lama.txt &&
-ls lama/results/*.tsv | wc -l | grep -qx 3 && grep -q '^toy1 ' lama.txt && ! grep -q '^toy2 ' lama.txt
+test $(ls lama/results/*.tsv | wc -l) = 3 && grep -q '^toy1 ' lama.txt && ! grep -q '^toy2 ' lama.txt
 
 # table: best is the prompt that is best on dev, worst the one that is worst on test
 mkdir -p pick/toy && cp data/*.jsonl pick/toy && head -n 5 data/train.jsonl >>pick/toy/test.jsonl &&
