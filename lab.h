@@ -88,8 +88,8 @@ static Model *model_load(const Options *o) {
     bert_load(&model->bert, o->model);
     model->vocab = vocab_load(o->model);
     if (model->vocab.size > model->bert.vocab)
-        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", o->model, model->vocab.size,
-            model->bert.vocab);
+        die("%s: %d entries%s, but config.json has a vocab_size of %d", model->vocab.path, model->vocab.size,
+            model->vocab.size > model->vocab.base_size ? " with the added tokens" : "", model->bert.vocab);
     model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
     return model;
 }
@@ -138,7 +138,7 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
         die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
     return prompt;
 }
-static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
+static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all five files */
     make_folder(folder);
     bert_save(&model->bert, folder);
     vocab_save(&model->vocab, folder);
@@ -156,8 +156,16 @@ static uint64_t hash_file(uint64_t hash, const char *path) { /* what is missing 
 }
 static uint64_t hash_model(const char *folder) {
     static const char *const files[] = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"};
+    static const char *const others[] = {"tokenizer.json", "added_tokens.json", "special_tokens_map.json",
+                                         "model.safetensors.index.json"};
     uint64_t hash = 0;
     for (int i = 0; i < 4; i++) hash = hash_file(hash, format("%s/%s", folder, files[i]));
+    for (int i = 0; i < 4; i++)
+        if (file_exists(format("%s/%s", folder, others[i]))) hash = hash_file(hash, format("%s/%s", folder, others[i]));
+    if (file_exists(format("%s/model.safetensors", folder))) return hash;
+    TensorFiles parts = tensor_files_open(folder);
+    for (int k = 0; k < parts.parts; k++) hash = hash_text(hash, parts.part[k].file);
+    tensor_files_close(&parts);
     return hash;
 }
 /* Everything that determines the outcome of a run, as "name value; name value": settings, and hashes of what is read.
@@ -686,7 +694,8 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
  * checkpoint. */
 static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation) {
     static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
-                                          "model/tokenizer_config.json", "model/model.safetensors", "model"};
+                                          "model/tokenizer_config.json", "model/tokenizer.json",
+                                          "model/model.safetensors", "model"};
     if (!options->out) return run_method(m, options, model, relation);
     Options o = *options;
     o.resume = true;
@@ -702,7 +711,7 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
         if (m->kind == TRAIN) make_folder(o.out);
         r = run_method(m, &o, model, relation);
         result_write(path, &r);
-        for (int i = 0; m->kind == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
+        for (int i = 0; m->kind == TRAIN && i < 7; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
     unlock_file(lock);
     return r;
@@ -1231,7 +1240,7 @@ static void command_table(Options *o) {
     run_table(o, model, &world);
 }
 
-/* vocab.txt and tokenizer_config.json of a world. */
+/* The tokenizer's files for a world. */
 static void command_vocab(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     const World world = world_read(o->data);
@@ -1300,7 +1309,7 @@ static void command_pretrain(Options *o) {
     const World world = world_read(o->data);
     const Texts sentences = world_sentences(&world, o->training.seed, NULL);
     Model model = {.vocab = vocab_load(o->model)};
-    if (model.vocab.size <= SPECIAL_TOKENS) die("%s/vocab.txt: no words beside the special tokens", o->model);
+    if (model.vocab.size <= SPECIAL_TOKENS) die("%s: no words beside the special tokens", model.vocab.path);
     model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
                         .positions = 64, .types = 2, .eps = (real)1e-12};
     bert_list_weights(&model.bert);
@@ -1309,7 +1318,7 @@ static void command_pretrain(Options *o) {
     const Example *examples = sentence_examples(&sentences, &model.vocab, model.bert.positions);
     printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
     pretrain(&model.bert, &model.vocab, examples, sentences.count, &o->training);
-    bert_save(&model.bert, o->model);
+    model_write(&model, o->model);
     model.answers = answers_from(&model.vocab, model.bert.vocab, NULL, NULL);
     print_knowledge(o, &model, &world);
 }
