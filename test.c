@@ -414,8 +414,7 @@ static void check_tokenize(void) {
     check(texts && !wrong, "%-22s %s: %d texts, cased and uncased: %d differ", "tokenize", path, texts, wrong);
 }
 static void check_special_tokens(void) {
-    const Vocab cased = cased_vocab(), uncased = uncased_vocab();
-    check(cased.cased && !uncased.cased, "%-22s cased or uncased follows from the vocabulary", "vocab_load");
+    const Vocab cased = cased_vocab();
     Ids plain = {0}, special = {0}, bad = {0}, good = {0};
     tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_with_special(&cased, text_of("x[MASK]"), &special);
     check(special.count == 2 && special.id[1] == cased.mask && plain.count > 2,
@@ -423,11 +422,25 @@ static void check_special_tokens(void) {
     tokenize(&cased, (Text){"he\xFFllo \xE2\x82", 9}, &bad), tokenize(&cased, text_of("hello"), &good);
     check(bad.count == good.count && bad.id[0] == good.id[0], "%-22s bytes that are not UTF-8 are dropped", "tokenize");
 }
+static void check_looks_cased(void) {
+    static const struct { const char *words; bool cased; } cases[] = {
+        {"[PAD]\n[CLS]\nLOL\nthe\ncapital\nof\nfrance", false}, {"the\nParis\nRome\n##A\n[MASK]", true},
+        {"I\nthe\ncapital", false}, {"a\nb\nA\nB\nParis\nRome", true}, {"", false}};
+    const Vocab published[] = {uncased_vocab(), cased_vocab()};
+    int wrong = 0;
+    for (int k = 0; k < 2; k++) wrong += vocab_looks_cased(&published[k]) != (k == 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Vocab vocab = {0};
+        vocab_read(&vocab, text_of(cases[i].words), "words");
+        wrong += vocab_looks_cased(&vocab) != cases[i].cased;
+    }
+    check(!wrong, "%-22s both published vocabularies and five small ones: %d wrong", "vocab_looks_cased", wrong);
+}
 /* The hash of a block of code points; the first line of each file of expected hashes defines it. */
-static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
-    uint64_t hash = 0xCBF29CE484222325u;
+static uint64_t hash_codes(uint64_t hash, const Vocab *vocab, uint32_t block, uint32_t end, const char *before,
+                           const char *after) {
     Mark start = mark();
-    for (uint32_t c = block; c < block + 0x1000; c++) {
+    for (uint32_t c = block; c < end; c++) {
         if (c >= 0xD800 && c <= 0xDFFF) continue;
         char text[32];
         size_t n = strlen(before);
@@ -443,6 +456,9 @@ static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *befor
         release(start);
     }
     return hash;
+}
+static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
+    return hash_codes(0xCBF29CE484222325u, vocab, block, block + 0x1000, before, after);
 }
 static void check_every_code_point(const char *path, const Vocab *cased, const Vocab *uncased, const char *before,
                                    const char *after) {
@@ -462,9 +478,11 @@ static void check_every_code_point(const char *path, const Vocab *cased, const V
     check(blocks == 272 && !wrong, "%-22s %s: every code point, cased and uncased: %d of 544 blocks differ", "tokenize",
           path, wrong);
 }
+static const char MARKS_BEFORE[] = "a\xE3\x80\xAE", MARKS_AFTER[] = "\xE1\xAE\xAA" "b"; /* U+302E, U+1BAA */
+
 /* A vocabulary in which nothing is unknown: the special tokens, then c and ##c for every code point c. It distinguishes
  * what the published vocabularies map to [UNK]. */
-static Vocab vocab_of_everything(bool cased) {
+static Vocab vocab_of_everything(void) {
     char *text = allocate(16u << 20), *at = text;
     at += sprintf(at, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
     for (uint32_t c = 0x21; c < 0x110000; c++) {
@@ -473,17 +491,42 @@ static Vocab vocab_of_everything(bool cased) {
         const int n = (int)utf8_encode(c, piece);
         at += sprintf(at, "%.*s\n##%.*s\n", n, piece, n, piece);
     }
-    Vocab vocab = {.cased = cased, .strips_accents = !cased};
+    Vocab vocab = {0};
     vocab_read(&vocab, (Text){text, (size_t)(at - text)}, "every code point");
     vocab.unk = 1, vocab.cls = 2, vocab.sep = 3, vocab.mask = 4;
     return vocab;
 }
+static Vocab every_vocab(bool lower, bool strips_accents) {
+    static Vocab every;
+    if (!every.size) every = vocab_of_everything();
+    Vocab vocab = every;
+    vocab.cased = !lower, vocab.strips_accents = strips_accents;
+    return vocab;
+}
+/* Each combination of the four settings: a line has them and the hash. */
+static void check_unicode_settings(void) {
+    const char *path = "data/expected/unicode_settings.txt";
+    const Texts lines = read_lines(path);
+    int combinations = 0, wrong = 0;
+    for (int i = 0; i < lines.count; i++) {
+        int lower, accents, ideographs, clean;
+        char want[17] = "";
+        if (sscanf(text_string(lines.at[i]), "%d %d %d %d %16s", &lower, &accents, &ideographs, &clean, want) != 5)
+            continue;
+        Vocab vocab = every_vocab(lower, accents);
+        vocab.joins_ideographs = !ideographs, vocab.keeps_controls = !clean;
+        uint64_t hash = hash_codes(0xCBF29CE484222325u, &vocab, 0, 0x30000, MARKS_BEFORE, MARKS_AFTER);
+        hash = hash_codes(hash, &vocab, 0xE0000, 0xE1000, MARKS_BEFORE, MARKS_AFTER);
+        combinations++, wrong += hash != strtoull(want, NULL, 16);
+    }
+    check(combinations == 16 && !wrong, "%-22s %s: %d combinations of settings, %d differ", "tokenize", path,
+          combinations, wrong);
+}
 static void check_unicode(void) {
     const Vocab cased = cased_vocab(), uncased = uncased_vocab();
     check_every_code_point("data/expected/unicode_check.txt", &cased, &uncased, "a", "b");
-    const Vocab every = vocab_of_everything(true), every_lower = vocab_of_everything(false);
-    check_every_code_point("data/expected/unicode_full.txt", &every, &every_lower, "a\xE3\x80\xAE",
-                           "\xE1\xAE\xAA" "b"); /* U+302E, U+1BAA */
+    const Vocab every = every_vocab(false, false), every_lower = every_vocab(true, true);
+    check_every_code_point("data/expected/unicode_full.txt", &every, &every_lower, MARKS_BEFORE, MARKS_AFTER);
 }
 
 /* ==== lstm.h: against torch.nn.LSTM =============================================================================== */
@@ -1068,6 +1111,8 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"tokenize", check_tokenize, "tokenizer.jsonl"},
     {"tokenize_with_special", check_special_tokens, NULL},
     {"unicode", check_unicode, NULL},
+    {"unicode settings", check_unicode_settings, NULL},
+    {"vocab_looks_cased", check_looks_cased, NULL},
     {"lstm.h", NULL, NULL},
     {"lstm_cell_forward", check_lstm_cell, "layers.safetensors"},
     {"lstm_forward", check_lstm_forward, "bilstm.safetensors"},
@@ -1870,6 +1915,12 @@ _Noreturn static void test_usage(void) {
                     "       test values [NAME] | commands\n");
     exit(2);
 }
+/* Writes a folder's tokenizer into another one, as a trained model's is. */
+static void command_copy_tokenizer(const char *from, const char *to) {
+    const Vocab vocab = vocab_load(from);
+    make_folder(to);
+    vocab_save(&vocab, to);
+}
 static void command_gradcheck(int argc, char **argv) {
     const char *layer = NULL, *bug = NULL;
     double eps = EPSILON;
@@ -1903,6 +1954,7 @@ int main(int argc, char **argv) {
     self = argv[0];
     if (!strcmp(first, "as-ptune")) return ptune_main(argc - 1, argv + 1);
     if (!strcmp(first, "matmul-bits")) return print_matmul_bits(), 0;
+    if (!strcmp(first, "copy-tokenizer") && argc == 4) return command_copy_tokenizer(argv[2], argv[3]), 0;
     if (!strcmp(first, "gradcheck")) command_gradcheck(argc - 2, argv + 2);
     else if (!strcmp(first, "values") && argc < 4) section_values(argv[2]);
     else if (!strcmp(first, "commands") && argc == 2) section_command_line();

@@ -338,15 +338,21 @@ static inline void find_tokens(FoundTokens *found, Text container, const char *p
         found_push(found, by_name ? named : found_token(value, id, false, path));
     }
 }
-/* The special tokens that an object names: as mask_token and so on, and in lists of more. */
+/* The special tokens that an object lists beside BERT's. */
+static inline void find_more_special(FoundTokens *found, Text object, const char *path) {
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    Text list, none, token;
+    for (int k = 0; k < 2; k++)
+        if (json_member(object, lists[k], &list))
+            for (size_t position = 0; json_next(list, &position, &none, &token);)
+                found_push(found, found_token(token, -1, true, path));
+}
+/* Those that it names: mask_token and so on. BERT's must have BERT's names. */
 static inline void find_special(FoundTokens *found, Text object, const char *path) {
     static const char *const known[] = {"pad_token", "unk_token", "cls_token", "sep_token", "mask_token"};
-    Text key, value, none, one;
+    Text key, value;
     for (size_t position = 0; json_next(object, &position, &key, &value);) {
         const Text name = json_key(key);
-        const bool list = text_is(name, "additional_special_tokens") || text_is(name, "extra_special_tokens");
-        for (size_t at = 0; list && json_next(value, &at, &none, &one);)
-            found_push(found, found_token(one, -1, true, path));
         if (name.size < 6 || memcmp(name.data + name.size - 6, "_token", 6)) continue;
         if (!json_is_string(value) && !json_is_object(value)) continue;
         const FoundToken f = found_token(value, -1, true, path);
@@ -555,8 +561,9 @@ static inline Vocab vocab_load(const char *folder) {
     if (file_exists(whole)) json = tokenizer_json(&vocab, &found, read_json_object(whole), whole);
     else if (file_exists(lines)) vocab_read(&vocab, read_file(lines), lines);
     else die("%s: neither a vocab.txt nor a tokenizer.json", folder);
-    find_special(&found, config, path);
-    if (!decoder && file_exists(map)) find_special(&found, read_json_object(map), map);
+    const Text more = !decoder && file_exists(map) ? read_json_object(map) : text_of("{}");
+    find_special(&found, config, path), find_special(&found, more, map);
+    find_more_special(&found, config, path), find_more_special(&found, more, map);
     const bool general = is_one_of(json_text(config, "tokenizer_class", path), general_classes);
     vocab_settings(&vocab, said_by_both(said_in(config, config_name, path), json, general, folder));
     vocab.unk = vocab_special(&vocab, "[UNK]"), vocab.cls = vocab_special(&vocab, "[CLS]");

@@ -87,6 +87,23 @@ tail -n 5 lines.txt | cmp - dash.txt && test $(wc -l <dashes.txt) = 5
 printf '{"text": "W70 ab[MASK]"}\n{"text": ""}\n' >text.jsonl &&
 ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\n\n' | cmp - ids.txt
 
+# tokenize: settings and added tokens as transformers has them, also from the files that ptune writes
+tab=$(printf '\t') rows=0
+while IFS="$tab" read -r config added map text ids; do
+    test "$ids" = ids && continue
+    rm -rf set copy whole && mkdir set && cp "$HERE"/data/expected/tokenizer_words.txt set/vocab.txt || exit 1
+    printf '%s\n' "$config" >set/tokenizer_config.json
+    test "$added" = - || printf '%s\n' "$added" >set/added_tokens.json
+    test "$map" = - || printf '%s\n' "$map" >set/special_tokens_map.json
+    printf '%s\n' "$text" >set.jsonl
+    "$PTUNE" copy-tokenizer set copy && cp -r copy whole && rm whole/vocab.txt whole/tokenizer_config.json || exit 1
+    for folder in set copy whole; do
+        test "$(ptune tokenize --model $folder set.jsonl)" = "$ids" || { echo "$folder: $config" >&2; exit 1; }
+    done
+    rows=$((rows + 1))
+done <"$HERE"/data/expected/tokenizer_settings.tsv
+test $rows -gt 20
+
 # tokenize: from standard input
 ptune tokenize --model model - <text.jsonl | cmp - ids.txt
 
