@@ -58,10 +58,12 @@ static void fields_cut(const Template *t, const Text *field, size_t most, Text *
 static void template_fill(const Template *t, const Vocab *vocab, const Text *field, int max_length, Example *example,
                           const char *file, int line) {
     size_t fits = 0, too_long = 0;
-    Text cut[MAX_PARTS];
     Mark before = mark();
     template_ids(t, vocab, field, example);
     if (example->length <= max_length) return;
+    release(before);
+    Text *cut = allocate(sizeof *cut * (size_t)t->parts);
+    before = mark();
     for (int i = 0; i < t->parts; i++)
         if (t->part[i].kind == FIELD && field[i].size > too_long) too_long = field[i].size;
     while (too_long - fits > 1) {
@@ -147,7 +149,7 @@ static int example_answer(const Model *model, Text json, const char *file, int l
 static Dataset read_examples(const char *path, const Model *model, const Template *t, int max_length, bool quiet) {
     const int most = model->bert.positions, length = max_length ? min_int(max_length, most) : most;
     const Text file = read_file(path);
-    Text rest = file, subject, field[MAX_PARTS];
+    Text rest = file, subject, *field = allocate(sizeof *field * (size_t)t->parts);
     path = input_name(path);
     Dataset data = {.path = path};
     int line = 0, skipped = 0;

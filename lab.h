@@ -1036,7 +1036,7 @@ static void print_best(const Model *model, real *logits) {
 }
 /* The ids of a subject under a learned prompt. */
 static Ids prompt_ids(const Options *o, const Model *model, const Template *t, Text subject) {
-    Text field[MAX_PARTS];
+    Text *field = allocate(sizeof *field * (size_t)t->parts);
     Example example;
     for (int i = 0; i < t->parts; i++) {
         if (t->part[i].kind == FIELD && t->part[i].text.size)

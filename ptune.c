@@ -23,25 +23,35 @@
  * {name} any field of the example, {name-} the same without its final punctuation. It is cut into parts once. */
 typedef enum { WORDS, FIELD, PSEUDO, MASK, SEPARATOR } PartKind;
 typedef struct { PartKind kind; Text text; } Part;
-enum { MAX_PARTS = 128 };
-typedef struct { const char *text; Part part[MAX_PARTS]; int parts, pseudo, masks; } Template;
+typedef struct { const char *text; Part *part; int parts, pseudo, masks; } Template;
 
 static void template_add(Template *t, PartKind kind, const char *from, const char *to) {
     if (from == to && kind == WORDS) return;
-    if (t->parts == MAX_PARTS) die("template '%s': more than %d parts", t->text, MAX_PARTS);
+    t->part = grow(t->part, t->parts, sizeof *t->part);
     t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
     t->pseudo += kind == PSEUDO, t->masks += kind == MASK;
 }
 static const char *pseudo_tokens(int count) { /* [P], `count` times */
-    return count ? format("[P]%s", pseudo_tokens(count - 1)) : "";
+    char *tokens = allocate(3 * (size_t)count + 1);
+    for (int i = 0; i < count; i++) memcpy(tokens + 3 * i, "[P]", 3);
+    tokens[3 * count] = 0;
+    return tokens;
 }
 /* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
  * of 0 puts a full stop there. */
 static const char *template_from_counts(const char *form) {
     int a, b, c, used = 0;
-    if (sscanf(form, " (%2d,%2d,%2d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
+    if (sscanf(form, " (%5d,%5d,%5d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
         return form;
     return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
+}
+/* [CLS] at the beginning and [SEP] at the end stand there anyway: a template may name them. */
+static const char *without_ends(const char *form) {
+    const char *start = form + strspn(form, " "), *end = form + strlen(form);
+    if (!strncmp(start, "[CLS]", 5)) form = start + 5;
+    while (end > form && end[-1] == ' ') end--;
+    const bool named = end - form >= 5 && !strncmp(end - 5, "[SEP]", 5);
+    return named ? format("%.*s", (int)(end - 5 - form), form) : form;
 }
 /* The parts of a template, which point into its text. Exits if that is not UTF-8, has no [MASK] or more than one. */
 static Template template_parse(const char *form) {
@@ -49,7 +59,8 @@ static Template template_parse(const char *form) {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
     Template t = {.text = form};
     if (!utf8_valid(text_of(form))) die("template '%s': not valid UTF-8", form);
-    const char *at = template_from_counts(form), *words = at;
+    const char *at = without_ends(template_from_counts(form)), *words = at;
+    if (strstr(at, "[CLS]")) die("template '%s': [CLS] stands at the beginning only", form);
     while (*at) {
         const char *close = *at == '{' ? strchr(at, '}') : NULL;
         size_t m = 0;

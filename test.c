@@ -641,7 +641,7 @@ static void template_kinds(const Template *t, char *kinds) { /* one letter per p
 }
 static void check_template_parse(void) {
     const Template t = template_parse(PLACES);
-    char kinds[MAX_PARTS + 1];
+    char kinds[32];
     template_kinds(&t, kinds);
     check(!strcmp(kinds, "ppwfwfwpwmwsw") && t.pseudo == 3,
           "%-22s parts %s, expected ppwfwfwpwmwsw; %d [P], expected 3", "template_parse", kinds, t.pseudo);
@@ -651,13 +651,17 @@ static void check_template_parse(void) {
     template_kinds(&published, kinds);
     check(!strcmp(kinds, "ppwmwpwfw") && text_is(published.part[8].text, " ."),
           "%-22s (2,1,0) has the parts %s, expected ppwmwpwfw, and ends with a full stop", "template_parse", kinds);
+    const Template ends = template_parse(" [CLS] [X] [SEP] is [MASK] . [SEP] ");
+    template_kinds(&ends, kinds);
+    check(!strcmp(kinds, "wfwswmw"), "%-22s without outer [CLS] and [SEP] %s, expected wfwswmw", "template_parse", kinds);
+    check(template_parse("(64,64,9)").pseudo == 137, "%-22s (64,64,9) has 137 [P]", "template_parse");
 }
 /* "Berlins" is one span: Berlin ##s. On its own, s would be another piece. */
 static void check_template_ids(void) {
     const Vocab cased = cased_vocab();
     static const int want[] = {101, -1, -2, 3206, 1116, 1110, 1485, 18959, 2145, 10775, -3, 103, 119, 102, 1105, 102};
     const Template t = template_parse(PLACES);
-    const Text field[MAX_PARTS] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
+    const Text field[32] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
     Example e = {0};
     template_ids(&t, &cased, field, &e);
     check(e.length == 16 && !memcmp(e.id, want, sizeof want) && e.mask == 11,
@@ -666,7 +670,7 @@ static void check_template_ids(void) {
 static void check_template_fill(void) {
     const Vocab cased = cased_vocab();
     const Template t = template_parse(PLACES);
-    Text field[MAX_PARTS] = {[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin"), [5] = text_of("Potsdam")};
+    Text field[32] = {[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin"), [5] = text_of("Potsdam")};
     Example all, e = {0};
     template_ids(&t, &cased, field, &all);
     template_fill(&t, &cased, field, 17, &e, "PLACES", 1);
@@ -680,14 +684,14 @@ static void check_template_cut(void) {
     const Vocab cased = cased_vocab();
     const Template t = template_parse("{a} [SEP] {b} {c} [MASK]");
     const Text letters = text_of("a a a a a a a a a a"), accents = text_of("\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9");
-    const Text field[MAX_PARTS] = {[0] = letters, [4] = letters, [6] = text_of("b")};
-    const Text wide[MAX_PARTS] = {[0] = accents, [4] = text_of("b"), [6] = text_of("b")};
+    const Text field[32] = {[0] = letters, [4] = letters, [6] = text_of("b")};
+    const Text wide[32] = {[0] = accents, [4] = text_of("b"), [6] = text_of("b")};
     Example e = {0};
     template_fill(&t, &cased, field, 12, &e, "fields", 1);
     check(e.length == 11 && e.id[4] == cased.sep && e.id[8] == single_token(&cased, text_of("b")),
           "%-22s two fields of 10 words, at most 12 tokens: %d, expected 11, with 3 words each", "template_fill",
           e.length);
-    Text cut[MAX_PARTS];
+    Text cut[32];
     fields_cut(&t, wide, 3, cut);
     check(cut[0].size == 2 && cut[4].size == 1,
           "%-22s no character is split: 2-byte letters cut at 3 bytes leave %zu, expected 2", "template_fill",
@@ -1045,7 +1049,7 @@ static void check_prompt_gradient(const char *path, const Model *model) {
         Example *examples = allocate(sizeof(Example[count]));
         for (int f = 0; f < count; f++) {
             const Text fact = json_at(facts, f);
-            Text field[MAX_PARTS];
+            Text field[32];
             for (int i = 0; i < t.parts; i++) field[i] = json_string(member(fact, "sub", path));
             template_fill(&t, &model->vocab, field, model->bert.positions, &examples[f], path, 0);
             examples[f].answer = single_token(&model->vocab, json_string(member(fact, "obj", path)));

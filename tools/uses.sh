@@ -290,6 +290,14 @@ grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'
 ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --tasks data/tasks.tsv --task toy --recipe paper --batch 2 \
     --epochs 1 --out recipe && grep -qF '{premise}' recipe/result.tsv
 
+# a template may name the [CLS] and the [SEP] at its ends, as AutoPrompt's do
+manual --predictions plain.tsv && evaluate --template '[CLS] [X] [MASK] [SEP]' --predictions named.tsv &&
+cmp plain.tsv named.tsv
+
+# train: more pseudo-tokens than there are in a usual template, up to the position table
+train --template "$(awk 'BEGIN { while (i++ < 59) printf "[P]" }') [X] [MASK]" --max-length 64 --epochs 1 --out long &&
+grep -q '"prompt":{"dtype":"F32","shape":\[59,32\]' long/prompt.safetensors
+
 # words: the five nearest words of each pseudo-token
 ptune words --model model --prompt prompt.safetensors |
 awk 'NR > 1 && NF != 11 { bad = 1 } END { exit bad || NR != 10 }'
