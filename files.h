@@ -69,6 +69,11 @@ static inline Texts split(Text text, char separator) { /* the parts of a text be
         }
     return parts;
 }
+static inline Text trimmed(Text text) { /* without spaces at both ends */
+    while (text.size && text.data[0] == ' ') text.data++, text.size--;
+    while (text.size && text.data[text.size - 1] == ' ') text.size--;
+    return text;
+}
 static inline bool texts_contain(const Texts *list, Text text) {
     for (int i = 0; i < list->count; i++)
         if (text_equal(list->at[i], text)) return true;

@@ -93,12 +93,17 @@ static Model *model_load(const Options *o) {
     model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
     return model;
 }
+/* --data may be a file, a relation of LAMA: then that is the test set, and there are no others. */
 static const char *split_path(const Options *o, Split which) {
     const char *const given[] = {o->train, o->dev, o->test};
+    if (!given[which] && which == TEST_SET && o->data && is_regular(o->data)) return o->data;
     return given[which] ? given[which] : format("%s/%s.jsonl", or_dash(o->data), split_name[which]);
 }
 /* One of the three sets under a template. */
 static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t) {
+    if (o->data && is_regular(o->data) && !file_exists(split_path(o, which)))
+        die("%s: one file, not a folder with train.jsonl, dev.jsonl and test.jsonl: it has no %s set", o->data,
+            split_name[which]);
     return read_examples(split_path(o, which), model, t, o->max_length, o->quiet);
 }
 
@@ -134,6 +139,7 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
     for (size_t i = 0; i < size_of(prompt); i++)
         if (!isfinite(prompt.data[i])) die("%s: has an element that is not finite", path);
     *t = template_parse(text_string(text));
+    template_origin = path;
     if (t->pseudo != prompt.rows)
         die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
     return prompt;
@@ -673,7 +679,10 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
     if (m->tune_lm) bert_load(&own.bert, o.model);
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
-    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t);
+    for (int i = 0; i < 3; i++) { /* a relation that is one file has only a test set */
+        const bool missing = m->kind == ZERO_SHOT && i != TEST_SET && is_regular(or_dash(o.data));
+        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, model, (Split)i, &t);
+    }
     if (m->kind == TRAIN && o.recipe && data[TRAIN_SET].count < o.training.batch)
         die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
             o.training.batch);
@@ -867,7 +876,16 @@ static void job_receive(Job *job, int jobs, int k, const Options *o, Table *t) {
         }
     }
 }
-/* The relations that are to be run: those that are named, or all that have a folder. */
+/* Where LAMA has the examples of a relation that has no folder: in one file; NULL if nowhere. */
+static const char *relation_file(const char *data, const char *name) {
+    static const char *const folders[] = {"TREx/", "", "Google_RE/", "data/TREx/"};
+    for (int k = 0; k < 4; k++) {
+        const char *path = format("%s/%s%s.jsonl", data, folders[k], name);
+        if (is_regular(path)) return path;
+    }
+    return NULL;
+}
+/* The relations that are to be run: those that are named, or all that have a folder or a file. */
 static World chosen_relations(const Options *o, const World *world) {
     const Texts wanted = o->relations ? split(text_of(o->relations), ',') : (Texts){0};
     World chosen = {0};
@@ -875,10 +893,12 @@ static World chosen_relations(const Options *o, const World *world) {
         if (!has_relation(world, wanted.at[k]))
             die("--relations: no relation '%s' in relations.jsonl", text_string(wanted.at[k]));
     for (int r = 0; r < world->count; r++) {
-        const Relation *relation = &world->at[r];
-        if (o->relations ? !texts_contain(&wanted, text_of(relation->name)) : !file_exists(relation->folder)) continue;
-        chosen.at = grow(chosen.at, chosen.count, sizeof *relation);
-        chosen.at[chosen.count++] = *relation;
+        Relation relation = world->at[r];
+        const char *file = file_exists(relation.folder) ? NULL : relation_file(o->data, relation.name);
+        if (file) relation.folder = file;
+        if (o->relations ? !texts_contain(&wanted, text_of(relation.name)) : !file_exists(relation.folder)) continue;
+        chosen.at = grow(chosen.at, chosen.count, sizeof relation);
+        chosen.at[chosen.count++] = relation;
     }
     if (!chosen.count) die("%s: no relation has a folder", o->data);
     return chosen;
@@ -1169,6 +1189,27 @@ static void command_train(Options *o) {
     if (o->seeds > 1) print_seeds(o, p_at_1s, f1s);
 }
 
+static bool ends_in(const char *path, const char *suffix) {
+    const size_t length = strlen(path), size = strlen(suffix);
+    return length >= size && !strcmp(path + length - size, suffix);
+}
+/* The label that is predicted for each example, by its idx: a table, or for FILE.jsonl the form of a submission to
+ * SuperGLUE. */
+static void labels_write(const char *path, const Answers *answers, const Names *names, const Prediction *predictions) {
+    Output out = output_open(path);
+    const bool submission = ends_in(path, ".jsonl");
+    if (!submission) fprintf(out.stream, "idx\tlabel\n");
+    for (int i = 0; i < names->idx.count; i++) {
+        Mark before = mark();
+        int k = 0;
+        while (answers->word[k] != predictions[i].predicted) k++;
+        const char *name = text_string(answers->name[k]), *idx = text_line(names->idx.at[i]);
+        if (submission) fprintf(out.stream, "{\"idx\": %s, \"label\": %s}\n", idx, json_quote(name));
+        else fprintf(out.stream, "%s\t%s\n", idx, name);
+        release(before);
+    }
+    output_close(out);
+}
 /* A line for each example. */
 static void predictions_write(const char *path, const Model *model, const Dataset *data,
                               const Prediction *predictions) {
@@ -1192,20 +1233,36 @@ static void print_ranks(const Prediction *predictions, int count) {
     }
     printf("P@10 %.2f, MRR %.4f\n", 100.0 * hits_at_10 / count, reciprocal_rank / count);
 }
+/* Whether the first example of a file brings the sentence to complete. */
+static bool has_own_sentences(const char *path) {
+    int line = 0;
+    if (!is_regular(path)) return false;
+    const Text file = read_file(path);
+    Text rest = file, json, value;
+    const bool found = next_object(&rest, &json, path, &line) && json_member(json, "masked_sentences", &value);
+    unmap_file(file);
+    return found;
+}
 static void command_eval(Options *o) {
     Template t = {0};
     Tensor prompt = {0};
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
+    if (!o->template && !o->prompt && has_own_sentences(o->data)) o->template = MASKED_SENTENCES;
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
     if (o->template) t = template_parse(o->template);
     if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
     Model *model = model_load(o);
     if (o->prompt) prompt = prompt_read(o->prompt, model, &t);
-    o->test = o->data;
-    const Dataset data = read_split(o, model, TEST_SET, &t);
+    Names names = {.unlabelled = 0};
+    const Dataset data = read_named(o->data, model, &t, o->max_length, o->quiet, &names);
+    if (names.unlabelled && !o->predictions)
+        die("%s: no labels, so no score: --predictions FILE says what is predicted", data.path);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
     const Score score = evaluate(model, prompt, &data, predictions);
-    if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
+    if (names.unlabelled || (o->labels && o->predictions && ends_in(o->predictions, ".jsonl"))) {
+        labels_write(o->predictions, &model->answers, &names, predictions);
+        if (names.unlabelled) return;
+    } else if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
     if (!o->labels) print_ranks(predictions, data.count);
     print_score(o, score, macro_f1(&model->answers, &data, predictions));
 }
@@ -1458,8 +1515,9 @@ static void task_read(Options *o) {
         if (heading || !line.size) continue;
         if (field.count != 3) die("%s: a line has %d fields, not 3", path, field.count);
         if (!text_is(field.at[0], o->task)) continue;
-        if (!o->template && !o->prompt) o->template = text_string(field.at[1]);
-        if (!o->labels) o->labels = text_string(field.at[2]);
+        const char *origin = format("task %s", o->task);
+        if (!o->template && !o->prompt) o->template = text_string(field.at[1]), template_origin = origin;
+        if (!o->labels) o->labels = text_string(field.at[2]), labels_origin = origin;
         return;
     }
     die("%s: no task '%s'", path, o->task);

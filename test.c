@@ -653,7 +653,8 @@ static void check_template_parse(void) {
           "%-22s (2,1,0) has the parts %s, expected ppwmwpwfw, and ends with a full stop", "template_parse", kinds);
     const Template ends = template_parse(" [CLS] [X] [SEP] is [MASK] . [SEP] ");
     template_kinds(&ends, kinds);
-    check(!strcmp(kinds, "wfwswmw"), "%-22s without outer [CLS] and [SEP] %s, expected wfwswmw", "template_parse", kinds);
+    check(!strcmp(kinds, "wfwswmw"), "%-22s without outer [CLS] and [SEP] %s, expected wfwswmw", "template_parse",
+          kinds);
     check(template_parse("(64,64,9)").pseudo == 137, "%-22s (64,64,9) has 137 [P]", "template_parse");
 }
 /* "Berlins" is one span: Berlin ##s. On its own, s would be another piece. */

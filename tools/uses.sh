@@ -277,6 +277,56 @@ evaluate --data dots.jsonl --template '{sub-} [MASK]' --predictions dots.tsv &&
 evaluate --data bare.jsonl --template '{sub} [MASK]' --predictions bare.tsv &&
 test "$(cut -f 2- dots.tsv)" = "$(cut -f 2- bare.tsv)"
 
+# a subject that is a number or a boolean is printed as it is used
+printf '{"sub": 1957, "obj": "w72"}\n{"sub": "1957", "obj": "w72"}\n{"sub": true, "obj": "w72"}\n' >number.jsonl &&
+manual --data number.jsonl --predictions number.tsv && test "$(sed -n 2p number.tsv)" = "$(sed -n 3p number.tsv)" &&
+test "$(cut -f 1 number.tsv | tr '\n' ' ')" = 'subject 1957 1957 true '
+
+# of equal keys the last counts, escaped or not; a byte order mark is skipped, in a list of words, too
+printf '\357\273\277{"sub": "a", "obj": "w71", "s\\u0075b": "w70", "obj": "w72"}\n' >twice.jsonl &&
+printf '{"sub": "w70", "obj": "w72"}\n' >once.jsonl && printf '\357\273\277w70\nw72\n' >marked.txt &&
+manual --data twice.jsonl --vocab marked.txt --predictions twice.tsv &&
+manual --data once.jsonl --vocab marked.txt --predictions once.tsv && cmp once.tsv twice.tsv
+
+# the fields of an object are named with a dot
+printf '{"target": {"span1_text": "w70 w71"}, "obj": "w72"}\n' >within.jsonl &&
+printf '{"target.span1_text": "w70 w71", "obj": "w72"}\n' >dotted.jsonl &&
+for file in within dotted; do
+    evaluate --data $file.jsonl --template '{target.span1_text} [MASK]' --predictions $file.tsv || exit 1
+done
+cmp within.tsv dotted.tsv
+
+# eval: LAMA's masked_sentences are their own templates
+printf '{"masked_sentences": ["w70 [MASK] {w71} ."], "sub_label": "a", "obj_label": "w72"}\n' >own.jsonl &&
+printf '{"sub_label": "a", "obj_label": "w72", "rest": "{w71} ."}\n' >rest.jsonl &&
+evaluate --data own.jsonl --predictions own.tsv &&
+evaluate --data rest.jsonl --template 'w70 [MASK] {rest}' --predictions rest.tsv && cmp own.tsv rest.tsv
+
+# table: a relation of LAMA that is one file is a test set
+mkdir -p one/TREx && cp data/test.jsonl one/TREx/P1.jsonl && printf '{"relation": "P1", "template": "[X] w70 [Y]"}\n' \
+    >one/relations.jsonl && ptune table --model model --data one --methods manual >one.txt && grep -q '^P1 *12 *0 ' one.txt
+
+# eval --vocab: for an uncased model also a capitalised word; what the model does not have is counted
+printf 'W70\nw71\nUnknown\n' >capital.txt && manual --vocab capital.txt --predictions capital.tsv 2>counted.txt &&
+manual --vocab words.txt --predictions few.tsv && cmp few.tsv capital.tsv &&
+grep -qx "note: capital.txt: 1 of its 3 words are not in the model's vocabulary: they are no answers" counted.txt
+
+# eval --labels: names and words without spaces around them
+manual --data f1.jsonl --labels ' yes = w80, no=w81 ,maybe=w82' | tail -n 1 | cmp - f1.txt
+
+# eval --predictions: a test set without labels, or with -1, gives idx and the label that is predicted; no score
+sed 's/, "label": "[a-z]*"/, "idx": {"a": 1}/' f1.jsonl >none.jsonl &&
+sed 's/"label": "[a-z]*"/"label": -1/' f1.jsonl >minus.jsonl &&
+for file in none minus; do
+    for form in tsv jsonl; do
+        manual --data $file.jsonl --labels yes=w80,no=w81,maybe=w82 --predictions $file.out.$form >$file.txt &&
+        ! grep -q accuracy $file.txt || exit 1
+    done
+done
+awk -F '\t' 'BEGIN { name["w80"] = "yes"; name["w81"] = "no"; name["w82"] = "maybe" }
+    NR == 1 { print "idx\tlabel" } NR > 1 { print NR - 2 "\t" name[$3] }' f1.tsv | cmp - minus.out.tsv &&
+awk -F '\t' 'NR > 1 { printf "{\"idx\": {\"a\": 1}, \"label\": \"%s\"}\n", $2 }' minus.out.tsv | cmp - none.out.jsonl
+
 # train and eval --task: template and labels from the file of --tasks
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
 printf '{"premise": "w72", "hypothesis": "w73", "label": 0}\n' >>toy.jsonl &&
