@@ -5,6 +5,7 @@
 # make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
 # make assignment N=3  a folder in which to write functions       make assignments  shows that each can be solved
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
+# make fuzz [SECONDS=60] [SEED=1]  damaged files of every kind under the sanitizers
 # make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
@@ -67,12 +68,18 @@ error-curve: build/test build/test-double
 	    set xlabel 'eps'; set ylabel 'median relative error'; plot for [p in 'test test-double'] \
 	    'build/'.p.'.curve' using 1:2 with linespoints title p"
 
-sanitize:
-	@mkdir -p build
-	$(CC) $(SANITIZE) test.c -o build/test-sanitize -lm
+sanitize: build/test-sanitize
 	$(CC) $(SANITIZE) -DDOUBLE test.c -o build/test-double-sanitize -lm
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
+
+# Every run is a child of the test program: what a sanitizer reports is no error message, so it is found.
+SECONDS := 60
+build/test-sanitize: test.c ptune.c $(HEADERS) Makefile
+	@mkdir -p build
+	$(CC) $(SANITIZE) test.c -o $@ -lm
+fuzz: build/test-sanitize
+	ASAN_OPTIONS=detect_leaks=0 build/test-sanitize fuzz $(SECONDS) $(SEED)
 
 # With TORCH=1 (or TORCH=python3, a Python that has torch and transformers) compared with PyTorch.
 build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
@@ -137,6 +144,6 @@ build/assignments/%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
+.PHONY: fuzz all run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -139,20 +139,21 @@ static void allow_words(Answers *answers, const Vocab *vocab, const char *file) 
 }
 static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) { /* name=Word,name=Word */
     const Texts pairs = split(text_of(labels), ',');
+    const char *from = labels_origin ? labels_origin : "--labels";
     answers->name = allocate(sizeof(Text) * (size_t)pairs.count);
     answers->word = allocate(sizeof(int) * (size_t)pairs.count);
     answers->in_loss = answers->allowed;
     for (answers->labels = 0; answers->labels < pairs.count; answers->labels++) {
         Texts pair = split(pairs.at[answers->labels], '=');
         for (int k = 0; k < pair.count; k++) pair.at[k] = trimmed(pair.at[k]);
-        if (pair.count != 2) die("--labels '%s': expected name=Word,name=Word", labels);
+        if (pair.count != 2) die("%s '%s': expected name=Word,name=Word", from, labels);
         const Text word = pair.at[1];
         const int id = single_token(vocab, word);
-        if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
-        if (answers->allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
+        if (id < 0) die("%s: '%.*s' is not one token of the vocabulary", from, (int)word.size, word.data);
+        if (answers->allowed[id]) die("%s: two labels have the word '%.*s'", from, (int)word.size, word.data);
         for (int k = 0; k < answers->labels; k++)
             if (text_equal(answers->name[k], pair.at[0]))
-                die("--labels: label '%.*s' twice", (int)pair.at[0].size, pair.at[0].data);
+                die("%s: label '%.*s' twice", from, (int)pair.at[0].size, pair.at[0].data);
         answers->name[answers->labels] = pair.at[0], answers->word[answers->labels] = id;
         answers->allowed[id] = true;
     }

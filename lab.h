@@ -1138,7 +1138,9 @@ static void check_settings(Options *o) {
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
     if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
-    if (!template_parse(o->template).pseudo && !t->tune_lm)
+    const bool trains = template_parse(o->template).pseudo || t->tune_lm;
+    if (!trains && template_origin) die("%s: nothing to train: no [P] in its template", template_origin);
+    if (!trains)
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
 }
 /* Mean and standard deviation of several seeds. */
@@ -1551,6 +1553,7 @@ static Options options_read(const Command *command, int argc, char **argv) {
     if (o.tasks && !o.task) usage("--tasks goes with --task", NULL);
     if (o.task) task_read(&o);
     if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
+    if (o.labels && !*o.labels && labels_origin) die("%s has no labels", labels_origin);
     if (o.labels && !*o.labels) usage("--labels is empty", NULL);
     if (o.training.seed > INT32_MAX - (o.seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (o.training.warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);

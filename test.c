@@ -6,6 +6,7 @@
  *   ./test values [NAME]        only the unit tests, or those of one function
  *   ./test gradcheck            only the gradient checks; ./test-double gradcheck: in double
  *   ./test commands             only the command line and bad input
+ *   ./test fuzz SECONDS [SEED]  the program on damaged files of every kind, from this seed on
  *
  * Prints one line per check, then the totals; the exit status is 1 if a check failed. The unit tests come first, module
  * by module, then the gradient checks and the command line.
@@ -1884,10 +1885,117 @@ static void check_damaged(const char *file, const char *line, int runs) {
     check(!wrong && refused, "%s: %d damaged copies: %d refused, %d wrong", file, runs, refused, wrong);
 }
 
-static void section_command_line(void) {
-    const int failed_before = failed;
-    printf("\n== the command line and bad input ==\n");
-    Mark start = mark();
+/* ---- Fuzzing: the same, on every kind of file, in this process's children ---------------------------------------- */
+
+/* Bytes that a parser may trip over. */
+static const char *const awkward[] = {
+    "\"", "{", "}", "[", "]", ",", ":", "\\", "\\u0000", "\\ud800", "\\u0041", "null", "true", "false", "-1", "0",
+    "1e308", "-0", "0.5", "2147483648", "9007199254740993", "18446744073709551616", "\xFF", "\xEF\xBB\xBF", "\xC3\xA9",
+    "\xE4\xB8\xAD", "e\xCC\x81", "\n", "\r", "\t", " ", "[MASK]", "[P]", "[X]", "[SEP]", "{x}", "w70", "##",
+    "\"F16\"", "\"I64\"", "\"special\":true,", "\"normalized\":true,", "=", "../"};
+enum { AWKWARD = sizeof awkward / sizeof *awkward };
+
+static size_t below(Random *random, size_t limit) { return limit ? (size_t)(random_bits(random) % limit) : 0; }
+
+/* One edit within the first `part` bytes, which are counted anew. */
+static Text edited(Text bytes, size_t *part, Random *random) {
+    const size_t at = below(random, *part + 1), length = below(random, 1 + below(random, *part - at + 1));
+    const size_t kind = below(random, 6);
+    Text put = text_of(awkward[below(random, AWKWARD)]);
+    size_t cut = below(random, 2) ? length : 0; /* that many bytes at `at` give way to `put` */
+    char any[2] = {(char)below(random, 256), 0};
+    if (kind == 0) put = (Text){bytes.data + at, length}, cut = 0;              /* twice */
+    if (kind == 1) put = (Text){"", 0}, cut = length;                          /* gone */
+    if (kind == 2 && at < *part) put = (Text){any, 1}, cut = 1;                 /* another byte */
+    if (kind == 3) put = (Text){bytes.data + below(random, *part - length + 1), length}; /* from elsewhere */
+    char *result = allocate(bytes.size + put.size + 1);
+    memcpy(result, bytes.data, at);
+    if (put.size) memcpy(result + at, put.data, put.size);
+    memcpy(result + at + put.size, bytes.data + at + cut, bytes.size - at - cut);
+    *part = *part + put.size - cut;
+    return (Text){result, bytes.size + put.size - cut};
+}
+static Text mutated(Text good, bool weights, Random *random) {
+    size_t part = weights ? 8 + (size_t)header_length(good) : good.size, before = part;
+    Text bytes = good;
+    for (size_t edits = 1 + below(random, 4); edits > 0; edits--) bytes = edited(bytes, &part, random);
+    if (weights && bytes.size >= 8 && below(random, 8)) /* mostly the header's length is right */
+        bytes = with_header_length(bytes, header_length(good) + part - before);
+    if (!below(random, 16)) bytes.size = below(random, bytes.size + 1);
+    return bytes;
+}
+/* The program in a child, with what it prints in the files out and err. A child that takes a minute is killed. */
+static int fuzz_child(const char *command) {
+    const Texts words = split(text_of(command), ' ');
+    char **argv = allocate(sizeof *argv * (size_t)(words.count + 2));
+    int status;
+    argv[0] = "ptune", argv[words.count + 1] = NULL;
+    for (int i = 0; i < words.count; i++) argv[i + 1] = text_string(words.at[i]);
+    fflush(stdout);
+    const pid_t child = fork();
+    if (!child) {
+        alarm(60);
+        if (chdir(folder) || !freopen("out", "w", stdout) || !freopen("err", "w", stderr)) _exit(98);
+        exit(ptune_main(words.count + 1, argv));
+    }
+    if (child < 0 || waitpid(child, &status, 0) < 0) die("no child: %s", strerror(errno));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+/* It succeeds without a word, or says in one line what is wrong. */
+static bool fuzz_right(int status, const char *err) {
+    err = without_notes(err);
+    return status == 0 ? !*err : status == 1 && is_error_message(err, 1);
+}
+/* One run; where it goes wrong the damaged file is kept. */
+static bool fuzz_once(uint64_t seed, const char *const *file, const Text *good, int files, int *refused) {
+    Random random = {seed};
+    const size_t k = below(&random, (size_t)files);
+    const char *name = file[2 * k];
+    const Text bytes = mutated(good[k], strstr(name, ".safetensors") && !strstr(name, ".json"), &random);
+    put(name, bytes);
+    const int status = fuzz_child(file[2 * k + 1]);
+    const Text err = get(inside("err"));
+    const bool right = fuzz_right(status, err.data);
+    put(name, good[k]);
+    *refused += status == 1;
+    if (right) return true;
+    put(format("wrong-%ju", (uintmax_t)seed), bytes);
+    printf("FAIL  seed %ju: %s in %s, ptune %s: status %d, kept as wrong-%ju:\n%s\n", (uintmax_t)seed, name, folder,
+           file[2 * k + 1], status, (uintmax_t)seed, err.data);
+    return false;
+}
+static void make_folder_for_runs(void);
+static void command_fuzz(double limit, uint64_t seed) {
+    const Texts uses = paragraphs(read_file("tools/uses.sh"));
+    const Text lines = read_file("tools/fuzz.tsv");
+    Text rest = lines, line;
+    const char *file[2 * 64];
+    Text good[64];
+    int files = 0, wrong = 0, refused = 0;
+    make_folder_for_runs();
+    shared_functions = text_string(uses.at[0]);
+    for (int i = 1; i < 3; i++) check_good("tools/uses.sh: the model, the data", text_string(uses.at[i]));
+    check_good("tools/fuzz.sh: the files", text_string(read_file("tools/fuzz.sh")));
+    if (failed) die("the files cannot be made: see %s", folder);
+    for (next_line(&rest, &line); next_line(&rest, &line) && files < 64; files++) {
+        const char *const *field = fields("tools/fuzz.tsv", line, 2);
+        file[2 * files] = field[0], file[2 * files + 1] = field[1];
+        good[files] = get(inside(field[0]));
+        if (fuzz_child(field[1])) die("tools/fuzz.tsv: fails on good files: %s, in %s", field[1], folder);
+    }
+    const uint64_t first = seed;
+    for (const double start = seconds(); seconds() - start < limit; seed++) {
+        Mark before = mark();
+        wrong += !fuzz_once(seed, file, good, files, &refused);
+        release(before);
+    }
+    check(!wrong && seed > first, "fuzz: %d kinds of files, seeds %ju to %ju: %ju runs, %d refused, %d wrong", files,
+          (uintmax_t)first, (uintmax_t)seed - 1, (uintmax_t)(seed - first), refused, wrong);
+    if (!wrong && system("rm -rf \"$FOLDER\"")) die("%s: cannot be removed", folder);
+}
+
+/* A folder of its own for the runs, and what their commands need to know. */
+static void make_folder_for_runs(void) {
     const char *parent = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
     char here[4096];
     static char place[4096];
@@ -1898,6 +2006,12 @@ static void section_command_line(void) {
     setenv("HERE", here, 1);
     setenv("PTUNE", *self == '/' ? self : format("%s/%s", here, self), 1);
     setenv("OMP_NUM_THREADS", "1", 1); /* for all runs: their products are tiny */
+}
+static void section_command_line(void) {
+    const int failed_before = failed;
+    printf("\n== the command line and bad input ==\n");
+    Mark start = mark();
+    make_folder_for_runs();
     check_uses();
     check_lines();
     check_broken_files();
@@ -1917,8 +2031,98 @@ static void section_command_line(void) {
 _Noreturn static void test_usage(void) {
     fprintf(stderr, "usage: test [--oracles DIR] [--bert DIR [--bert DIR]]\n"
                     "       test gradcheck [LAYER] [--eps E] [--bug NAME]\n"
-                    "       test values [NAME] | commands\n");
+                    "       test values [NAME] | commands | fuzz SECONDS [SEED]\n");
     exit(2);
+}
+/* ---- A folder's weights, written in another way ------------------------------------------------------------------ */
+
+typedef struct { const char *name; Text shape; Tensor t; } Weight;
+typedef struct { Weight *at; int count; } Weights;
+
+static uint16_t half_of(float x) { /* rounded to the nearest, of two the even one */
+    const float size = fabs(x);
+    const int exponent = size > 0 && ilogb(size) > -14 ? ilogb(size) : -14;
+    const unsigned fraction = (unsigned)rint(ldexp((double)size, 10 - exponent));
+    return (uint16_t)((x < 0 ? 0x8000u : 0) + ((unsigned)(exponent + 14) << 10) + fraction);
+}
+static uint16_t brain_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+static void write_element(FILE *stream, float x, const char *type) {
+    const uint16_t half = !strcmp(type, "F16") ? half_of(x) : brain_of(x);
+    if (!strcmp(type, "F32")) fwrite(&x, sizeof x, 1, stream);
+    else fwrite(&half, sizeof half, 1, stream);
+}
+static void write_weights(const char *path, const Weights *list, const char *type) {
+    const char *header = "{";
+    size_t offset = 0;
+    for (int i = 0; i < list->count; i++) {
+        const Weight *w = &list->at[i];
+        const size_t end = offset + size_of(w->t) * (strcmp(type, "F32") ? 2 : 4);
+        header = format("%s%s%s:{\"dtype\":\"%s\",\"shape\":%.*s,\"data_offsets\":[%zu,%zu]}", header, i ? "," : "",
+                        json_quote(w->name), type, (int)w->shape.size, w->shape.data, offset, end);
+        offset = end;
+    }
+    Output out = output_open(path);
+    const size_t length = strlen(header) + 1;
+    for (int i = 0; i < 8; i++) fputc((int)(length >> 8 * i & 0xFF), out.stream);
+    fprintf(out.stream, "%s}", header);
+    for (int i = 0; i < list->count; i++)
+        for (size_t k = 0; k < size_of(list->at[i].t); k++)
+            write_element(out.stream, (float)list->at[i].t.data[k], type);
+    output_close(out);
+}
+static Weights read_all_weights(const char *path) {
+    const Safetensors file = safetensors_open(path);
+    Weights list = {0};
+    Text key, value;
+    for (size_t position = 0; json_next(file.header, &position, &key, &value);) {
+        Weight w = {text_string(json_key(key)), {0}, {0}};
+        if (!strcmp(w.name, "__metadata__") || !safetensors_find(&file, w.name, &w.t)) continue;
+        json_member(value, "shape", &w.shape);
+        list.at = grow(list.at, list.count, sizeof w);
+        list.at[list.count++] = w;
+    }
+    return list;
+}
+static void write_parts(const char *to, const Weights *all) { /* of three parts, in turn */
+    Output index = output_open(format("%s/model.safetensors.index.json", to));
+    fprintf(index.stream, "{\"metadata\": {}, \"weight_map\": {");
+    for (int k = 0; k < 3; k++) {
+        Weights part = {allocate(sizeof(Weight) * (size_t)all->count), 0};
+        for (int i = k; i < all->count; i += 3) {
+            part.at[part.count++] = all->at[i];
+            fprintf(index.stream, "%s%s: \"model-%d.safetensors\"", k + i ? ", " : "", json_quote(all->at[i].name), k);
+        }
+        write_weights(format("%s/model-%d.safetensors", to, k), &part, "F32");
+    }
+    fprintf(index.stream, "}}\n");
+    output_close(index);
+}
+/* A decoder of its own: the rows of the word table, each moved by seven. */
+static void add_decoder(Weights *list) {
+    Weight w = list->at[0];
+    for (int i = 0; i < list->count; i++)
+        if (strstr(list->at[i].name, "word_embeddings")) w = list->at[i];
+    const Tensor word = w.t;
+    w.name = "cls.predictions.decoder.weight", w.t = tensor(word.rows, word.cols);
+    for (int r = 0; r < word.rows; r++)
+        memcpy(row(w.t, r), row(word, (r + 7) % word.rows), sizeof(real[word.cols]));
+    list->at = grow(list->at, list->count, sizeof w);
+    list->at[list->count++] = w;
+}
+/* kind: F16, BF16, parts, bare (names without "bert."), decoder. The folder's small files come along. */
+static void command_weights(const char *kind, const char *from, const char *to) {
+    Weights list = read_all_weights(format("%s/model.safetensors", from));
+    make_folder(to);
+    for (int i = 0; !strcmp(kind, "bare") && i < list.count; i++)
+        if (!strncmp(list.at[i].name, "bert.", 5)) list.at[i].name += 5;
+    if (!strcmp(kind, "decoder")) add_decoder(&list);
+    if (!strcmp(kind, "parts")) write_parts(to, &list);
+    else write_weights(format("%s/model.safetensors", to), &list, strstr(kind, "F16") ? kind : "F32");
+    if (system(format("cp %s/*.json %s/vocab.txt %s", from, from, to))) die("%s: cannot be copied", from);
 }
 /* Writes a folder's tokenizer into another one, as a trained model's is. */
 static void command_copy_tokenizer(const char *from, const char *to) {
@@ -1959,10 +2163,13 @@ int main(int argc, char **argv) {
     self = argv[0];
     if (!strcmp(first, "as-ptune")) return ptune_main(argc - 1, argv + 1);
     if (!strcmp(first, "matmul-bits")) return print_matmul_bits(), 0;
+    if (!strcmp(first, "weights") && argc == 5) return command_weights(argv[2], argv[3], argv[4]), 0;
     if (!strcmp(first, "copy-tokenizer") && argc == 4) return command_copy_tokenizer(argv[2], argv[3]), 0;
     if (!strcmp(first, "gradcheck")) command_gradcheck(argc - 2, argv + 2);
     else if (!strcmp(first, "values") && argc < 4) section_values(argv[2]);
     else if (!strcmp(first, "commands") && argc == 2) section_command_line();
+    else if (!strcmp(first, "fuzz") && (argc == 3 || argc == 4))
+        command_fuzz(atof(argv[2]), argc == 4 ? strtoull(argv[3], NULL, 10) : (uint64_t)time(NULL));
     else all_sections(argc - 1, argv + 1);
     printf("\n%d passed, %d failed\n", passed, failed);
     return failed || !passed;
