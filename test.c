@@ -344,6 +344,45 @@ static void check_layernorm(void) {
 }
 static void check_relu(void) { check_output("relu_forward", relu_forward(given("x"))); }
 static void check_gelu(void) { check_output("gelu_forward", gelu_forward(given("x"))); }
+/* The form with tanh: its values by tanh itself, its slope by differences. */
+static void check_tanh_gelu(void) {
+    enum { COUNT = 161 };
+    Tensor x = tensor(1, COUNT), above = tensor(1, COUNT), below = tensor(1, COUNT);
+    double worst = 0, worst_slope = 0;
+    const double eps = 1e-2;
+    for (int i = 0; i < COUNT; i++) {
+        x.data[i] = (real)(i - 80) / 10;
+        above.data[i] = x.data[i] + (real)eps, below.data[i] = x.data[i] - (real)eps;
+    }
+    Tensor y = tanh_gelu_forward(x);
+    const Tensor up = tanh_gelu_forward(above), down = tanh_gelu_forward(below);
+    needs_grad(&x), needs_grad(&y);
+    fill_constant((Tensor){1, COUNT, y.grad, NULL}, 1);
+    tanh_gelu_backward(x, y);
+    for (int i = 0; i < COUNT; i++) {
+        const double at = (double)x.data[i], u = sqrt(2 / 3.14159265358979323846) * (at + 0.044715 * at * at * at);
+        worst = fmax(worst, fabs((double)y.data[i] - at * (1 + tanh(u)) / 2));
+        const double slope = (double)(up.data[i] - down.data[i]) / (2 * eps);
+        worst_slope = fmax(worst_slope, fabs((double)x.grad[i] - slope));
+    }
+    check(worst < 2e-6, "%-22s x from -8 to 8, largest error %.1e", "tanh_gelu_forward", worst);
+    check(worst_slope < 2e-4, "%-22s against differences, largest error %.1e", "tanh_gelu_backward", worst_slope);
+}
+/* All 65536 halves: sign, exponent and fraction by ldexp. */
+static void check_half(void) {
+    int wrong = 0;
+    for (unsigned half = 0; half < 0x10000; half++) {
+        const int exponent = half >> 10 & 31, fraction = half & 1023;
+        const double size = ldexp(exponent ? 1024 + fraction : fraction, (exponent ? exponent : 1) - 25);
+        const float x = float_of_half((uint16_t)half);
+        const bool negative = signbit(x), special = exponent == 31;
+        wrong += negative != (half >= 0x8000);
+        if (special) wrong += fraction ? !isnan(x) : !isinf(x);
+        else wrong += fabs((double)x) != size;
+    }
+    wrong += float_of_brain(0x3FC0) != 1.5f || float_of_brain(0xC000) != -2.0f;
+    check(!wrong, "%-22s all 65536 halves, %d wrong", "float_of_half", wrong);
+}
 static void check_softmax(void) {
     const Tensor p = copy_of(given("logits"));
     for (int i = 0; i < p.rows; i++) softmax_forward(row(p, i), p.cols, (real)0.7);
@@ -1098,6 +1137,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"utf8_valid", check_utf8_valid, NULL},
     {"hash_text", check_hash_text, NULL},
     {"json_value", check_json_value, NULL},
+    {"float_of_half", check_half, NULL},
     {"matmul_naive", check_matmul_naive, NULL},
     {"pack", check_pack, NULL},
     {"matmul", check_matmul, NULL},
@@ -1109,6 +1149,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"layernorm_forward", check_layernorm, "layers.safetensors"},
     {"relu_forward", check_relu, "layers.safetensors"},
     {"gelu_forward", check_gelu, "layers.safetensors"},
+    {"tanh_gelu", check_tanh_gelu, NULL},
     {"softmax_forward", check_softmax, "layers.safetensors"},
     {"cross_entropy_forward", check_cross_entropy, "layers.safetensors"},
     {"adam_step", check_adam_step, NULL},

@@ -83,6 +83,21 @@ ptune fill --model model '-5 w70 [MASK]' >dash.txt && ptune fill --model model -
 printf 'w70 [MASK]\n-5 w70 [MASK]\n' | ptune fill --model model - >lines.txt && test $(wc -l <lines.txt) = 11 &&
 tail -n 5 lines.txt | cmp - dash.txt && test $(wc -l <dashes.txt) = 5
 
+# fill: weights and settings in other forms give what transformers gives, also from the folder that --tune-lm writes
+tab=$(printf '\t') forms=0
+near() { awk -F '\t' -v w="$1" -v l="$2" '{ d = $3 - l; exit !(NR == 1 && $1 == w && d * d < 1.1e-8) }'; }
+while IFS="$tab" read -r kind change word probability logit; do
+    test "$kind" = weights && continue
+    rm -rf form kept && "$PTUNE" weights $kind model form && sed "$change" model/config.json >form/config.json &&
+    train --model form --tune-lm --lr-lm 0 --epochs 1 --template '[X] [MASK]' --out kept >kept.txt || exit 1
+    for folder in form kept/model; do
+        ptune fill --model $folder 'w70 is w80 [MASK] .' | head -n 1 | near "$word" $logit ||
+        { echo "$kind $change $folder" >&2; exit 1; }
+    done
+    forms=$((forms + 1))
+done <"$HERE"/data/expected/models.tsv
+test $forms = 11
+
 # tokenize: the ids of each line
 printf '{"text": "W70 ab[MASK]"}\n{"text": ""}\n' >text.jsonl &&
 ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\n\n' | cmp - ids.txt
@@ -103,6 +118,16 @@ while IFS="$tab" read -r config added map text ids; do
     rows=$((rows + 1))
 done <"$HERE"/data/expected/tokenizer_settings.tsv
 test $rows -gt 20
+
+# where vocab.txt and tokenizer.json differ, and where no file says whether the model is cased, a line says it
+"$PTUNE" copy-tokenizer model agree && sed 's/w70/v70/' model/vocab.txt >agree/vocab.txt &&
+ptune tokenize --model agree text.jsonl 2>noted >ids2.txt && cmp ids.txt ids2.txt &&
+grep -qx 'note: agree/vocab.txt and agree/tokenizer.json differ from id 70 on: the latter counts' noted &&
+printf '{"do_lower_case": false}' >agree/tokenizer_config.json && cp model/vocab.txt agree &&
+ptune tokenize --model agree text.jsonl 2>noted >ids3.txt && grep -q '^1 13' ids3.txt &&
+grep -q 'do_lower_case is false in tokenizer_config.json, lowercase is true in tokenizer.json: the former' noted &&
+rm agree/*.json && ptune tokenize --model agree text.jsonl 2>noted >ids4.txt && cmp ids.txt ids4.txt &&
+grep -q 'no file says do_lower_case; by its words the model is taken for uncased' noted
 
 # tokenize: from standard input
 ptune tokenize --model model - <text.jsonl | cmp - ids.txt
