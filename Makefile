@@ -7,6 +7,7 @@
 # make assignment N=3  a folder in which to write functions       make regrade FOLDER=F  grades it
 # make assignments    shows that each assignment can be solved, and that wrong solutions are refused
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
+# make fuzz [SECONDS=60] [SEED=1]  damaged files of every kind under the sanitizers
 # make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
@@ -69,9 +70,7 @@ error-curve: build/test build/test-double
 	    set xlabel 'eps'; set ylabel 'median relative error'; plot for [p in 'test test-double'] \
 	    'build/'.p.'.curve' using 1:2 with linespoints title p"
 
-sanitize:
-	@mkdir -p build
-	$(CC) $(SANITIZE) test.c -o build/test-sanitize -lm
+sanitize: build/test-sanitize
 	$(CC) $(SANITIZE) -DDOUBLE test.c -o build/test-double-sanitize -lm
 	build/test-double-sanitize gradcheck
 	build/test-sanitize
@@ -79,6 +78,14 @@ sanitize:
 # Do the commands of NOTES.md and README.md give what is printed there?
 docs: ptune build/test build/test-double
 	sh tools/docs.sh
+
+# Every run is a child of the test program: what a sanitizer reports is no error message, so it is found.
+SECONDS := 60
+build/test-sanitize: test.c ptune.c $(HEADERS) Makefile
+	@mkdir -p build
+	$(CC) $(SANITIZE) test.c -o $@ -lm
+fuzz: build/test-sanitize
+	ASAN_OPTIONS=detect_leaks=0 build/test-sanitize fuzz $(SECONDS) $(SEED)
 
 # With TORCH=1 (or TORCH=python3, a Python that has torch and transformers) compared with PyTorch.
 build/bench: tools/bench.c ptune.c $(HEADERS) Makefile
@@ -221,7 +228,7 @@ build/assignments/wrong-%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all docs run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
+.PHONY: all docs fuzz run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
     regrade clean
 .SECONDARY:
 .DELETE_ON_ERROR:

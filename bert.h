@@ -16,6 +16,7 @@ typedef struct {
     LayerNorm attention_norm;
     Linear intermediate, output; /* (I, H), (H, I) */
     LayerNorm output_norm;
+    bool tanh_gelu; /* the activation is gelu's form with tanh */
 } BertLayer;
 
 typedef struct {
@@ -27,8 +28,11 @@ typedef struct {
     Linear transform; /* the head: (H, H), gelu, layernorm, then the word table again, with a bias per word */
     LayerNorm transform_norm;
     Tensor decoder_bias; /* (1, V) */
+    bool separate_decoder; /* some models have been trained with a table of its own in the word table's place: */
+    Tensor decoder;        /* (V, H) */
+    bool tanh_gelu;
     Parameters weights;  /* all of these by their published names; they point into this struct, which must not move */
-    Text file;           /* the mapped file they lie in */
+    TensorFiles files;   /* the mapped files they lie in */
 } Bert;
 
 typedef struct {
@@ -126,6 +130,15 @@ static inline void embeddings_backward(const Bert *bert, Tensor e, Tensor sum, c
             }
 }
 
+/* ---- the activation: one of gelu's two forms --------------------------------------------------------------------- */
+static inline Tensor activation_forward(bool tanh_gelu, Tensor x) {
+    return tanh_gelu ? tanh_gelu_forward(x) : gelu_forward(x);
+}
+static inline void activation_backward(bool tanh_gelu, Tensor x, Tensor y) {
+    if (tanh_gelu) tanh_gelu_backward(x, y);
+    else gelu_backward(x, y);
+}
+
 /* ---- one layer: attention and feed-forward, each with a residual and a layernorm after it -----------------------
  * x (N, H). In the last layer only selected positions compute queries and outputs; keys and values need all of x. */
 typedef struct {
@@ -147,7 +160,7 @@ static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int h
     residual_forward(a.attended, a.query_input);
     a.normed = layernorm_forward(&l->attention_norm, a.attended);
     a.inner = linear_forward(&l->intermediate, a.normed);
-    a.active = gelu_forward(a.inner);
+    a.active = activation_forward(l->tanh_gelu, a.inner);
     a.sum = linear_forward(&l->output, a.active);
     residual_forward(a.sum, a.normed);
     a.y = layernorm_forward(&l->output_norm, a.sum);
@@ -165,7 +178,7 @@ static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations
     needs_grad(&a->active);
     linear_backward(&l->output, a->active, a->sum);
     needs_grad(&a->inner);
-    gelu_backward(a->inner, a->active);
+    activation_backward(l->tanh_gelu, a->inner, a->active);
     linear_backward(&l->intermediate, a->normed, a->inner);
     needs_grad(&a->attended);
     layernorm_backward(&l->attention_norm, a->attended, a->normed);
@@ -185,23 +198,26 @@ static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations
 /* ---- the masked-LM head: logits = layernorm(gelu(dense(x))) word' + bias ---------------------------------------- */
 typedef struct { Tensor inner, active, normed, logits; } HeadActivations;
 
+static inline Linear bert_decoder(const Bert *bert) { /* tied: the word table serves both ends */
+    return (Linear){bert->separate_decoder ? bert->decoder : bert->word, bert->decoder_bias};
+}
 static inline HeadActivations head_forward(const Bert *bert, Tensor x) {
-    const Linear decoder = {bert->word, bert->decoder_bias}; /* tied: the word table serves both ends */
+    const Linear decoder = bert_decoder(bert);
     HeadActivations a;
     a.inner = linear_forward(&bert->transform, x);
-    a.active = gelu_forward(a.inner);
+    a.active = activation_forward(bert->tanh_gelu, a.inner);
     a.normed = layernorm_forward(&bert->transform_norm, a.active);
     a.logits = linear_forward(&decoder, a.normed);
     return a;
 }
 static inline void head_backward(const Bert *bert, Tensor x, HeadActivations *a) {
-    const Linear decoder = {bert->word, bert->decoder_bias};
+    const Linear decoder = bert_decoder(bert);
     needs_grad(&a->normed);
     linear_backward(&decoder, a->normed, a->logits);
     needs_grad(&a->active);
     layernorm_backward(&bert->transform_norm, a->active, a->normed);
     needs_grad(&a->inner);
-    gelu_backward(a->inner, a->active);
+    activation_backward(bert->tanh_gelu, a->inner, a->active);
     linear_backward(&bert->transform, x, a->inner);
 }
 
@@ -247,7 +263,7 @@ static inline void bert_backward(const Bert *bert, BertActivations *a, const Bat
 
 /* ---- weights: each with its published name and its shape, in the order of the forward pass ----------------------- */
 static inline void bert_list_weights(Bert *b) {
-    Parameters list = {allocate(sizeof(Parameter[10 + 16 * b->layers])), 0};
+    Parameters list = {allocate(sizeof(Parameter[11 + 16 * b->layers])), 0};
     b->layer = allocate_zeroed(sizeof(BertLayer[b->layers]));
     const int H = b->hidden;
     add_parameter(&list, MATRIX, &b->word, b->vocab, H, "bert.embeddings.word_embeddings.weight");
@@ -256,6 +272,7 @@ static inline void bert_list_weights(Bert *b) {
     add_layernorm(&list, &b->embedding_norm, H, b->eps, "bert.embeddings.LayerNorm");
     for (int i = 0; i < b->layers; i++) {
         BertLayer *l = &b->layer[i];
+        l->tanh_gelu = b->tanh_gelu;
         const char *in = format("bert.encoder.layer.%d", i);
         add_linear(&list, &l->query, H, H, format("%s.attention.self.query", in));
         add_linear(&list, &l->key, H, H, format("%s.attention.self.key", in));
@@ -268,7 +285,10 @@ static inline void bert_list_weights(Bert *b) {
     }
     add_linear(&list, &b->transform, H, H, "cls.predictions.transform.dense");
     add_layernorm(&list, &b->transform_norm, H, b->eps, "cls.predictions.transform.LayerNorm");
-    add_parameter(&list, BIAS, &b->decoder_bias, 1, b->vocab, "cls.predictions.bias");
+    if (b->separate_decoder)
+        add_parameter(&list, MATRIX, &b->decoder, b->vocab, H, "cls.predictions.decoder.weight");
+    add_parameter(&list, BIAS, &b->decoder_bias, 1, b->vocab,
+                  b->separate_decoder ? "cls.predictions.decoder.bias" : "cls.predictions.bias");
     b->weights = list;
 }
 
@@ -283,70 +303,137 @@ static inline void bert_random(Bert *bert, Random *random) {
     }
 }
 
-/* ---- config.json and model.safetensors of a Hugging Face folder -------------------------------------------------- */
-static inline int config_int(Text config, const char *path, const char *name) {
+/* ---- config.json: what is absent has BERT's value; a setting that is not implemented is refused by its name ------ */
+static inline int config_int(Text config, const char *path, const char *name, int absent) {
     Text value;
-    const int number = json_member(config, name, &value) ? json_int(value) : -1;
+    const int number = json_member(config, name, &value) ? json_int(value) : absent;
     if (number < 1 || number > 1 << 24) die("%s: no sensible %s", path, name);
     return number;
 }
-static inline void bert_config(Bert *bert, const char *path) { /* the sizes; the tensors have no elements yet */
-    Text config = read_file(path), value;
-    json_check(config, path, 0);
-    *bert = (Bert){.hidden = config_int(config, path, "hidden_size"),
-                   .layers = config_int(config, path, "num_hidden_layers"),
-                   .heads = config_int(config, path, "num_attention_heads"),
-                   .intermediate = config_int(config, path, "intermediate_size"),
-                   .vocab = config_int(config, path, "vocab_size"),
-                   .positions = config_int(config, path, "max_position_embeddings"),
-                   .types = config_int(config, path, "type_vocab_size"),
-                   .eps = (real)1e-12};
+static inline void config_refuse(Text config, const char *path, const char *name, const char *implemented) {
+    Text value;
+    if (json_member(config, name, &value) && !text_is(value, implemented) && !text_is(value, "null"))
+        die("%s: %s is %.40s: only %s is implemented", path, name, text_line(value), implemented);
+}
+/* Both names of gelu, and all names of its form with tanh. */
+static inline bool config_tanh_gelu(Text config, const char *path) {
+    static const char *const names[] = {"\"gelu\"", "\"gelu_python\"", "\"gelu_new\"", "\"gelu_pytorch_tanh\"",
+                                        "\"gelu_fast\"", "\"gelu_accurate\"", "\"gelu_python_tanh\""};
+    Text value;
+    if (!json_member(config, "hidden_act", &value)) return false;
+    for (int k = 0; k < 7; k++)
+        if (text_is(value, names[k])) return k > 1;
+    die("%s: hidden_act is not gelu or its form with tanh (gelu_new): %.40s", path, text_line(value));
+}
+static inline void config_check(Text config, const char *path) {
+    Text value;
+    if (json_member(config, "model_type", &value) && !text_is(value, "\"bert\""))
+        die("%s: model_type is %.40s, not bert: only BERT is implemented", path, text_line(value));
+    config_refuse(config, path, "is_decoder", "false");
+    config_refuse(config, path, "add_cross_attention", "false");
+    config_refuse(config, path, "position_embedding_type", "\"absolute\"");
+    if (json_member(config, "pruned_heads", &value) && json_count(value))
+        die("%s: pruned_heads is not implemented", path);
+    if (json_member(config, "quantization_config", &value) && !text_is(value, "null"))
+        die("%s: quantization_config is not implemented: save the model without it", path);
+}
+static inline void bert_config(Bert *bert, Text config, const char *path) { /* the sizes */
+    Text value;
+    config_check(config, path);
+    *bert = (Bert){.hidden = config_int(config, path, "hidden_size", 768),
+                   .layers = config_int(config, path, "num_hidden_layers", 12),
+                   .heads = config_int(config, path, "num_attention_heads", 12),
+                   .intermediate = config_int(config, path, "intermediate_size", 3072),
+                   .vocab = config_int(config, path, "vocab_size", 30522),
+                   .positions = config_int(config, path, "max_position_embeddings", 512),
+                   .types = config_int(config, path, "type_vocab_size", 2),
+                   .tanh_gelu = config_tanh_gelu(config, path), .eps = (real)1e-12};
     if (json_member(config, "layer_norm_eps", &value)) bert->eps = (real)json_number(value);
     if (!(bert->eps >= 0)) die("%s: no sensible layer_norm_eps", path);
     if (bert->hidden % bert->heads)
         die("%s: hidden_size %d is not a multiple of num_attention_heads %d", path, bert->hidden, bert->heads);
     if (bert->layers > 1000) die("%s: %d layers", path, bert->layers);
-    if (json_member(config, "hidden_act", &value) && !text_is(value, "\"gelu\""))
-        die("%s: hidden_act is not gelu", path);
-    if (json_member(config, "position_embedding_type", &value) && !text_is(value, "\"absolute\""))
-        die("%s: position_embedding_type is not absolute", path);
-    bert_list_weights(bert);
 }
-/* A model folder. Two spellings of the names of layernorms and of the last bias are published. Exits if a file is
- * missing or broken, or a tensor has another shape than config.json says. */
-static inline void bert_load(Bert *bert, const char *folder) {
+
+/* ---- the weights of a folder ------------------------------------------------------------------------------------- */
+
+/* The tensor with a published name, or with one of its other spellings: without "bert.", as a model without a head is
+ * saved, and with gamma and beta, as it was first published. */
+static inline bool find_weight(const TensorFiles *files, const char *published, Tensor *t) {
     static const char *const spellings[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"},
-                                               {"LayerNorm.bias", "LayerNorm.beta"},
-                                               {"predictions.bias", "predictions.decoder.bias"}};
-    bert_config(bert, format("%s/config.json", folder));
-    const Safetensors file = safetensors_open(format("%s/model.safetensors", folder));
-    bert->file = file.file;
+                                               {"LayerNorm.bias", "LayerNorm.beta"}};
+    const char *names[4] = {published};
+    int count = 1;
+    for (int s = 0; s < 2; s++) {
+        const char *at = strstr(published, spellings[s][0]);
+        if (at) names[count++] = format("%.*s%s", (int)(at - published), published, spellings[s][1]);
+    }
+    for (int i = 0, all = count; i < all; i++)
+        if (!strncmp(names[i], "bert.", 5)) names[count++] = names[i] + 5;
+    for (int i = 0; i < count; i++)
+        if (tensor_files_find(files, names[i], t)) return true;
+    return false;
+}
+static inline void check_shape(const TensorFiles *files, const char *name, Tensor t, int rows, int cols) {
+    if (t.rows != rows || t.cols != cols)
+        die("%s: %s is (%d, %d), expected (%d, %d)", files->path, name, t.rows, t.cols, rows, cols);
+}
+static inline Tensor get_weight(const TensorFiles *files, const char *name, int rows, int cols) {
+    Tensor t;
+    if (!find_weight(files, name, &t))
+        die("%s: no tensor %s%s", files->path, name,
+            strncmp(name, "cls.", 4) ? "" : ": is this a model without its masked-LM head?");
+    check_shape(files, name, t, rows, cols);
+    return t;
+}
+/* Whether the words have a table of their own at the end: a decoder.weight that differs from the word table, whatever
+ * tie_word_embeddings says. If that says false, there must be one. */
+static inline bool has_separate_decoder(const TensorFiles *files, const Bert *bert, Text config, const char *path) {
+    Text value;
+    Tensor decoder;
+    const bool tied = !json_member(config, "tie_word_embeddings", &value) || !text_is(value, "false");
+    Mark before = mark();
+    const bool given = tensor_files_find(files, "cls.predictions.decoder.weight", &decoder);
+    const Tensor word = get_weight(files, "bert.embeddings.word_embeddings.weight", bert->vocab, bert->hidden);
+    if (!tied && !given)
+        die("%s: tie_word_embeddings is false, but %s has no cls.predictions.decoder.weight", path, files->path);
+    if (given) check_shape(files, "cls.predictions.decoder.weight", decoder, bert->vocab, bert->hidden);
+    const bool differs = given && memcmp(decoder.data, word.data, size_of(word) * sizeof(real));
+    release(before);
+    return differs;
+}
+/* A model folder. Exits if a file is missing or broken, or a tensor has another shape than config.json says. */
+static inline void bert_load(Bert *bert, const char *folder) {
+    const char *path = format("%s/config.json", folder);
+    const Text config = read_json_object(path);
+    bert_config(bert, config, path);
+    const TensorFiles files = tensor_files_open(folder);
+    bert->separate_decoder = has_separate_decoder(&files, bert, config, path);
+    bert_list_weights(bert);
+    bert->files = files;
     for (int i = 0; i < bert->weights.count; i++) {
         const Parameter *p = &bert->weights.at[i];
         const char *name = p->name;
-        Text entry;
-        for (int s = 0; s < 3; s++) {
-            const char *at = strstr(p->name, spellings[s][0]);
-            if (!at || json_member(file.header, p->name, &entry)) continue;
-            const char *other = format("%.*s%s", (int)(at - p->name), p->name, spellings[s][1]);
-            if (json_member(file.header, other, &entry)) name = other;
-        }
-        *p->tensor = safetensors_get(&file, name, p->tensor->rows, p->tensor->cols);
+        Tensor other;
+        if (p->tensor == &bert->decoder_bias && tensor_files_find(&files, "cls.predictions.decoder.bias", &other))
+            name = "cls.predictions.decoder.bias"; /* the bias has two names; where they differ, this one counts */
+        else if (p->tensor == &bert->decoder_bias) name = "cls.predictions.bias";
+        *p->tensor = get_weight(&files, name, p->tensor->rows, p->tensor->cols);
     }
 }
 /* Unmaps the weights: the pages of those that were trained were private copies. */
-static inline void bert_close(Bert *bert) {
-    unmap_file(bert->file);
-    bert->file = (Text){"", 0};
-}
+static inline void bert_close(Bert *bert) { tensor_files_close(&bert->files); }
+
 /* config.json and model.safetensors as transformers reads them. */
 static inline void bert_save(const Bert *b, const char *folder) {
     Output out = output_open(format("%s/config.json", folder));
+    const char *eps = format("%g", (double)b->eps);
+    if ((real)strtod(eps, NULL) != b->eps) eps = format("%.9g", (double)b->eps);
     fprintf(out.stream,
             "{\n"
             "  \"architectures\": [\"BertForMaskedLM\"],\n"
             "  \"model_type\": \"bert\",\n"
-            "  \"hidden_act\": \"gelu\",\n"
+            "  \"hidden_act\": \"%s\",\n"
             "  \"hidden_size\": %d,\n"
             "  \"num_hidden_layers\": %d,\n"
             "  \"num_attention_heads\": %d,\n"
@@ -354,10 +441,11 @@ static inline void bert_save(const Bert *b, const char *folder) {
             "  \"vocab_size\": %d,\n"
             "  \"max_position_embeddings\": %d,\n"
             "  \"type_vocab_size\": %d,\n"
-            "  \"layer_norm_eps\": %g,\n"
+            "  \"layer_norm_eps\": %s,\n%s"
             "  \"pad_token_id\": 0\n"
             "}\n",
-            b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions, b->types, (double)b->eps);
+            b->tanh_gelu ? "gelu_new" : "gelu", b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions,
+            b->types, eps, b->separate_decoder ? "  \"tie_word_embeddings\": false,\n" : "");
     output_close(out);
     safetensors_write(format("%s/model.safetensors", folder), b->weights, "{\"format\":\"pt\"}");
 }

@@ -1,7 +1,7 @@
 /* examples.h - what goes into the pass: lines of data become examples, words become the answers that are allowed.
  *
- * A line of data is one JSON object. LAMA's has "sub_label" and "obj_label" (or "sub" and "obj"); with label words it
- * has a "label" and whatever fields the template names.
+ * A line of data is one JSON object. LAMA's has "sub_label" and "obj_label" (or "sub" and "obj"), or a sentence with
+ * [MASK] in "masked_sentences"; with label words it has a "label" and whatever fields the template names.
  */
 #ifndef EXAMPLES_H
 #define EXAMPLES_H
@@ -23,22 +23,56 @@ static bool next_object(Text *rest, Text *json, const char *path, int *line) {
     }
     return false;
 }
+/* A member by its name; failing that, target.span1_text is the span1_text in target, as WSC has it. */
+static bool member_within(Text json, const char *name, Text *value) {
+    const char *dot = strchr(name, '.');
+    if (json_member(json, name, value)) return true;
+    if (!dot || !json_member(json, format("%.*s", (int)(dot - name), name), value) || !json_is_object(*value))
+        return false;
+    return member_within(*value, dot + 1, value);
+}
 static bool example_subject(Text json, Text *value) { /* LAMA's two names for it */
     return json_member(json, "sub_label", value) || json_member(json, "sub", value);
 }
+/* Where template and labels come from, if not from the command line: "task RTE", or the file of a prompt. */
+static const char *template_origin, *labels_origin;
+
 /* A field of an example as text: without a name the subject; numbers and booleans by their JSON text. */
 static Text example_field(Text json, Text name, const char *file, int line) {
     const bool bare = name.size && name.data[name.size - 1] == '-';
     Text value;
     name.size -= bare;
     const char *key = name.size ? text_string(name) : "sub_label";
-    if (!(name.size ? json_member(json, key, &value) : example_subject(json, &value)))
-        die("%s:%d: no field '%s'", file, line, key);
+    if (!(name.size ? member_within(json, key, &value) : example_subject(json, &value)))
+        die("%s:%d: no field '%s'%s%s", file, line, key, template_origin ? ", named by the template of " : "",
+            template_origin ? template_origin : "");
     if (!json_is_string(value) && strchr("{[n", value.data[0]))
         die("%s:%d: field '%s' is not a string", file, line, key);
     if (json_is_string(value)) value = json_string(value);
     while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
     return value;
+}
+
+/* LAMA's sentence: a template of its own. It has one [MASK]; of two sentences the second would need token types. */
+static Template sentence_template(Text json, const char *file, int line) {
+    Text list, key, sentence, other;
+    size_t position = 0, at = 0;
+    Template t = {.text = MASKED_SENTENCES};
+    if (!json_member(json, "masked_sentences", &list)) die("%s:%d: no field 'masked_sentences'", file, line);
+    if (list.data[0] != '[' || !json_next(list, &position, &key, &sentence) || !json_is_string(sentence))
+        die("%s:%d: masked_sentences is not a list of strings", file, line);
+    if (json_next(list, &position, &key, &other))
+        die("%s:%d: masked_sentences has more than one sentence: not implemented", file, line);
+    sentence = json_string(sentence);
+    for (size_t i = 0; i < sentence.size; i++) {
+        if (!text_starts((Text){sentence.data + i, sentence.size - i}, "[MASK]")) continue;
+        template_add(&t, WORDS, sentence.data + at, sentence.data + i);
+        template_add(&t, MASK, sentence.data, sentence.data);
+        at = i + 6;
+    }
+    template_add(&t, WORDS, sentence.data + at, sentence.data + sentence.size);
+    if (t.masks != 1) die("%s:%d: its masked sentence has %d [MASK], not one", file, line, t.masks);
+    return t;
 }
 
 /* ---- Examples that are too long ---------------------------------------------------------------------------------- */
@@ -58,10 +92,12 @@ static void fields_cut(const Template *t, const Text *field, size_t most, Text *
 static void template_fill(const Template *t, const Vocab *vocab, const Text *field, int max_length, Example *example,
                           const char *file, int line) {
     size_t fits = 0, too_long = 0;
-    Text cut[MAX_PARTS];
     Mark before = mark();
     template_ids(t, vocab, field, example);
     if (example->length <= max_length) return;
+    release(before);
+    Text *cut = allocate(sizeof *cut * (size_t)t->parts);
+    before = mark();
     for (int i = 0; i < t->parts; i++)
         if (t->part[i].kind == FIELD && field[i].size > too_long) too_long = field[i].size;
     while (too_long - fits > 1) {
@@ -87,30 +123,37 @@ static int single_token(const Vocab *vocab, Text word) {
     tokenize(vocab, word, &ids);
     return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
 }
-static void allow_words(Answers *answers, const Vocab *vocab, const char *file) { /* of a file with a word a line */
+/* The words of a file, one a line, as the model has them: for an uncased one also without capitals. */
+static void allow_words(Answers *answers, const Vocab *vocab, const char *file) {
     const Texts words = read_lines(file);
     int known = 0;
     for (int i = 0; i < words.count; i++) {
-        const int id = vocab_find(vocab, words.at[i]);
+        int id = vocab_find(vocab, words.at[i]);
+        if (id < 0 && !vocab->cased) id = single_token(vocab, words.at[i]);
         if (id >= 0) known++, answers->allowed[id] = true;
     }
     if (!known) die("%s: none of its words is in the model's vocabulary", file);
+    if (known < words.count)
+        note("%s: %d of its %d words are not in the model's vocabulary: they are no answers", file,
+             words.count - known, words.count);
 }
 static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) { /* name=Word,name=Word */
     const Texts pairs = split(text_of(labels), ',');
+    const char *from = labels_origin ? labels_origin : "--labels";
     answers->name = allocate(sizeof(Text) * (size_t)pairs.count);
     answers->word = allocate(sizeof(int) * (size_t)pairs.count);
     answers->in_loss = answers->allowed;
     for (answers->labels = 0; answers->labels < pairs.count; answers->labels++) {
-        const Texts pair = split(pairs.at[answers->labels], '=');
-        if (pair.count != 2) die("--labels '%s': expected name=Word,name=Word", labels);
+        Texts pair = split(pairs.at[answers->labels], '=');
+        for (int k = 0; k < pair.count; k++) pair.at[k] = trimmed(pair.at[k]);
+        if (pair.count != 2) die("%s '%s': expected name=Word,name=Word", from, labels);
         const Text word = pair.at[1];
         const int id = single_token(vocab, word);
-        if (id < 0) die("--labels: '%.*s' is not one token of the vocabulary", (int)word.size, word.data);
-        if (answers->allowed[id]) die("--labels: two labels have the word '%.*s'", (int)word.size, word.data);
+        if (id < 0) die("%s: '%.*s' is not one token of the vocabulary", from, (int)word.size, word.data);
+        if (answers->allowed[id]) die("%s: two labels have the word '%.*s'", from, (int)word.size, word.data);
         for (int k = 0; k < answers->labels; k++)
             if (text_equal(answers->name[k], pair.at[0]))
-                die("--labels: label '%.*s' twice", (int)pair.at[0].size, pair.at[0].data);
+                die("%s: label '%.*s' twice", from, (int)pair.at[0].size, pair.at[0].data);
         answers->name[answers->labels] = pair.at[0], answers->word[answers->labels] = id;
         answers->allowed[id] = true;
     }
@@ -123,15 +166,34 @@ static Answers answers_from(const Vocab *vocab, int table_rows, const char *voca
     else memset(answers.allowed, true, (size_t)vocab->size);
     return answers;
 }
+static const char *label_names(const Answers *answers) {
+    const char *names = "";
+    for (int k = 0; k < answers->labels; k++)
+        names = format("%s%s%.*s", names, k ? ", " : "", (int)answers->name[k].size, answers->name[k].data);
+    return names;
+}
+static int label_named(const Answers *answers, Text name) { /* -1: none */
+    int k = answers->labels - 1;
+    while (k >= 0 && !text_equal(answers->name[k], name)) k--;
+    return k;
+}
+/* SuperGLUE's test sets have no label; in other copies of them it is -1. */
+static bool is_unlabelled(const Answers *answers, Text json) {
+    Text label;
+    if (!json_member(json, "label", &label) || text_is(label, "null")) return true;
+    return text_is(label, "-1") && label_named(answers, label) < 0;
+}
 /* The answer of an example as a token, or -1: not one token, or not allowed. */
 static int example_answer(const Model *model, Text json, const char *file, int line) {
     const Answers *answers = &model->answers;
     Text value;
     if (answers->labels) {
         const Text label = example_field(json, text_of("label"), file, line);
-        for (int i = 0; i < answers->labels; i++)
-            if (text_equal(label, answers->name[i])) return answers->word[i];
-        die("%s:%d: label '%.*s' is not among --labels", file, line, (int)min_int((int)label.size, 40), label.data);
+        const int k = label_named(answers, label);
+        if (k >= 0) return answers->word[k];
+        const char *shown = text_string((Text){label.data, label.size < 40 ? label.size : 40});
+        die("%s:%d: label '%s': %s has the labels %s", file, line, shown, labels_origin ? labels_origin : "--labels",
+            label_names(answers));
     }
     if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
         die("%s:%d: no obj_label", file, line);
@@ -142,26 +204,49 @@ static int example_answer(const Model *model, Text json, const char *file, int l
 
 /* ---- A file of examples ------------------------------------------------------------------------------------------ */
 
+/* What a file of labelled examples says beside them: idx is the example's name in a submission. */
+typedef struct { Texts idx; int unlabelled; } Names;
+
+static void add_name_of(Names *names, Text json) {
+    Text idx;
+    if (!json_member(json, "idx", &idx)) idx = text_of(format("%d", names->idx.count)); /* its number */
+    texts_push(&names->idx, text_of(text_string(idx)));
+}
+/* The field that a subject is printed as: what stands in the place of [X]. */
+static const char *subject_of(Text json) {
+    Text subject;
+    if (!example_subject(json, &subject) || strchr("{[n", subject.data[0])) return NULL;
+    return text_line(json_is_string(subject) ? json_string(subject) : subject);
+}
 /* The examples of a JSONL file under a template, in at most max_length tokens each (0: what the position table holds).
- * Those without an allowed answer are skipped and counted. Exits if none is left. */
-static Dataset read_examples(const char *path, const Model *model, const Template *t, int max_length, bool quiet) {
+ * Those without an allowed answer are skipped and counted. With `names` they may have no labels: their answer is any.
+ * Exits if none is left. */
+static Dataset read_named(const char *path, const Model *model, const Template *t, int max_length, bool quiet,
+                          Names *names) {
+    const bool own_sentences = !strcmp(t->text, MASKED_SENTENCES);
     const int most = model->bert.positions, length = max_length ? min_int(max_length, most) : most;
     const Text file = read_file(path);
-    Text rest = file, subject, field[MAX_PARTS];
+    Text rest = file, *field = allocate(sizeof *field * (size_t)t->parts);
     path = input_name(path);
     Dataset data = {.path = path};
     int line = 0, skipped = 0;
     for (Text json; next_object(&rest, &json, path, &line);) {
-        for (int i = 0; i < t->parts; i++)
+        const bool unlabelled = names && model->answers.labels && is_unlabelled(&model->answers, json);
+        for (int i = 0; i < t->parts && !own_sentences; i++)
             if (t->part[i].kind == FIELD) field[i] = example_field(json, t->part[i].text, path, line);
-        Example example = {.answer = example_answer(model, json, path, line)};
+        Example example = {.answer = unlabelled ? model->answers.word[0] : example_answer(model, json, path, line)};
         if (example.answer < 0) {
             skipped++;
             continue;
         }
-        if (example_subject(json, &subject) && json_is_string(subject))
-            example.subject = text_line(json_string(subject));
-        template_fill(t, &model->vocab, field, length, &example, path, line);
+        if (names && names->unlabelled != (unlabelled ? data.count : 0))
+            die("%s:%d: %s label, unlike the lines before", path, line, unlabelled ? "no" : "a");
+        if (names) add_name_of(names, json), names->unlabelled += unlabelled;
+        example.subject = subject_of(json);
+        if (own_sentences) {
+            const Template own = sentence_template(json, path, line);
+            template_fill(&own, &model->vocab, field, length, &example, path, line);
+        } else template_fill(t, &model->vocab, field, length, &example, path, line);
         data.at = grow(data.at, data.count, sizeof example);
         data.at[data.count++] = example;
     }
@@ -170,6 +255,9 @@ static Dataset read_examples(const char *path, const Model *model, const Templat
     if (!data.count) die("%s: no usable examples (%d skipped: answer is not a single allowed token)", path, skipped);
     if (!quiet) printf("%s: %d examples%s\n", path, data.count, skipped ? format(" (%d skipped)", skipped) : "");
     return data;
+}
+static Dataset read_examples(const char *path, const Model *model, const Template *t, int max_length, bool quiet) {
+    return read_named(path, model, t, max_length, quiet, NULL);
 }
 
 #endif

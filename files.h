@@ -69,6 +69,11 @@ static inline Texts split(Text text, char separator) { /* the parts of a text be
         }
     return parts;
 }
+static inline Text trimmed(Text text) { /* without spaces at both ends */
+    while (text.size && text.data[0] == ' ') text.data++, text.size--;
+    while (text.size && text.data[text.size - 1] == ' ') text.size--;
+    return text;
+}
 static inline bool texts_contain(const Texts *list, Text text) {
     for (int i = 0; i < list->count; i++)
         if (text_equal(list->at[i], text)) return true;
@@ -146,6 +151,17 @@ static inline bool next_line(Text *rest, Text *line) {
     return true;
 }
 
+/* Something that the reader of the output should know, in one line on stderr; the program goes on. */
+__attribute__((format(printf, 1, 2))) static inline void note(const char *form, ...) {
+    char line[4096];
+    va_list arguments;
+    va_start(arguments, form);
+    vsnprintf(line, sizeof line, form, arguments);
+    va_end(arguments);
+    fflush(stdout);
+    fprintf(stderr, "note: %s\n", text_line(text_of(line)));
+}
+
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 static inline void make_folder(const char *path) {
@@ -171,10 +187,15 @@ static inline int stream_copy(int descriptor, const char *path) {
     return fileno(copy);
 }
 static inline const char *input_name(const char *path) { return strcmp(path, "-") ? path : "standard input"; }
+/* What `git clone` leaves in the place of a large file if the extension that fetches it is not installed. */
+static inline void check_not_pointer(Text file, const char *path) {
+    if (text_starts(file, "version https://git-lfs.github.com/"))
+        die("%s: a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder", path);
+}
 /* A whole file, or a pipe up to its end; "-" is standard input. Mapped, private and writable: pages that nobody writes
  * to are shared with the page cache, a weight that is trained is copied on its first write, and the file never
  * changes. Ends in an error if the file cannot be read or is a folder. */
-static inline Text read_file(const char *path) {
+static inline Text map_file(const char *path) {
     struct stat status;
     static bool input_taken;
     const bool standard_input = !strcmp(path, "-");
@@ -193,7 +214,14 @@ static inline Text read_file(const char *path) {
     if (text.size) text.data = mmap(NULL, text.size, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
     if (text.data == MAP_FAILED) die("%s: %s", path, strerror(errno));
     if (!standard_input) close(opened);
+    check_not_pointer(text, path);
     return text;
+}
+/* A file of text: the same, without the byte order mark that some editors put first. */
+static inline Text read_file(const char *path) {
+    const Text file = map_file(path);
+    const size_t mark_size = text_starts(file, "\xEF\xBB\xBF") ? 3 : 0;
+    return (Text){file.data + mark_size, file.size - mark_size};
 }
 static inline bool is_regular(const char *path) {
     struct stat status;
@@ -204,8 +232,9 @@ static inline bool same_file(const char *a, const char *b) {
     struct stat x, y;
     return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
-static inline void unmap_file(Text text) {
-    if (text.size) munmap((void *)text.data, text.size);
+static inline void unmap_file(Text text) { /* from the start of the page: a byte order mark may have been left out */
+    const size_t before = (uintptr_t)text.data % (size_t)sysconf(_SC_PAGESIZE);
+    if (text.size) munmap((void *)(text.data - before), text.size + before);
 }
 
 /* A file is written beside its place and renamed into it when it is whole. */
@@ -324,7 +353,7 @@ static inline void json_check(Text json, const char *file, int line) { /* line 0
 }
 
 /* The next member of an object or element of an array, for a text that json_check has accepted: *position is 0 at
- * the start; the key (empty in an array) is without its quotes, the value as it stands. */
+ * the start; the key (empty in an array) is without its quotes, with its escapes, the value as it stands. */
 static inline bool json_next(Text container, size_t *position, Text *key, Text *value) {
     const char *end = container.data + container.size, *s = json_space(container.data, end);
     if (s >= end || (*s != '{' && *s != '[')) return false;
@@ -342,12 +371,6 @@ static inline bool json_next(Text container, size_t *position, Text *key, Text *
     *value = (Text){s, (size_t)(after - s)};
     *position = (size_t)(after - container.data);
     return true;
-}
-static inline bool json_member(Text object, const char *name, Text *value) {
-    Text key;
-    for (size_t position = 0; json_next(object, &position, &key, value);)
-        if (text_is(key, name)) return true;
-    return false;
 }
 static inline bool json_is_string(Text value) { return value.size && value.data[0] == '"'; }
 static inline uint32_t json_hex(const char *s) { /* four digits */
@@ -377,6 +400,42 @@ static inline Text json_string(Text value) { /* without quotes and escapes; a lo
     }
     return (Text){out, size};
 }
+/* A key without its escapes: "\\u0061" is "a". */
+static inline Text json_key(Text key) {
+    if (!key.size || !memchr(key.data, '\\', key.size)) return key;
+    return json_string((Text){key.data - 1, key.size + 2}); /* with its quotes */
+}
+static inline bool json_key_is(Text key, const char *name) {
+    Mark before = mark();
+    const bool equal = text_is(json_key(key), name);
+    release(before);
+    return equal;
+}
+/* The value of a member; of several with this name the last, as in other programs. */
+static inline bool json_member(Text object, const char *name, Text *value) {
+    Text key, member;
+    bool found = false;
+    *value = (Text){"", 0};
+    for (size_t position = 0; json_next(object, &position, &key, &member);)
+        if (json_key_is(key, name)) *value = member, found = true;
+    return found;
+}
+static inline bool json_is_object(Text value) { return value.size && value.data[0] == '{'; }
+static inline int json_count(Text container) { /* of members or elements */
+    Text key, value;
+    int count = 0;
+    for (size_t position = 0; json_next(container, &position, &key, &value);) count++;
+    return count;
+}
+/* A file that is one JSON object. */
+static inline Text read_json_object(const char *path) {
+    const Text file = read_file(path);
+    const char *start = json_space(file.data, file.data + file.size);
+    const Text object = {start, file.size - (size_t)(start - file.data)};
+    json_check(object, path, 0);
+    if (!json_is_object(object)) die("%s: not a JSON object", path);
+    return object;
+}
 static inline const char *json_quote(const char *s) { /* a JSON string of s */
     char *out = allocate(6 * strlen(s) + 3), *to = out;
     *to++ = '"';
@@ -404,11 +463,92 @@ static inline int json_int(Text value) { /* -1 unless it is a whole number from 
 
 /* ---- safetensors ------------------------------------------------------------------------------------------------- */
 /* safetensors: 8 bytes length of the header (little-endian), the header (JSON: name -> dtype, shape, data_offsets),
- * the elements. Opening checks that the header lies in the file and is JSON; finding a tensor checks its entry. */
+ * the elements. Opening checks all entries, as the reference implementation does. */
 typedef struct { const char *path; Text file, header, data; } Safetensors;
 
+static const struct { const char *name; int bits; } element_types[] = {
+    {"F32", 32}, {"F16", 16}, {"BF16", 16}, {"F64", 64}, {"I64", 64}, {"I32", 32}, {"I16", 16}, {"I8", 8}, {"U64", 64},
+    {"U32", 32}, {"U16", 16}, {"U8", 8}, {"BOOL", 8}, {"C64", 64}, {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},
+    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4}};
+enum { ELEMENT_TYPES = sizeof element_types / sizeof *element_types };
+
+/* What the header says of a tensor. */
+typedef struct {
+    Text name;
+    int type;              /* of element_types */
+    int dimensions;
+    double size[2];        /* the first two dimensions */
+    double elements;       /* their product with all others; exact, or too large for any file */
+    double begin, end;     /* of its bytes in the data */
+} Entry;
+
+static inline bool is_whole(double x) { return x >= 0 && x <= 9007199254740992.0 && x == floor(x); }
+
+static inline Entry entry_parse(const Safetensors *st, Text name, Text json) {
+    Entry e = {.name = name, .type = -1, .size = {1, 1}, .elements = 1};
+    Text dtype, shape, offsets, key, value;
+    const char *shown = text_line(name);
+    if (!json_is_object(json) || !json_member(json, "dtype", &dtype) || !json_member(json, "shape", &shape) ||
+        !json_member(json, "data_offsets", &offsets))
+        die("%s: %s: no dtype, shape or data_offsets", st->path, shown);
+    for (int k = 0; k < ELEMENT_TYPES; k++)
+        if (json_is_string(dtype) && text_is(json_string(dtype), element_types[k].name)) e.type = k;
+    if (e.type < 0) die("%s: %s: unknown type %s", st->path, shown, text_line(dtype));
+    for (size_t position = 0; json_next(shape, &position, &key, &value); e.dimensions++) {
+        const double size = json_number(value);
+        if (!is_whole(size)) die("%s: %s: its shape is %s", st->path, shown, text_line(shape));
+        if (e.dimensions < 2) e.size[e.dimensions] = size;
+        e.elements *= size;
+    }
+    double range[2] = {-1, -1};
+    int count = 0;
+    for (size_t position = 0; json_next(offsets, &position, &key, &value); count++)
+        if (count < 2) range[count] = json_number(value);
+    e.begin = range[0], e.end = range[1];
+    if (count != 2 || shape.data[0] != '[' || !is_whole(e.begin) || !is_whole(e.end) ||
+        e.end > (double)st->data.size || e.begin + e.elements * element_types[e.type].bits / 8 != e.end)
+        die("%s: %s: its data_offsets do not fit its shape and the file", st->path, shown);
+    return e;
+}
+static inline int compare_names(const void *a, const void *b) {
+    return compare_texts(&((const Entry *)a)->name, &((const Entry *)b)->name);
+}
+static inline int compare_begins(const void *a, const void *b) { /* of two that begin together first the empty one */
+    const Entry *x = a, *y = b;
+    if (x->begin != y->begin) return (x->begin > y->begin) - (x->begin < y->begin);
+    return (x->end > y->end) - (x->end < y->end);
+}
+static inline void check_metadata(const Safetensors *st, Text metadata) { /* an object of strings, or null */
+    Text key, value;
+    if (!json_is_object(metadata) && !text_is(metadata, "null")) die("%s: its metadata are no object", st->path);
+    for (size_t position = 0; json_next(metadata, &position, &key, &value);)
+        if (!json_is_string(value)) die("%s: metadata '%s': not a string", st->path, text_line(json_key(key)));
+}
+/* Every name occurs once; the tensors lie one after the other and fill the file. */
+static inline void check_entries(const Safetensors *st) {
+    Mark before = mark();
+    Text key, value;
+    int count = 0;
+    Entry *entry = allocate(sizeof *entry * (size_t)(json_count(st->header) + 1));
+    for (size_t position = 0; json_next(st->header, &position, &key, &value);) {
+        if (json_key_is(key, "__metadata__")) check_metadata(st, value);
+        else entry[count++] = entry_parse(st, json_key(key), value);
+    }
+    qsort(entry, (size_t)count, sizeof *entry, compare_names);
+    for (int i = 1; i < count; i++)
+        if (!compare_names(&entry[i - 1], &entry[i])) die("%s: two tensors %s", st->path, text_line(entry[i].name));
+    qsort(entry, (size_t)count, sizeof *entry, compare_begins);
+    double end = 0;
+    for (int i = 0; i < count; end = entry[i++].end)
+        if (entry[i].begin != end)
+            die("%s: %s begins at %.0f, the tensor before it ends at %.0f", st->path, text_line(entry[i].name),
+                entry[i].begin, end);
+    if (end != (double)st->data.size)
+        die("%s: %zu bytes of elements, its tensors have %.0f", st->path, st->data.size, end);
+    release(before);
+}
 static inline Safetensors safetensors_open(const char *path) {
-    Text file = read_file(path);
+    Text file = map_file(path);
     uint64_t length = 0;
     if (file.size < 8) die("%s: not a safetensors file: it has %zu bytes", path, file.size);
     for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)file.data[i];
@@ -419,46 +559,122 @@ static inline Safetensors safetensors_open(const char *path) {
     json_check(st.header, path, 0);
     if (*json_space(st.header.data, st.header.data + st.header.size) != '{')
         die("%s: its header is not an object", path);
+    check_entries(&st);
     return st;
 }
-/* The tensor `name`: one dimension gives (1, n). False if it is not in the file. In float its elements are the mapped
- * file itself (where it is aligned), in double a converted copy. */
-static inline bool safetensors_find(const Safetensors *st, const char *name, Tensor *t) {
-    Text entry, dtype, shape, offsets, key, value;
-    if (!json_member(st->header, name, &entry)) return false;
-    if (!json_member(entry, "dtype", &dtype) || !json_member(entry, "shape", &shape) ||
-        !json_member(entry, "data_offsets", &offsets))
-        die("%s: %s: no dtype, shape or data_offsets", st->path, name);
-    if (!text_is(dtype, "\"F32\""))
-        die("%s: %s: its type is %s, not F32", st->path, name, text_string(dtype));
-    int sizes[2] = {1, 1}, dimensions = 0;
-    for (size_t position = 0; json_next(shape, &position, &key, &value); dimensions++) {
-        if (dimensions == 2 || (sizes[dimensions] = json_int(value)) < 1)
-            die("%s: %s: not a vector or matrix", st->path, name);
+/* IEEE's 16 bits as a float: exponent and fraction are moved to their places, then the exponent's bias is mended. */
+static inline float float_of_half(uint16_t half) {
+    const uint32_t size = (uint32_t)(half & 0x7FFF) << 13, sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t bits = size | ((half & 0x7C00) == 0x7C00 ? 0x7F800000u : 0); /* infinity or NaN */
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    if ((half & 0x7C00) != 0x7C00) x *= 0x1p112f; /* exact, for subnormal numbers too */
+    memcpy(&bits, &x, sizeof bits);
+    bits |= sign;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static inline float float_of_brain(uint16_t brain) { /* bfloat16: the upper half of a float */
+    const uint32_t bits = (uint32_t)brain << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+/* Element i of a tensor whose bytes begin at `from`. */
+static inline float element_at(const char *from, const char *type, size_t i) {
+    float element;
+    uint16_t half;
+    if (!strcmp(type, "F32")) {
+        memcpy(&element, from + 4 * i, 4);
+        return element;
     }
-    double range[2] = {-1, -1};
-    int count = 0;
-    for (size_t position = 0; json_next(offsets, &position, &key, &value) && count < 2;)
-        range[count++] = json_number(value);
-    const int rows = dimensions == 2 ? sizes[0] : 1, cols = sizes[dimensions == 2];
-    const size_t elements = (size_t)rows * (size_t)cols;
-    if (!(range[0] >= 0 && range[1] <= (double)st->data.size && range[0] + 4.0 * (double)elements == range[1]))
-        die("%s: %s: its data_offsets do not fit its shape and the file", st->path, name);
-    const char *from = st->data.data + (size_t)range[0];
-    *t = (Tensor){rows, cols, NULL, NULL};
-    if (sizeof(real) == 4 && (uintptr_t)from % 4 == 0) {
+    memcpy(&half, from + 2 * i, 2);
+    return !strcmp(type, "F16") ? float_of_half(half) : float_of_brain(half);
+}
+/* The tensor `name`: one dimension gives (1, n). False if it is not in the file. In float, elements of type F32 are the
+ * mapped file itself (where it is aligned); all others are a converted copy. */
+static inline bool safetensors_find(const Safetensors *st, const char *name, Tensor *t) {
+    Text json;
+    if (!json_member(st->header, name, &json)) return false;
+    const Entry e = entry_parse(st, text_of(name), json);
+    const char *type = element_types[e.type].name, *from = st->data.data + (size_t)e.begin;
+    if (e.type > 2) die("%s: %s: its type is %s, not F32, F16 or BF16", st->path, name, type);
+    if (e.dimensions < 1 || e.dimensions > 2 || e.elements < 1 || e.size[0] > INT32_MAX || e.size[1] > INT32_MAX)
+        die("%s: %s: not a vector or matrix", st->path, name);
+    const bool matrix = e.dimensions == 2;
+    *t = (Tensor){matrix ? (int)e.size[0] : 1, (int)e.size[matrix], NULL, NULL};
+    if (sizeof(real) == 4 && !strcmp(type, "F32") && (uintptr_t)from % 4 == 0) {
         t->data = (void *)from; /* a private mapping: writing is ours */
         return true;
     }
-    t->data = allocate(elements * sizeof(real));
-    for (size_t i = 0; i < elements; i++) {
-        float element;
-        memcpy(&element, from + 4 * i, 4);
-        t->data[i] = (real)element;
-    }
+    t->data = allocate(size_of(*t) * sizeof(real));
+    for (size_t i = 0; i < size_of(*t); i++) t->data[i] = (real)element_at(from, type, i);
     return true;
 }
-/* As above; exits unless the tensor is there and its shape matches. */
+/* The tensors of a folder: in model.safetensors, or in the parts that model.safetensors.index.json names. */
+typedef struct { const char *path; Safetensors *part; int parts; } TensorFiles; /* path: for messages */
+
+/* What to do about a folder without weights that can be read. */
+_Noreturn static inline void weights_missing(const char *folder) {
+    static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5",
+                                         "flax_model.msgpack", "bert_model.ckpt.index"};
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++)
+        if (file_exists(format("%s/%s", folder, others[k])))
+            die("%s: no model.safetensors, only %s: convert it, in Python with transformers: "
+                "BertForMaskedLM.from_pretrained(\"%s\").save_pretrained(\"%s\")", folder, others[k], folder, folder);
+    die("%s/model.safetensors: %s", folder, strerror(ENOENT));
+}
+/* Which part, by the index, holds what: a name of the folder's own. */
+static inline void parts_open(TensorFiles *files, const char *folder, Text map) {
+    Texts names = {0};
+    Text key, value, entry;
+    for (size_t position = 0; json_next(map, &position, &key, &value);) {
+        if (!json_is_string(value)) die("%s: weight_map has a value that is not a string", files->path);
+        const Text name = json_string(value);
+        if (!name.size || memchr(name.data, '/', name.size))
+            die("%s: '%s' is not the name of a file beside it", files->path, text_line(name));
+        if (!texts_contain(&names, name)) texts_push(&names, name);
+    }
+    files->part = allocate(sizeof *files->part * (size_t)(names.count + 1));
+    for (int k = 0; k < names.count; k++)
+        files->part[files->parts++] = safetensors_open(format("%s/%s", folder, text_string(names.at[k])));
+    for (size_t position = 0; json_next(map, &position, &key, &value);)
+        for (int k = 0; k < names.count; k++)
+            if (text_equal(names.at[k], json_string(value)) &&
+                !json_member(files->part[k].header, text_string(json_key(key)), &entry))
+                die("%s: %s is not in %s", files->path, text_line(json_key(key)), files->part[k].path);
+}
+static inline TensorFiles tensor_files_open(const char *folder) {
+    const char *whole = format("%s/model.safetensors", folder), *index = format("%s.index.json", whole);
+    TensorFiles files = {.path = whole};
+    Text map;
+    if (file_exists(whole) || !file_exists(index)) {
+        if (!file_exists(whole)) weights_missing(folder);
+        files.part = allocate(sizeof *files.part);
+        files.part[files.parts++] = safetensors_open(whole);
+        return files;
+    }
+    files.path = index;
+    if (!json_member(read_json_object(index), "weight_map", &map) || !json_is_object(map))
+        die("%s: no weight_map", index);
+    parts_open(&files, folder, map);
+    return files;
+}
+static inline bool tensor_files_find(const TensorFiles *files, const char *name, Tensor *t) {
+    const Safetensors *holds = NULL;
+    Text entry;
+    for (int k = 0; k < files->parts; k++) {
+        if (!json_member(files->part[k].header, name, &entry)) continue;
+        if (holds) die("%s: %s is in %s, too", files->part[k].path, name, holds->path);
+        holds = &files->part[k];
+    }
+    return holds && safetensors_find(holds, name, t);
+}
+static inline void tensor_files_close(TensorFiles *files) {
+    for (int k = 0; k < files->parts; k++) unmap_file(files->part[k].file);
+    files->parts = 0;
+}
+/* As safetensors_find; exits unless the tensor is there and its shape matches. */
 static inline Tensor safetensors_get(const Safetensors *st, const char *name, int rows, int cols) {
     Tensor t;
     if (!safetensors_find(st, name, &t)) die("%s: no tensor %s", st->path, name);

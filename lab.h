@@ -88,17 +88,22 @@ static Model *model_load(const Options *o) {
     bert_load(&model->bert, o->model);
     model->vocab = vocab_load(o->model);
     if (model->vocab.size > model->bert.vocab)
-        die("%s/vocab.txt: %d entries, but config.json has a vocab_size of %d", o->model, model->vocab.size,
-            model->bert.vocab);
+        die("%s: %d entries%s, but config.json has a vocab_size of %d", model->vocab.path, model->vocab.size,
+            model->vocab.size > model->vocab.base_size ? " with the added tokens" : "", model->bert.vocab);
     model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
     return model;
 }
+/* --data may be a file, a relation of LAMA: then that is the test set, and there are no others. */
 static const char *split_path(const Options *o, Split which) {
     const char *const given[] = {o->train, o->dev, o->test};
+    if (!given[which] && which == TEST_SET && o->data && is_regular(o->data)) return o->data;
     return given[which] ? given[which] : format("%s/%s.jsonl", or_dash(o->data), split_name[which]);
 }
 /* One of the three sets under a template. */
 static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t) {
+    if (o->data && is_regular(o->data) && !file_exists(split_path(o, which)))
+        die("%s: one file, not a folder with train.jsonl, dev.jsonl and test.jsonl: it has no %s set", o->data,
+            split_name[which]);
     return read_examples(split_path(o, which), model, t, o->max_length, o->quiet);
 }
 
@@ -134,11 +139,12 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
     for (size_t i = 0; i < size_of(prompt); i++)
         if (!isfinite(prompt.data[i])) die("%s: has an element that is not finite", path);
     *t = template_parse(text_string(text));
+    template_origin = path;
     if (t->pseudo != prompt.rows)
         die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
     return prompt;
 }
-static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all four files */
+static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all five files */
     make_folder(folder);
     bert_save(&model->bert, folder);
     vocab_save(&model->vocab, folder);
@@ -156,8 +162,16 @@ static uint64_t hash_file(uint64_t hash, const char *path) { /* what is missing 
 }
 static uint64_t hash_model(const char *folder) {
     static const char *const files[] = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"};
+    static const char *const others[] = {"tokenizer.json", "added_tokens.json", "special_tokens_map.json",
+                                         "model.safetensors.index.json"};
     uint64_t hash = 0;
     for (int i = 0; i < 4; i++) hash = hash_file(hash, format("%s/%s", folder, files[i]));
+    for (int i = 0; i < 4; i++)
+        if (file_exists(format("%s/%s", folder, others[i]))) hash = hash_file(hash, format("%s/%s", folder, others[i]));
+    if (file_exists(format("%s/model.safetensors", folder))) return hash;
+    TensorFiles parts = tensor_files_open(folder);
+    for (int k = 0; k < parts.parts; k++) hash = hash_text(hash, parts.part[k].file);
+    tensor_files_close(&parts);
     return hash;
 }
 /* Everything that determines the outcome of a run, as "name value; name value": settings, and hashes of what is read.
@@ -665,7 +679,10 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
     if (m->tune_lm) bert_load(&own.bert, o.model);
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
-    for (int i = 0; i < 3; i++) data[i] = read_split(&o, model, (Split)i, &t);
+    for (int i = 0; i < 3; i++) { /* a relation that is one file has only a test set */
+        const bool missing = m->kind == ZERO_SHOT && i != TEST_SET && is_regular(or_dash(o.data));
+        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, model, (Split)i, &t);
+    }
     if (m->kind == TRAIN && o.recipe && data[TRAIN_SET].count < o.training.batch)
         die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
             o.training.batch);
@@ -686,7 +703,8 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
  * checkpoint. */
 static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation) {
     static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
-                                          "model/tokenizer_config.json", "model/model.safetensors", "model"};
+                                          "model/tokenizer_config.json", "model/tokenizer.json",
+                                          "model/model.safetensors", "model"};
     if (!options->out) return run_method(m, options, model, relation);
     Options o = *options;
     o.resume = true;
@@ -702,7 +720,7 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
         if (m->kind == TRAIN) make_folder(o.out);
         r = run_method(m, &o, model, relation);
         result_write(path, &r);
-        for (int i = 0; m->kind == TRAIN && i < 6; i++) remove(format("%s/%s", o.out, used_up[i]));
+        for (int i = 0; m->kind == TRAIN && i < 7; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
     unlock_file(lock);
     return r;
@@ -858,7 +876,16 @@ static void job_receive(Job *job, int jobs, int k, const Options *o, Table *t) {
         }
     }
 }
-/* The relations that are to be run: those that are named, or all that have a folder. */
+/* Where LAMA has the examples of a relation that has no folder: in one file; NULL if nowhere. */
+static const char *relation_file(const char *data, const char *name) {
+    static const char *const folders[] = {"TREx/", "", "Google_RE/", "data/TREx/"};
+    for (int k = 0; k < 4; k++) {
+        const char *path = format("%s/%s%s.jsonl", data, folders[k], name);
+        if (is_regular(path)) return path;
+    }
+    return NULL;
+}
+/* The relations that are to be run: those that are named, or all that have a folder or a file. */
 static World chosen_relations(const Options *o, const World *world) {
     const Texts wanted = o->relations ? split(text_of(o->relations), ',') : (Texts){0};
     World chosen = {0};
@@ -866,10 +893,12 @@ static World chosen_relations(const Options *o, const World *world) {
         if (!has_relation(world, wanted.at[k]))
             die("--relations: no relation '%s' in relations.jsonl", text_string(wanted.at[k]));
     for (int r = 0; r < world->count; r++) {
-        const Relation *relation = &world->at[r];
-        if (o->relations ? !texts_contain(&wanted, text_of(relation->name)) : !file_exists(relation->folder)) continue;
-        chosen.at = grow(chosen.at, chosen.count, sizeof *relation);
-        chosen.at[chosen.count++] = *relation;
+        Relation relation = world->at[r];
+        const char *file = file_exists(relation.folder) ? NULL : relation_file(o->data, relation.name);
+        if (file) relation.folder = file;
+        if (o->relations ? !texts_contain(&wanted, text_of(relation.name)) : !file_exists(relation.folder)) continue;
+        chosen.at = grow(chosen.at, chosen.count, sizeof relation);
+        chosen.at[chosen.count++] = relation;
     }
     if (!chosen.count) die("%s: no relation has a folder", o->data);
     return chosen;
@@ -1034,7 +1063,7 @@ static void print_best(const Model *model, real *logits) {
 }
 /* The ids of a subject under a learned prompt. */
 static Ids prompt_ids(const Options *o, const Model *model, const Template *t, Text subject) {
-    Text field[MAX_PARTS];
+    Text *field = allocate(sizeof *field * (size_t)t->parts);
     Example example;
     for (int i = 0; i < t->parts; i++) {
         if (t->part[i].kind == FIELD && t->part[i].text.size)
@@ -1116,7 +1145,9 @@ static void check_settings(Options *o) {
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
     if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
-    if (!template_parse(o->template).pseudo && !t->tune_lm)
+    const bool trains = template_parse(o->template).pseudo || t->tune_lm;
+    if (!trains && template_origin) die("%s: nothing to train: no [P] in its template", template_origin);
+    if (!trains)
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
 }
 /* Mean and standard deviation of several seeds. */
@@ -1167,6 +1198,27 @@ static void command_train(Options *o) {
     if (o->seeds > 1) print_seeds(o, p_at_1s, f1s);
 }
 
+static bool ends_in(const char *path, const char *suffix) {
+    const size_t length = strlen(path), size = strlen(suffix);
+    return length >= size && !strcmp(path + length - size, suffix);
+}
+/* The label that is predicted for each example, by its idx: a table, or for FILE.jsonl the form of a submission to
+ * SuperGLUE. */
+static void labels_write(const char *path, const Answers *answers, const Names *names, const Prediction *predictions) {
+    Output out = output_open(path);
+    const bool submission = ends_in(path, ".jsonl");
+    if (!submission) fprintf(out.stream, "idx\tlabel\n");
+    for (int i = 0; i < names->idx.count; i++) {
+        Mark before = mark();
+        int k = 0;
+        while (answers->word[k] != predictions[i].predicted) k++;
+        const char *name = text_string(answers->name[k]), *idx = text_line(names->idx.at[i]);
+        if (submission) fprintf(out.stream, "{\"idx\": %s, \"label\": %s}\n", idx, json_quote(name));
+        else fprintf(out.stream, "%s\t%s\n", idx, name);
+        release(before);
+    }
+    output_close(out);
+}
 /* A line for each example. */
 static void predictions_write(const char *path, const Model *model, const Dataset *data,
                               const Prediction *predictions) {
@@ -1190,20 +1242,36 @@ static void print_ranks(const Prediction *predictions, int count) {
     }
     printf("P@10 %.2f, MRR %.4f\n", 100.0 * hits_at_10 / count, reciprocal_rank / count);
 }
+/* Whether the first example of a file brings the sentence to complete. */
+static bool has_own_sentences(const char *path) {
+    int line = 0;
+    if (!is_regular(path)) return false;
+    const Text file = read_file(path);
+    Text rest = file, json, value;
+    const bool found = next_object(&rest, &json, path, &line) && json_member(json, "masked_sentences", &value);
+    unmap_file(file);
+    return found;
+}
 static void command_eval(Options *o) {
     Template t = {0};
     Tensor prompt = {0};
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
+    if (!o->template && !o->prompt && has_own_sentences(o->data)) o->template = MASKED_SENTENCES;
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
     if (o->template) t = template_parse(o->template);
     if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
     Model *model = model_load(o);
     if (o->prompt) prompt = prompt_read(o->prompt, model, &t);
-    o->test = o->data;
-    const Dataset data = read_split(o, model, TEST_SET, &t);
+    Names names = {.unlabelled = 0};
+    const Dataset data = read_named(o->data, model, &t, o->max_length, o->quiet, &names);
+    if (names.unlabelled && !o->predictions)
+        die("%s: no labels, so no score: --predictions FILE says what is predicted", data.path);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
     const Score score = evaluate(model, prompt, &data, predictions);
-    if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
+    if (names.unlabelled || (o->labels && o->predictions && ends_in(o->predictions, ".jsonl"))) {
+        labels_write(o->predictions, &model->answers, &names, predictions);
+        if (names.unlabelled) return;
+    } else if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
     if (!o->labels) print_ranks(predictions, data.count);
     print_score(o, score, macro_f1(&model->answers, &data, predictions));
 }
@@ -1238,7 +1306,7 @@ static void command_table(Options *o) {
     run_table(o, model, &world);
 }
 
-/* vocab.txt and tokenizer_config.json of a world. */
+/* The tokenizer's files for a world. */
 static void command_vocab(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     const World world = world_read(o->data);
@@ -1307,7 +1375,7 @@ static void command_pretrain(Options *o) {
     const World world = world_read(o->data);
     const Texts sentences = world_sentences(&world, o->training.seed, NULL);
     Model model = {.vocab = vocab_load(o->model)};
-    if (model.vocab.size <= SPECIAL_TOKENS) die("%s/vocab.txt: no words beside the special tokens", o->model);
+    if (model.vocab.size <= SPECIAL_TOKENS) die("%s: no words beside the special tokens", model.vocab.path);
     model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
                         .positions = 64, .types = 2, .eps = (real)1e-12};
     bert_list_weights(&model.bert);
@@ -1316,7 +1384,7 @@ static void command_pretrain(Options *o) {
     const Example *examples = sentence_examples(&sentences, &model.vocab, model.bert.positions);
     printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
     pretrain(&model.bert, &model.vocab, examples, sentences.count, &o->training);
-    bert_save(&model.bert, o->model);
+    model_write(&model, o->model);
     model.answers = answers_from(&model.vocab, model.bert.vocab, NULL, NULL);
     print_knowledge(o, &model, &world);
 }
@@ -1456,8 +1524,9 @@ static void task_read(Options *o) {
         if (heading || !line.size) continue;
         if (field.count != 3) die("%s: a line has %d fields, not 3", path, field.count);
         if (!text_is(field.at[0], o->task)) continue;
-        if (!o->template && !o->prompt) o->template = text_string(field.at[1]);
-        if (!o->labels) o->labels = text_string(field.at[2]);
+        const char *origin = format("task %s", o->task);
+        if (!o->template && !o->prompt) o->template = text_string(field.at[1]), template_origin = origin;
+        if (!o->labels) o->labels = text_string(field.at[2]), labels_origin = origin;
         return;
     }
     die("%s: no task '%s'", path, o->task);
@@ -1491,6 +1560,7 @@ static Options options_read(const Command *command, int argc, char **argv) {
     if (o.tasks && !o.task) usage("--tasks goes with --task", NULL);
     if (o.task) task_read(&o);
     if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
+    if (o.labels && !*o.labels && labels_origin) die("%s has no labels", labels_origin);
     if (o.labels && !*o.labels) usage("--labels is empty", NULL);
     if (o.training.seed > INT32_MAX - (o.seeds - 1)) usage("--seed is too large for so many --seeds", NULL);
     if (o.training.warmup > 0.9) usage("--warmup is a share of all steps, at most 0.9", NULL);

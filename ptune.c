@@ -23,36 +23,49 @@
  * {name} any field of the example, {name-} the same without its final punctuation. It is cut into parts once. */
 typedef enum { WORDS, FIELD, PSEUDO, MASK, SEPARATOR } PartKind;
 typedef struct { PartKind kind; Text text; } Part;
-enum { MAX_PARTS = 128 };
-typedef struct { const char *text; Part part[MAX_PARTS]; int parts, pseudo, masks; } Template;
+typedef struct { const char *text; Part *part; int parts, pseudo, masks; } Template;
 
 static void template_add(Template *t, PartKind kind, const char *from, const char *to) {
     if (from == to && kind == WORDS) return;
-    if (t->parts == MAX_PARTS) die("template '%s': more than %d parts", t->text, MAX_PARTS);
+    t->part = grow(t->part, t->parts, sizeof *t->part);
     t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
     t->pseudo += kind == PSEUDO, t->masks += kind == MASK;
 }
 static const char *pseudo_tokens(int count) { /* [P], `count` times */
-    return count ? format("[P]%s", pseudo_tokens(count - 1)) : "";
+    char *tokens = allocate(3 * (size_t)count + 1);
+    for (int i = 0; i < count; i++) memcpy(tokens + 3 * i, "[P]", 3);
+    tokens[3 * count] = 0;
+    return tokens;
 }
 /* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
  * of 0 puts a full stop there. */
 static const char *template_from_counts(const char *form) {
     int a, b, c, used = 0;
-    if (sscanf(form, " (%2d,%2d,%2d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
+    if (sscanf(form, " (%5d,%5d,%5d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
         return form;
     return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
 }
-/* The parts of a template, from left to right; they point into its text. template_from_counts gives the text to read;
- * `text` is the form itself. [P], [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text
- * between the braces, if a } follows anywhere. All that lies between these is WORDS, spaces included. template_add leaves
- * out empty WORDS and counts. Exits if the form is not UTF-8, has no [MASK] or more than one. */
+/* [CLS] at the beginning and [SEP] at the end stand there anyway: a template may name them. */
+static const char *without_ends(const char *form) {
+    const char *start = form + strspn(form, " "), *end = form + strlen(form);
+    if (!strncmp(start, "[CLS]", 5)) form = start + 5;
+    while (end > form && end[-1] == ' ') end--;
+    const bool named = end - form >= 5 && !strncmp(end - 5, "[SEP]", 5);
+    return named ? format("%.*s", (int)(end - 5 - form), form) : form;
+}
+static const char MASKED_SENTENCES[] = "{masked_sentences}"; /* the example's own sentence, which has its [MASK] */
+/* The parts of a template, from left to right; they point into its text, which template_from_counts and without_ends
+ * give from the form. [P], [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text between
+ * the braces, if a } follows anywhere. All that lies between these is WORDS, spaces included. template_add leaves out
+ * empty WORDS and counts. Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]; the form
+ * MASKED_SENTENCES needs none. */
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
     Template t = {.text = form};
     if (!utf8_valid(text_of(form))) die("template '%s': not valid UTF-8", form);
-    const char *at = template_from_counts(form), *words = at;
+    const char *at = without_ends(template_from_counts(form)), *words = at;
+    if (strstr(at, "[CLS]")) die("template '%s': [CLS] stands at the beginning only", form);
     while (*at) {
         const char *close = *at == '{' ? strchr(at, '}') : NULL;
         size_t m = 0;
@@ -67,7 +80,8 @@ static Template template_parse(const char *form) {
         words = at = close ? close + 1 : at + strlen(kinds[m].name);
     }
     template_add(&t, WORDS, words, at);
-    if (t.masks != 1) die("template '%s': %s [MASK], it needs exactly one", form, t.masks ? "more than one" : "no");
+    if (t.masks != 1 && strcmp(form, MASKED_SENTENCES))
+        die("template '%s': %s [MASK], it needs exactly one", form, t.masks ? "more than one" : "no");
     return t;
 }
 
@@ -145,8 +159,9 @@ typedef struct {
 } PromptEncoder;
 typedef struct { LstmActivations lstm; Tensor context, inner, active, prompt; } EncoderActivations;
 
-/* `context` is the output of the last LSTM layer, or E where there is no LSTM; `inner` and `active` are before and after
- * relu; `prompt` is h, which for the plain embedding is E itself, gradient included. All of it serves the backward. */
+/* `context` is the output of the last LSTM layer, or E where there is no LSTM; `inner` and `active` are before and
+ * after relu; `prompt` is h, which for the plain embedding is E itself, gradient included. All of it serves the
+ * backward. */
 static EncoderActivations encoder_forward(const PromptEncoder *e) {
     EncoderActivations a = {.context = e->embedding, .prompt = e->embedding};
     if (e->kind == ENCODER_EMBEDDING) return a;
@@ -277,9 +292,9 @@ static double loss_and_gradient(const Bert *bert, Tensor prompt, const Inputs *i
     embed_backward(bert->word, prompt, in->id, a.e);
     return loss;
 }
-/* A step's work, but for Adam: the prompt encoder, the loss, and back to the encoder's weights; returns the loss. h needs
- * a gradient first, unless it is E, which has its own. Without an encoder (NULL: the template has no [P]) the prompt is
- * an empty tensor, and only the LM is trained. */
+/* A step's work, but for Adam: the prompt encoder, the loss, and back to the encoder's weights; returns the loss. h
+ * needs a gradient first, unless it is E, which has its own. Without an encoder (NULL: the template has no [P]) the
+ * prompt is an empty tensor, and only the LM is trained. */
 static double train_batch(const Bert *bert, const PromptEncoder *encoder, const Inputs *in, const bool *in_loss) {
     if (!encoder) return loss_and_gradient(bert, (Tensor){0}, in, in_loss);
     EncoderActivations a = encoder_forward(encoder);
@@ -383,12 +398,12 @@ static double clip_factor(const Training *t, Parameters trained) {
     return norm > t->clip ? t->clip / norm : 1;
 }
 /* Epoch run->epoch (from 1): all batches once, each t->batch examples, the last one what is left (if `published`, it is
- * dropped). The order is that of shuffle, by a Random whose state is seed << 32 | epoch. A batch: inputs_of, train_batch
- * with the model's in_loss, then adam_step for the encoder, if any, and for run->lm: each with its rate times schedule,
- * both with the clip_factor of all that is trained. Steps count from 1 through all epochs, and follow from the epoch
- * alone. Exits if a loss is not finite. Sets step, steps_an_epoch, tokens and loss (the mean over the examples that were
- * used); what a batch allocates is released after it. Calls after_step, if there is one, after each step: false stops
- * the epoch there, returns false, and run->loss is not that of an epoch. */
+ * dropped). The order is that of shuffle, by a Random whose state is seed << 32 | epoch. A batch: inputs_of,
+ * train_batch with the model's in_loss, then adam_step for the encoder, if any, and for run->lm: each with its rate
+ * times schedule, both with the clip_factor of all that is trained. Steps count from 1 through all epochs, and follow
+ * from the epoch alone. Exits if a loss is not finite. Sets step, steps_an_epoch, tokens and loss (the mean over the
+ * examples that were used); what a batch allocates is released after it. Calls after_step, if there is one, after each
+ * step: false stops the epoch there, returns false, and run->loss is not that of an epoch. */
 static bool train_epoch(Run *run, const Dataset *train) {
     const Training *t = run->training;
     int *order = in_order(train->count);

@@ -506,6 +506,27 @@ static inline void gelu_backward(Tensor x, Tensor y) {
     }
 }
 
+/* ---- gelu, the form with tanh: y = x (1 + tanh u) / 2,   u = sqrt(2 / pi) (x + 0.044715 x^3) --------------------
+ * (1 + tanh u) / 2 = 1 / (1 + exp(-2 u)) =: s(u) */
+static inline real tanh_gelu_gate(real x) {
+    return 1 / (1 + exp_fast((real)-1.5957691216057308 * (x + (real)0.044715 * x * x * x)));
+}
+static inline Tensor tanh_gelu_forward(Tensor x) {
+    Tensor y = tensor(x.rows, x.cols);
+#pragma omp parallel for if (size_of(x) > WORTH_THREADS)
+    for (size_t i = 0; i < size_of(x); i++) y.data[i] = x.data[i] * tanh_gelu_gate(x.data[i]);
+    return y;
+}
+/* dx += dy (s + 2 x s (1 - s) u'),   u' = sqrt(2 / pi) (1 + 3 0.044715 x^2) */
+static inline void tanh_gelu_backward(Tensor x, Tensor y) {
+#pragma omp parallel for if (size_of(x) > WORTH_THREADS)
+    for (size_t i = 0; i < size_of(x); i++) {
+        const real xi = x.data[i], s = tanh_gelu_gate(xi);
+        const real slope = (real)1.5957691216057308 * (1 + (real)0.134145 * xi * xi); /* 2 u' */
+        x.grad[i] += y.grad[i] * s * (1 + xi * (1 - s) * slope);
+    }
+}
+
 /* ---- relu: y = max(x, 0) ------------------------------------------------------------------------------------- */
 static inline Tensor relu_forward(Tensor x) {
     Tensor y = tensor(x.rows, x.cols);

@@ -6,6 +6,7 @@
  *   ./test values [NAME]        only the unit tests, or those of one function
  *   ./test gradcheck            only the gradient checks; ./test-double gradcheck: in double
  *   ./test commands             only the command line and bad input
+ *   ./test fuzz SECONDS [SEED]  the program on damaged files of every kind, from this seed on
  *
  * Prints one line per check, then the totals; the exit status is 1 if a check failed. The unit tests come first, module
  * by module, then the gradient checks and the command line.
@@ -123,12 +124,6 @@ static Text member(Text object, const char *name, const char *path) {
     Text value;
     if (!json_member(object, name, &value)) die("%s: no %s", path, name);
     return value;
-}
-static int json_count(Text array) {
-    Text key, value;
-    int count = 0;
-    for (size_t position = 0; json_next(array, &position, &key, &value);) count++;
-    return count;
 }
 static Text json_at(Text array, int i) {
     Text key, value;
@@ -442,6 +437,45 @@ static void check_layernorm(void) {
 }
 static void check_relu(void) { check_output("relu_forward", relu_forward(given("x"))); }
 static void check_gelu(void) { check_output("gelu_forward", gelu_forward(given("x"))); }
+/* The form with tanh: its values by tanh itself, its slope by differences. */
+static void check_tanh_gelu(void) {
+    enum { COUNT = 161 };
+    Tensor x = tensor(1, COUNT), above = tensor(1, COUNT), below = tensor(1, COUNT);
+    double worst = 0, worst_slope = 0;
+    const double eps = 1e-2;
+    for (int i = 0; i < COUNT; i++) {
+        x.data[i] = (real)(i - 80) / 10;
+        above.data[i] = x.data[i] + (real)eps, below.data[i] = x.data[i] - (real)eps;
+    }
+    Tensor y = tanh_gelu_forward(x);
+    const Tensor up = tanh_gelu_forward(above), down = tanh_gelu_forward(below);
+    needs_grad(&x), needs_grad(&y);
+    fill_constant((Tensor){1, COUNT, y.grad, NULL}, 1);
+    tanh_gelu_backward(x, y);
+    for (int i = 0; i < COUNT; i++) {
+        const double at = (double)x.data[i], u = sqrt(2 / 3.14159265358979323846) * (at + 0.044715 * at * at * at);
+        worst = fmax(worst, fabs((double)y.data[i] - at * (1 + tanh(u)) / 2));
+        const double slope = (double)(up.data[i] - down.data[i]) / (2 * eps);
+        worst_slope = fmax(worst_slope, fabs((double)x.grad[i] - slope));
+    }
+    check(worst < 2e-6, "%-22s x from -8 to 8, largest error %.1e", "tanh_gelu_forward", worst);
+    check(worst_slope < 2e-4, "%-22s against differences, largest error %.1e", "tanh_gelu_backward", worst_slope);
+}
+/* All 65536 halves: sign, exponent and fraction by ldexp. */
+static void check_half(void) {
+    int wrong = 0;
+    for (unsigned half = 0; half < 0x10000; half++) {
+        const int exponent = half >> 10 & 31, fraction = half & 1023;
+        const double size = ldexp(exponent ? 1024 + fraction : fraction, (exponent ? exponent : 1) - 25);
+        const float x = float_of_half((uint16_t)half);
+        const bool negative = signbit(x), special = exponent == 31;
+        wrong += negative != (half >= 0x8000);
+        if (special) wrong += fraction ? !isnan(x) : !isinf(x);
+        else wrong += fabs((double)x) != size;
+    }
+    wrong += float_of_brain(0x3FC0) != 1.5f || float_of_brain(0xC000) != -2.0f;
+    check(!wrong, "%-22s all 65536 halves, %d wrong", "float_of_half", wrong);
+}
 static void check_softmax(void) {
     const Tensor p = copy_of(given("logits"));
     for (int i = 0; i < p.rows; i++) softmax_forward(row(p, i), p.cols, (real)0.7);
@@ -547,8 +581,7 @@ static void check_tokenize(void) {
     check(texts && !wrong, "%-22s %s: %d texts, cased and uncased: %d differ", "tokenize", path, texts, wrong);
 }
 static void check_special_tokens(void) {
-    const Vocab cased = cased_vocab(), uncased = uncased_vocab();
-    check(cased.cased && !uncased.cased, "%-22s cased or uncased follows from the vocabulary", "vocab_load");
+    const Vocab cased = cased_vocab();
     Ids plain = {0}, special = {0}, bad = {0}, good = {0};
     tokenize(&cased, text_of("x[MASK]"), &plain), tokenize_with_special(&cased, text_of("x[MASK]"), &special);
     check(special.count == 2 && special.id[1] == cased.mask && plain.count > 2,
@@ -556,11 +589,25 @@ static void check_special_tokens(void) {
     tokenize(&cased, (Text){"he\xFFllo \xE2\x82", 9}, &bad), tokenize(&cased, text_of("hello"), &good);
     check(bad.count == good.count && bad.id[0] == good.id[0], "%-22s bytes that are not UTF-8 are dropped", "tokenize");
 }
+static void check_looks_cased(void) {
+    static const struct { const char *words; bool cased; } cases[] = {
+        {"[PAD]\n[CLS]\nLOL\nthe\ncapital\nof\nfrance", false}, {"the\nParis\nRome\n##A\n[MASK]", true},
+        {"I\nthe\ncapital", false}, {"a\nb\nA\nB\nParis\nRome", true}, {"", false}};
+    const Vocab published[] = {uncased_vocab(), cased_vocab()};
+    int wrong = 0;
+    for (int k = 0; k < 2; k++) wrong += vocab_looks_cased(&published[k]) != (k == 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Vocab vocab = {0};
+        vocab_read(&vocab, text_of(cases[i].words), "words");
+        wrong += vocab_looks_cased(&vocab) != cases[i].cased;
+    }
+    check(!wrong, "%-22s both published vocabularies and five small ones: %d wrong", "vocab_looks_cased", wrong);
+}
 /* The hash of a block of code points; the first line of each file of expected hashes defines it. */
-static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
-    uint64_t hash = 0xCBF29CE484222325u;
+static uint64_t hash_codes(uint64_t hash, const Vocab *vocab, uint32_t block, uint32_t end, const char *before,
+                           const char *after) {
     Mark start = mark();
-    for (uint32_t c = block; c < block + 0x1000; c++) {
+    for (uint32_t c = block; c < end; c++) {
         if (c >= 0xD800 && c <= 0xDFFF) continue;
         char text[32];
         size_t n = strlen(before);
@@ -576,6 +623,9 @@ static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *befor
         release(start);
     }
     return hash;
+}
+static uint64_t hash_block(const Vocab *vocab, uint32_t block, const char *before, const char *after) {
+    return hash_codes(0xCBF29CE484222325u, vocab, block, block + 0x1000, before, after);
 }
 static void check_every_code_point(const char *path, const Vocab *cased, const Vocab *uncased, const char *before,
                                    const char *after) {
@@ -595,9 +645,11 @@ static void check_every_code_point(const char *path, const Vocab *cased, const V
     check(blocks == 272 && !wrong, "%-22s %s: every code point, cased and uncased: %d of 544 blocks differ", "tokenize",
           path, wrong);
 }
+static const char MARKS_BEFORE[] = "a\xE3\x80\xAE", MARKS_AFTER[] = "\xE1\xAE\xAA" "b"; /* U+302E, U+1BAA */
+
 /* A vocabulary in which nothing is unknown: the special tokens, then c and ##c for every code point c. It distinguishes
  * what the published vocabularies map to [UNK]. */
-static Vocab vocab_of_everything(bool cased) {
+static Vocab vocab_of_everything(void) {
     char *text = allocate(16u << 20), *at = text;
     at += sprintf(at, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
     for (uint32_t c = 0x21; c < 0x110000; c++) {
@@ -606,17 +658,42 @@ static Vocab vocab_of_everything(bool cased) {
         const int n = (int)utf8_encode(c, piece);
         at += sprintf(at, "%.*s\n##%.*s\n", n, piece, n, piece);
     }
-    Vocab vocab = {.cased = cased};
+    Vocab vocab = {0};
     vocab_read(&vocab, (Text){text, (size_t)(at - text)}, "every code point");
     vocab.unk = 1, vocab.cls = 2, vocab.sep = 3, vocab.mask = 4;
     return vocab;
 }
+static Vocab every_vocab(bool lower, bool strips_accents) {
+    static Vocab every;
+    if (!every.size) every = vocab_of_everything();
+    Vocab vocab = every;
+    vocab.cased = !lower, vocab.strips_accents = strips_accents;
+    return vocab;
+}
+/* Each combination of the four settings: a line has them and the hash. */
+static void check_unicode_settings(void) {
+    const char *path = "data/expected/unicode_settings.txt";
+    const Texts lines = read_lines(path);
+    int combinations = 0, wrong = 0;
+    for (int i = 0; i < lines.count; i++) {
+        int lower, accents, ideographs, clean;
+        char want[17] = "";
+        if (sscanf(text_string(lines.at[i]), "%d %d %d %d %16s", &lower, &accents, &ideographs, &clean, want) != 5)
+            continue;
+        Vocab vocab = every_vocab(lower, accents);
+        vocab.joins_ideographs = !ideographs, vocab.keeps_controls = !clean;
+        uint64_t hash = hash_codes(0xCBF29CE484222325u, &vocab, 0, 0x30000, MARKS_BEFORE, MARKS_AFTER);
+        hash = hash_codes(hash, &vocab, 0xE0000, 0xE1000, MARKS_BEFORE, MARKS_AFTER);
+        combinations++, wrong += hash != strtoull(want, NULL, 16);
+    }
+    check(combinations == 16 && !wrong, "%-22s %s: %d combinations of settings, %d differ", "tokenize", path,
+          combinations, wrong);
+}
 static void check_unicode(void) {
     const Vocab cased = cased_vocab(), uncased = uncased_vocab();
     check_every_code_point("data/expected/unicode_check.txt", &cased, &uncased, "a", "b");
-    const Vocab every = vocab_of_everything(true), every_lower = vocab_of_everything(false);
-    check_every_code_point("data/expected/unicode_full.txt", &every, &every_lower, "a\xE3\x80\xAE",
-                           "\xE1\xAE\xAA" "b"); /* U+302E, U+1BAA */
+    const Vocab every = every_vocab(false, false), every_lower = every_vocab(true, true);
+    check_every_code_point("data/expected/unicode_full.txt", &every, &every_lower, MARKS_BEFORE, MARKS_AFTER);
 }
 
 /* ==== lstm.h: against torch.nn.LSTM =============================================================================== */
@@ -852,7 +929,7 @@ static void template_kinds(const Template *t, char *kinds) { /* one letter per p
 }
 static void check_template_parse(void) {
     const Template t = template_parse(PLACES);
-    char kinds[MAX_PARTS + 1];
+    char kinds[32];
     template_kinds(&t, kinds);
     check(!strcmp(kinds, "ppwfwfwpwmwsw") && t.pseudo == 3,
           "%-22s parts %s, expected ppwfwfwpwmwsw; %d [P], expected 3", "template_parse", kinds, t.pseudo);
@@ -862,13 +939,18 @@ static void check_template_parse(void) {
     template_kinds(&published, kinds);
     check(!strcmp(kinds, "ppwmwpwfw") && text_is(published.part[8].text, " ."),
           "%-22s (2,1,0) has the parts %s, expected ppwmwpwfw, and ends with a full stop", "template_parse", kinds);
+    const Template ends = template_parse(" [CLS] [X] [SEP] is [MASK] . [SEP] ");
+    template_kinds(&ends, kinds);
+    check(!strcmp(kinds, "wfwswmw"), "%-22s without outer [CLS] and [SEP] %s, expected wfwswmw", "template_parse",
+          kinds);
+    check(template_parse("(64,64,9)").pseudo == 137, "%-22s (64,64,9) has 137 [P]", "template_parse");
 }
 /* "Berlins" is one span: Berlin ##s. On its own, s would be another piece. */
 static void check_template_ids(void) {
     const Vocab cased = cased_vocab();
     static const int want[] = {101, -1, -2, 3206, 1116, 1110, 1485, 18959, 2145, 10775, -3, 103, 119, 102, 1105, 102};
     const Template t = template_parse(PLACES);
-    const Text field[MAX_PARTS] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
+    const Text field[32] = {[3] = text_of("Berlin"), [5] = text_of("Potsdam")};
     Example e = {0};
     template_ids(&t, &cased, field, &e);
     check(e.length == 16 && !memcmp(e.id, want, sizeof want) && e.mask == 11,
@@ -877,7 +959,7 @@ static void check_template_ids(void) {
 static void check_template_fill(void) {
     const Vocab cased = cased_vocab();
     const Template t = template_parse(PLACES);
-    Text field[MAX_PARTS] = {[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin"), [5] = text_of("Potsdam")};
+    Text field[32] = {[3] = text_of("Berlin Berlin Berlin Berlin Berlin Berlin"), [5] = text_of("Potsdam")};
     Example all, e = {0};
     template_ids(&t, &cased, field, &all);
     template_fill(&t, &cased, field, 17, &e, "PLACES", 1);
@@ -891,14 +973,14 @@ static void check_template_cut(void) {
     const Vocab cased = cased_vocab();
     const Template t = template_parse("{a} [SEP] {b} {c} [MASK]");
     const Text letters = text_of("a a a a a a a a a a"), accents = text_of("\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9");
-    const Text field[MAX_PARTS] = {[0] = letters, [4] = letters, [6] = text_of("b")};
-    const Text wide[MAX_PARTS] = {[0] = accents, [4] = text_of("b"), [6] = text_of("b")};
+    const Text field[32] = {[0] = letters, [4] = letters, [6] = text_of("b")};
+    const Text wide[32] = {[0] = accents, [4] = text_of("b"), [6] = text_of("b")};
     Example e = {0};
     template_fill(&t, &cased, field, 12, &e, "fields", 1);
     check(e.length == 11 && e.id[4] == cased.sep && e.id[8] == single_token(&cased, text_of("b")),
           "%-22s two fields of 10 words, at most 12 tokens: %d, expected 11, with 3 words each", "template_fill",
           e.length);
-    Text cut[MAX_PARTS];
+    Text cut[32];
     fields_cut(&t, wide, 3, cut);
     check(cut[0].size == 2 && cut[4].size == 1,
           "%-22s no character is split: 2-byte letters cut at 3 bytes leave %zu, expected 2", "template_fill",
@@ -1290,7 +1372,7 @@ static void check_prompt_gradient(const char *path, const Model *model) {
         Example *examples = allocate(sizeof(Example[count]));
         for (int f = 0; f < count; f++) {
             const Text fact = json_at(facts, f);
-            Text field[MAX_PARTS];
+            Text field[32];
             for (int i = 0; i < t.parts; i++) field[i] = json_string(member(fact, "sub", path));
             template_fill(&t, &model->vocab, field, model->bert.positions, &examples[f], path, 0);
             examples[f].answer = single_token(&model->vocab, json_string(member(fact, "obj", path)));
@@ -1337,6 +1419,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"utf8_valid", check_utf8_valid, NULL},
     {"hash_text", check_hash_text, NULL},
     {"json_value", check_json_value, NULL},
+    {"float_of_half", check_half, NULL},
     {"matmul_naive", check_matmul_naive, NULL},
     {"pack", check_pack, NULL},
     {"matmul", check_matmul, NULL},
@@ -1348,6 +1431,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"layernorm_forward", check_layernorm, "layers.safetensors"},
     {"relu_forward", check_relu, "layers.safetensors"},
     {"gelu_forward", check_gelu, "layers.safetensors"},
+    {"tanh_gelu", check_tanh_gelu, NULL},
     {"softmax_forward", check_softmax, "layers.safetensors"},
     {"cross_entropy_forward", check_cross_entropy, "layers.safetensors"},
     {"cross_entropy_backward", check_cross_entropy_backward, NULL},
@@ -1359,6 +1443,8 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"tokenize", check_tokenize, "tokenizer.jsonl"},
     {"tokenize_with_special", check_special_tokens, NULL},
     {"unicode", check_unicode, NULL},
+    {"unicode settings", check_unicode_settings, NULL},
+    {"vocab_looks_cased", check_looks_cased, NULL},
     {"lstm.h", NULL, NULL},
     {"lstm_cell_forward", check_lstm_cell, "layers.safetensors"},
     {"lstm_forward", check_lstm_forward, "bilstm.safetensors"},
@@ -2031,6 +2117,10 @@ static Outcome run(const char *line) {
                                      "rm -rf bad $(cat left); exit $status", shared_functions, line));
     return (Outcome){WIFEXITED(status) ? WEXITSTATUS(status) : -1, get(inside("err")).data, get(inside("left")).data};
 }
+static const char *without_notes(const char *err) { /* lines that say what was assumed */
+    while (!strncmp(err, "note: ", 6) && strchr(err, '\n')) err = strchr(err, '\n') + 1;
+    return err;
+}
 static bool is_error_message(const char *err, int status) { /* one line; after a wrong command line also the usage */
     const char *end = strchr(err, '\n');
     return !strncmp(err, "ptune: ", 7) && end && (status == 2 ? !strncmp(end, "\nusage: ptune ", 14) : !end[1]);
@@ -2044,7 +2134,8 @@ static void check_good(const char *what, const char *line) { /* succeeds, with n
 /* Exits with this status, says what is wrong, and leaves no file behind. */
 static void check_refused(const char *what, int status, const char *line, const char *message) {
     Mark before = mark();
-    const Outcome o = run(line);
+    Outcome o = run(line);
+    o.err = without_notes(o.err);
     const char *first = text_string((Text){o.err, strcspn(o.err, "\n")});
     const bool right = o.status == status && is_error_message(o.err, status) && strstr(first, message) && !*o.left;
     check(right, "%s: status %d, '%s'%s%s%s", what, o.status, first, right ? "" : ", expected: ", right ? "" : message,
@@ -2207,7 +2298,8 @@ static void check_damaged(const char *file, const char *line, int runs) {
         Mark before = mark();
         Random random = {(uint64_t)seed};
         put(file, damaged(good, part, &random));
-        const Outcome o = run(line);
+        Outcome o = run(line);
+        o.err = without_notes(o.err);
         const bool accepts = o.status == 0 && !*o.err, refuses = o.status == 1 && is_error_message(o.err, 1);
         if (!accepts && !refuses) printf("      seed %d: status %d, %s\n", seed, o.status, o.err);
         refused += refuses;
@@ -2218,10 +2310,117 @@ static void check_damaged(const char *file, const char *line, int runs) {
     check(!wrong && refused, "%s: %d damaged copies: %d refused, %d wrong", file, runs, refused, wrong);
 }
 
-static void section_command_line(void) {
-    const int failed_before = failed;
-    printf("\n== the command line and bad input ==\n");
-    Mark start = mark();
+/* ---- Fuzzing: the same, on every kind of file, in this process's children ---------------------------------------- */
+
+/* Bytes that a parser may trip over. */
+static const char *const awkward[] = {
+    "\"", "{", "}", "[", "]", ",", ":", "\\", "\\u0000", "\\ud800", "\\u0041", "null", "true", "false", "-1", "0",
+    "1e308", "-0", "0.5", "2147483648", "9007199254740993", "18446744073709551616", "\xFF", "\xEF\xBB\xBF", "\xC3\xA9",
+    "\xE4\xB8\xAD", "e\xCC\x81", "\n", "\r", "\t", " ", "[MASK]", "[P]", "[X]", "[SEP]", "{x}", "w70", "##",
+    "\"F16\"", "\"I64\"", "\"special\":true,", "\"normalized\":true,", "=", "../"};
+enum { AWKWARD = sizeof awkward / sizeof *awkward };
+
+static size_t below(Random *random, size_t limit) { return limit ? (size_t)(random_bits(random) % limit) : 0; }
+
+/* One edit within the first `part` bytes, which are counted anew. */
+static Text edited(Text bytes, size_t *part, Random *random) {
+    const size_t at = below(random, *part + 1), length = below(random, 1 + below(random, *part - at + 1));
+    const size_t kind = below(random, 6);
+    Text put = text_of(awkward[below(random, AWKWARD)]);
+    size_t cut = below(random, 2) ? length : 0; /* that many bytes at `at` give way to `put` */
+    char any[2] = {(char)below(random, 256), 0};
+    if (kind == 0) put = (Text){bytes.data + at, length}, cut = 0;              /* twice */
+    if (kind == 1) put = (Text){"", 0}, cut = length;                          /* gone */
+    if (kind == 2 && at < *part) put = (Text){any, 1}, cut = 1;                 /* another byte */
+    if (kind == 3) put = (Text){bytes.data + below(random, *part - length + 1), length}; /* from elsewhere */
+    char *result = allocate(bytes.size + put.size + 1);
+    memcpy(result, bytes.data, at);
+    if (put.size) memcpy(result + at, put.data, put.size);
+    memcpy(result + at + put.size, bytes.data + at + cut, bytes.size - at - cut);
+    *part = *part + put.size - cut;
+    return (Text){result, bytes.size + put.size - cut};
+}
+static Text mutated(Text good, bool weights, Random *random) {
+    size_t part = weights ? 8 + (size_t)header_length(good) : good.size, before = part;
+    Text bytes = good;
+    for (size_t edits = 1 + below(random, 4); edits > 0; edits--) bytes = edited(bytes, &part, random);
+    if (weights && bytes.size >= 8 && below(random, 8)) /* mostly the header's length is right */
+        bytes = with_header_length(bytes, header_length(good) + part - before);
+    if (!below(random, 16)) bytes.size = below(random, bytes.size + 1);
+    return bytes;
+}
+/* The program in a child, with what it prints in the files out and err. A child that takes a minute is killed. */
+static int fuzz_child(const char *command) {
+    const Texts words = split(text_of(command), ' ');
+    char **argv = allocate(sizeof *argv * (size_t)(words.count + 2));
+    int status;
+    argv[0] = "ptune", argv[words.count + 1] = NULL;
+    for (int i = 0; i < words.count; i++) argv[i + 1] = text_string(words.at[i]);
+    fflush(stdout);
+    const pid_t child = fork();
+    if (!child) {
+        alarm(60);
+        if (chdir(folder) || !freopen("out", "w", stdout) || !freopen("err", "w", stderr)) _exit(98);
+        exit(ptune_main(words.count + 1, argv));
+    }
+    if (child < 0 || waitpid(child, &status, 0) < 0) die("no child: %s", strerror(errno));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+/* It succeeds without a word, or says in one line what is wrong. */
+static bool fuzz_right(int status, const char *err) {
+    err = without_notes(err);
+    return status == 0 ? !*err : status == 1 && is_error_message(err, 1);
+}
+/* One run; where it goes wrong the damaged file is kept. */
+static bool fuzz_once(uint64_t seed, const char *const *file, const Text *good, int files, int *refused) {
+    Random random = {seed};
+    const size_t k = below(&random, (size_t)files);
+    const char *name = file[2 * k];
+    const Text bytes = mutated(good[k], strstr(name, ".safetensors") && !strstr(name, ".json"), &random);
+    put(name, bytes);
+    const int status = fuzz_child(file[2 * k + 1]);
+    const Text err = get(inside("err"));
+    const bool right = fuzz_right(status, err.data);
+    put(name, good[k]);
+    *refused += status == 1;
+    if (right) return true;
+    put(format("wrong-%ju", (uintmax_t)seed), bytes);
+    printf("FAIL  seed %ju: %s in %s, ptune %s: status %d, kept as wrong-%ju:\n%s\n", (uintmax_t)seed, name, folder,
+           file[2 * k + 1], status, (uintmax_t)seed, err.data);
+    return false;
+}
+static void make_folder_for_runs(void);
+static void command_fuzz(double limit, uint64_t seed) {
+    const Texts uses = paragraphs(read_file("tools/uses.sh"));
+    const Text lines = read_file("tools/fuzz.tsv");
+    Text rest = lines, line;
+    const char *file[2 * 64];
+    Text good[64];
+    int files = 0, wrong = 0, refused = 0;
+    make_folder_for_runs();
+    shared_functions = text_string(uses.at[0]);
+    for (int i = 1; i < 3; i++) check_good("tools/uses.sh: the model, the data", text_string(uses.at[i]));
+    check_good("tools/fuzz.sh: the files", text_string(read_file("tools/fuzz.sh")));
+    if (failed) die("the files cannot be made: see %s", folder);
+    for (next_line(&rest, &line); next_line(&rest, &line) && files < 64; files++) {
+        const char *const *field = fields("tools/fuzz.tsv", line, 2);
+        file[2 * files] = field[0], file[2 * files + 1] = field[1];
+        good[files] = get(inside(field[0]));
+        if (fuzz_child(field[1])) die("tools/fuzz.tsv: fails on good files: %s, in %s", field[1], folder);
+    }
+    const uint64_t first = seed;
+    for (const double start = seconds(); seconds() - start < limit; seed++) {
+        Mark before = mark();
+        wrong += !fuzz_once(seed, file, good, files, &refused);
+        release(before);
+    }
+    check(!wrong && seed > first, "fuzz: %d kinds of files, seeds %ju to %ju: %ju runs, %d refused, %d wrong", files,
+          (uintmax_t)first, (uintmax_t)seed - 1, (uintmax_t)(seed - first), refused, wrong);
+    if (!wrong && system("rm -rf \"$FOLDER\"")) die("%s: cannot be removed", folder);
+}
+
+/* A folder of its own for the runs, and what their commands need to know. */
+static void make_folder_for_runs(void) {
     const char *parent = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
     char here[4096];
     static char place[4096];
@@ -2232,6 +2431,12 @@ static void section_command_line(void) {
     setenv("HERE", here, 1);
     setenv("PTUNE", *self == '/' ? self : format("%s/%s", here, self), 1);
     setenv("OMP_NUM_THREADS", "1", 1); /* for all runs: their products are tiny */
+}
+static void section_command_line(void) {
+    const int failed_before = failed;
+    printf("\n== the command line and bad input ==\n");
+    Mark start = mark();
+    make_folder_for_runs();
     check_uses();
     check_lines();
     check_broken_files();
@@ -2251,8 +2456,104 @@ static void section_command_line(void) {
 _Noreturn static void test_usage(void) {
     fprintf(stderr, "usage: test [--oracles DIR] [--bert DIR [--bert DIR]]\n"
                     "       test gradcheck [LAYER] [--eps E] [--bug NAME]\n"
-                    "       test values [NAME] | commands\n");
+                    "       test values [NAME] | commands | fuzz SECONDS [SEED]\n");
     exit(2);
+}
+/* ---- A folder's weights, written in another way ------------------------------------------------------------------ */
+
+typedef struct { const char *name; Text shape; Tensor t; } Weight;
+typedef struct { Weight *at; int count; } Weights;
+
+static uint16_t half_of(float x) { /* rounded to the nearest, of two the even one */
+    const float size = fabs(x);
+    const int exponent = size > 0 && ilogb(size) > -14 ? ilogb(size) : -14;
+    const unsigned fraction = (unsigned)rint(ldexp((double)size, 10 - exponent));
+    return (uint16_t)((x < 0 ? 0x8000u : 0) + ((unsigned)(exponent + 14) << 10) + fraction);
+}
+static uint16_t brain_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+static void write_element(FILE *stream, float x, const char *type) {
+    const uint16_t half = !strcmp(type, "F16") ? half_of(x) : brain_of(x);
+    if (!strcmp(type, "F32")) fwrite(&x, sizeof x, 1, stream);
+    else fwrite(&half, sizeof half, 1, stream);
+}
+static void write_weights(const char *path, const Weights *list, const char *type) {
+    const char *header = "{";
+    size_t offset = 0;
+    for (int i = 0; i < list->count; i++) {
+        const Weight *w = &list->at[i];
+        const size_t end = offset + size_of(w->t) * (strcmp(type, "F32") ? 2 : 4);
+        header = format("%s%s%s:{\"dtype\":\"%s\",\"shape\":%.*s,\"data_offsets\":[%zu,%zu]}", header, i ? "," : "",
+                        json_quote(w->name), type, (int)w->shape.size, w->shape.data, offset, end);
+        offset = end;
+    }
+    Output out = output_open(path);
+    const size_t length = strlen(header) + 1;
+    for (int i = 0; i < 8; i++) fputc((int)(length >> 8 * i & 0xFF), out.stream);
+    fprintf(out.stream, "%s}", header);
+    for (int i = 0; i < list->count; i++)
+        for (size_t k = 0; k < size_of(list->at[i].t); k++)
+            write_element(out.stream, (float)list->at[i].t.data[k], type);
+    output_close(out);
+}
+static Weights read_all_weights(const char *path) {
+    const Safetensors file = safetensors_open(path);
+    Weights list = {0};
+    Text key, value;
+    for (size_t position = 0; json_next(file.header, &position, &key, &value);) {
+        Weight w = {text_string(json_key(key)), {0}, {0}};
+        if (!strcmp(w.name, "__metadata__") || !safetensors_find(&file, w.name, &w.t)) continue;
+        json_member(value, "shape", &w.shape);
+        list.at = grow(list.at, list.count, sizeof w);
+        list.at[list.count++] = w;
+    }
+    return list;
+}
+static void write_parts(const char *to, const Weights *all) { /* of three parts, in turn */
+    Output index = output_open(format("%s/model.safetensors.index.json", to));
+    fprintf(index.stream, "{\"metadata\": {}, \"weight_map\": {");
+    for (int k = 0; k < 3; k++) {
+        Weights part = {allocate(sizeof(Weight) * (size_t)all->count), 0};
+        for (int i = k; i < all->count; i += 3) {
+            part.at[part.count++] = all->at[i];
+            fprintf(index.stream, "%s%s: \"model-%d.safetensors\"", k + i ? ", " : "", json_quote(all->at[i].name), k);
+        }
+        write_weights(format("%s/model-%d.safetensors", to, k), &part, "F32");
+    }
+    fprintf(index.stream, "}}\n");
+    output_close(index);
+}
+/* A decoder of its own: the rows of the word table, each moved by seven. */
+static void add_decoder(Weights *list) {
+    Weight w = list->at[0];
+    for (int i = 0; i < list->count; i++)
+        if (strstr(list->at[i].name, "word_embeddings")) w = list->at[i];
+    const Tensor word = w.t;
+    w.name = "cls.predictions.decoder.weight", w.t = tensor(word.rows, word.cols);
+    for (int r = 0; r < word.rows; r++)
+        memcpy(row(w.t, r), row(word, (r + 7) % word.rows), sizeof(real[word.cols]));
+    list->at = grow(list->at, list->count, sizeof w);
+    list->at[list->count++] = w;
+}
+/* kind: F16, BF16, parts, bare (names without "bert."), decoder. The folder's small files come along. */
+static void command_weights(const char *kind, const char *from, const char *to) {
+    Weights list = read_all_weights(format("%s/model.safetensors", from));
+    make_folder(to);
+    for (int i = 0; !strcmp(kind, "bare") && i < list.count; i++)
+        if (!strncmp(list.at[i].name, "bert.", 5)) list.at[i].name += 5;
+    if (!strcmp(kind, "decoder")) add_decoder(&list);
+    if (!strcmp(kind, "parts")) write_parts(to, &list);
+    else write_weights(format("%s/model.safetensors", to), &list, strstr(kind, "F16") ? kind : "F32");
+    if (system(format("cp %s/*.json %s/vocab.txt %s", from, from, to))) die("%s: cannot be copied", from);
+}
+/* Writes a folder's tokenizer into another one, as a trained model's is. */
+static void command_copy_tokenizer(const char *from, const char *to) {
+    const Vocab vocab = vocab_load(from);
+    make_folder(to);
+    vocab_save(&vocab, to);
 }
 static void command_gradcheck(int argc, char **argv) {
     const char *layer = NULL, *bug = NULL;
@@ -2288,10 +2589,14 @@ int main(int argc, char **argv) {
     self = argv[0];
     if (!strcmp(first, "as-ptune")) return ptune_main(argc - 1, argv + 1);
     if (!strcmp(first, "bits") && argc == 3) return print_bits(argv[2]), 0;
+    if (!strcmp(first, "weights") && argc == 5) return command_weights(argv[2], argv[3], argv[4]), 0;
+    if (!strcmp(first, "copy-tokenizer") && argc == 4) return command_copy_tokenizer(argv[2], argv[3]), 0;
     sigaction(SIGSEGV, &(struct sigaction){.sa_handler = report_crash}, &usual);
     if (!strcmp(first, "gradcheck")) command_gradcheck(argc - 2, argv + 2);
     else if (!strcmp(first, "values") && argc < 4) section_values(argv[2]);
     else if (!strcmp(first, "commands") && argc == 2) section_command_line();
+    else if (!strcmp(first, "fuzz") && (argc == 3 || argc == 4))
+        command_fuzz(atof(argv[2]), argc == 4 ? strtoull(argv[3], NULL, 10) : (uint64_t)time(NULL));
     else all_sections(argc - 1, argv + 1);
     printf("\n%d passed, %d failed\n", passed, failed);
     return failed || !passed;

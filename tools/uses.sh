@@ -83,9 +83,51 @@ ptune fill --model model '-5 w70 [MASK]' >dash.txt && ptune fill --model model -
 printf 'w70 [MASK]\n-5 w70 [MASK]\n' | ptune fill --model model - >lines.txt && test $(wc -l <lines.txt) = 11 &&
 tail -n 5 lines.txt | cmp - dash.txt && test $(wc -l <dashes.txt) = 5
 
+# fill: weights and settings in other forms give what transformers gives, also from the folder that --tune-lm writes
+tab=$(printf '\t') forms=0
+near() { awk -F '\t' -v w="$1" -v l="$2" '{ d = $3 - l; exit !(NR == 1 && $1 == w && d * d < 1.1e-8) }'; }
+while IFS="$tab" read -r kind change word probability logit; do
+    test "$kind" = weights && continue
+    rm -rf form kept && "$PTUNE" weights $kind model form && sed "$change" model/config.json >form/config.json &&
+    train --model form --tune-lm --lr-lm 0 --epochs 1 --template '[X] [MASK]' --out kept >kept.txt || exit 1
+    for folder in form kept/model; do
+        ptune fill --model $folder 'w70 is w80 [MASK] .' | head -n 1 | near "$word" $logit ||
+        { echo "$kind $change $folder" >&2; exit 1; }
+    done
+    forms=$((forms + 1))
+done <"$HERE"/data/expected/models.tsv
+test $forms = 11
+
 # tokenize: the ids of each line
 printf '{"text": "W70 ab[MASK]"}\n{"text": ""}\n' >text.jsonl &&
 ptune tokenize --model model text.jsonl >ids.txt && printf '70 13 40 4\n\n' | cmp - ids.txt
+
+# tokenize: settings and added tokens as transformers has them, also from the files that ptune writes
+tab=$(printf '\t') rows=0
+while IFS="$tab" read -r config added map text ids; do
+    test "$ids" = ids && continue
+    rm -rf set copy whole && mkdir set && cp "$HERE"/data/expected/tokenizer_words.txt set/vocab.txt || exit 1
+    printf '%s\n' "$config" >set/tokenizer_config.json
+    test "$added" = - || printf '%s\n' "$added" >set/added_tokens.json
+    test "$map" = - || printf '%s\n' "$map" >set/special_tokens_map.json
+    printf '%s\n' "$text" >set.jsonl
+    "$PTUNE" copy-tokenizer set copy && cp -r copy whole && rm whole/vocab.txt whole/tokenizer_config.json || exit 1
+    for folder in set copy whole; do
+        test "$(ptune tokenize --model $folder set.jsonl)" = "$ids" || { echo "$folder: $config" >&2; exit 1; }
+    done
+    rows=$((rows + 1))
+done <"$HERE"/data/expected/tokenizer_settings.tsv
+test $rows -gt 20
+
+# where vocab.txt and tokenizer.json differ, and where no file says whether the model is cased, a line says it
+"$PTUNE" copy-tokenizer model agree && sed 's/w70/v70/' model/vocab.txt >agree/vocab.txt &&
+ptune tokenize --model agree text.jsonl 2>noted >ids2.txt && cmp ids.txt ids2.txt &&
+grep -qx 'note: agree/vocab.txt and agree/tokenizer.json differ from id 70 on: the latter counts' noted &&
+printf '{"do_lower_case": false}' >agree/tokenizer_config.json && cp model/vocab.txt agree &&
+ptune tokenize --model agree text.jsonl 2>noted >ids3.txt && grep -q '^1 13' ids3.txt &&
+grep -q 'do_lower_case is false in tokenizer_config.json, lowercase is true in tokenizer.json: the former' noted &&
+rm agree/*.json && ptune tokenize --model agree text.jsonl 2>noted >ids4.txt && cmp ids.txt ids4.txt &&
+grep -q 'no file says do_lower_case; by its words the model is taken for uncased' noted
 
 # tokenize: from standard input
 ptune tokenize --model model - <text.jsonl | cmp - ids.txt
@@ -260,6 +302,56 @@ evaluate --data dots.jsonl --template '{sub-} [MASK]' --predictions dots.tsv &&
 evaluate --data bare.jsonl --template '{sub} [MASK]' --predictions bare.tsv &&
 test "$(cut -f 2- dots.tsv)" = "$(cut -f 2- bare.tsv)"
 
+# a subject that is a number or a boolean is printed as it is used
+printf '{"sub": 1957, "obj": "w72"}\n{"sub": "1957", "obj": "w72"}\n{"sub": true, "obj": "w72"}\n' >number.jsonl &&
+manual --data number.jsonl --predictions number.tsv && test "$(sed -n 2p number.tsv)" = "$(sed -n 3p number.tsv)" &&
+test "$(cut -f 1 number.tsv | tr '\n' ' ')" = 'subject 1957 1957 true '
+
+# of equal keys the last counts, escaped or not; a byte order mark is skipped, in a list of words, too
+printf '\357\273\277{"sub": "a", "obj": "w71", "s\\u0075b": "w70", "obj": "w72"}\n' >twice.jsonl &&
+printf '{"sub": "w70", "obj": "w72"}\n' >once.jsonl && printf '\357\273\277w70\nw72\n' >marked.txt &&
+manual --data twice.jsonl --vocab marked.txt --predictions twice.tsv &&
+manual --data once.jsonl --vocab marked.txt --predictions once.tsv && cmp once.tsv twice.tsv
+
+# the fields of an object are named with a dot
+printf '{"target": {"span1_text": "w70 w71"}, "obj": "w72"}\n' >within.jsonl &&
+printf '{"target.span1_text": "w70 w71", "obj": "w72"}\n' >dotted.jsonl &&
+for file in within dotted; do
+    evaluate --data $file.jsonl --template '{target.span1_text} [MASK]' --predictions $file.tsv || exit 1
+done
+cmp within.tsv dotted.tsv
+
+# eval: LAMA's masked_sentences are their own templates
+printf '{"masked_sentences": ["w70 [MASK] {w71} ."], "sub_label": "a", "obj_label": "w72"}\n' >own.jsonl &&
+printf '{"sub_label": "a", "obj_label": "w72", "rest": "{w71} ."}\n' >rest.jsonl &&
+evaluate --data own.jsonl --predictions own.tsv &&
+evaluate --data rest.jsonl --template 'w70 [MASK] {rest}' --predictions rest.tsv && cmp own.tsv rest.tsv
+
+# table: a relation of LAMA that is one file is a test set
+mkdir -p one/TREx && cp data/test.jsonl one/TREx/P1.jsonl && printf '{"relation": "P1", "template": "[X] w70 [Y]"}\n' \
+    >one/relations.jsonl && ptune table --model model --data one --methods manual >one.txt && grep -q '^P1 *12 *0 ' one.txt
+
+# eval --vocab: for an uncased model also a capitalised word; what the model does not have is counted
+printf 'W70\nw71\nUnknown\n' >capital.txt && manual --vocab capital.txt --predictions capital.tsv 2>counted.txt &&
+manual --vocab words.txt --predictions few.tsv && cmp few.tsv capital.tsv &&
+grep -qx "note: capital.txt: 1 of its 3 words are not in the model's vocabulary: they are no answers" counted.txt
+
+# eval --labels: names and words without spaces around them
+manual --data f1.jsonl --labels ' yes = w80, no=w81 ,maybe=w82' | tail -n 1 | cmp - f1.txt
+
+# eval --predictions: a test set without labels, or with -1, gives idx and the label that is predicted; no score
+sed 's/, "label": "[a-z]*"/, "idx": {"a": 1}/' f1.jsonl >none.jsonl &&
+sed 's/"label": "[a-z]*"/"label": -1/' f1.jsonl >minus.jsonl &&
+for file in none minus; do
+    for form in tsv jsonl; do
+        manual --data $file.jsonl --labels yes=w80,no=w81,maybe=w82 --predictions $file.out.$form >$file.txt &&
+        ! grep -q accuracy $file.txt || exit 1
+    done
+done
+awk -F '\t' 'BEGIN { name["w80"] = "yes"; name["w81"] = "no"; name["w82"] = "maybe" }
+    NR == 1 { print "idx\tlabel" } NR > 1 { print NR - 2 "\t" name[$3] }' f1.tsv | cmp - minus.out.tsv &&
+awk -F '\t' 'NR > 1 { printf "{\"idx\": {\"a\": 1}, \"label\": \"%s\"}\n", $2 }' minus.out.tsv | cmp - none.out.jsonl
+
 # train and eval --task: template and labels from the file of --tasks
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
 printf '{"premise": "w72", "hypothesis": "w73", "label": 0}\n' >>toy.jsonl &&
@@ -272,6 +364,14 @@ grep -qx 'accuracy 100.00 (2 of 2), macro-F1 100.00'
 # train --task --recipe paper: the task's template, not the recipe's
 ptune train --model model --train toy.jsonl --dev toy.jsonl --test toy.jsonl --tasks data/tasks.tsv --task toy --recipe paper --batch 2 \
     --epochs 1 --out recipe && grep -qF '{premise}' recipe/result.tsv
+
+# a template may name the [CLS] and the [SEP] at its ends, as AutoPrompt's do
+manual --predictions plain.tsv && evaluate --template '[CLS] [X] [MASK] [SEP]' --predictions named.tsv &&
+cmp plain.tsv named.tsv
+
+# train: more pseudo-tokens than there are in a usual template, up to the position table
+train --template "$(awk 'BEGIN { while (i++ < 59) printf "[P]" }') [X] [MASK]" --max-length 64 --epochs 1 --out long &&
+grep -q '"prompt":{"dtype":"F32","shape":\[59,32\]' long/prompt.safetensors
 
 # words: the five nearest words of each pseudo-token
 ptune words --model model --prompt prompt.safetensors |

@@ -19,17 +19,22 @@ static inline void wordpiece(const Vocab *vocab, char *word, size_t n, Ids *out)
     out->count = before;
     ids_push(out, vocab->unk);
 }
-static inline void tokenize(const Vocab *vocab, Text text, Ids *out) {
-    Word word = {0};
-    while (text.size > 0) {
-        uint32_t code;
-        size_t length = utf8_decode(text.data, text.size, &code);
-        const bool valid = length > 0;
-        if (!valid) length = 1;
-        text.data += length, text.size -= length;
-        if (!valid || is_removed(code)) continue;
-        if (!is_whitespace(code)) word_continue(&word, vocab, code, out);
-        else word_end(&word, vocab, out);
+static inline void tokenize_span(const Vocab *vocab, Text text, bool reserved, Ids *out) {
+    if (text.size == 0) return;
+    const Text normal = normalized(vocab, text);
+    char *start = (char *)normal.data;
+    size_t from = 0, at = 0, length;
+    for (; at < normal.size; at += length) {
+        const Text rest = {start + at, normal.size - at};
+        const AddedToken *added = added_token_at(vocab, rest, true, reserved);
+        uint32_t code = 0;
+        length = added ? added->sought.size : utf8_decode(rest.data, rest.size, &code);
+        if (!added && !is_whitespace(code) && !is_punctuation(code)) continue;
+        word_ids(vocab, start + from, at - from, out);
+        if (added) ids_push(out, added->id);
+        else if (is_punctuation(code)) word_ids(vocab, start + at, length, out);
+        from = at + length;
     }
-    word_end(&word, vocab, out);
+    word_ids(vocab, start + from, at - from, out);
+    free_normalized(normal);
 }
