@@ -188,7 +188,7 @@ assignments:
 	@rm -rf build/assignments
 	@for variant in 0 1; do $(MAKE) -s VARIANT=$$variant build/reference/$$variant/cases-1 \
 	    build/reference/$$variant/cases-$(SEED) || exit 1; done
-	@SECONDS_ALLOWED=4 $(MAKE) --no-print-directory -j2 $(VERDICTS)
+	@SECONDS_ALLOWED=8 $(MAKE) --no-print-directory -j2 $(VERDICTS)
 	@cat $(VERDICTS) | awk '{ $$1 == "ok" ? passed++ : failed++ } \
 	    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || !passed }'
 build/assignments/step-%/verdict: number = $(basename $*)
@@ -205,7 +205,7 @@ build/assignments/step-%/verdict:
 # $(call regraded,FOLDER,VARIANT,what the points must be,what it is)
 define regraded
 	@mkdir -p $(@D)
-	+@$(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
+	+@SECONDS_ALLOWED=30 $(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
 	@awk 'END { print ($(3) ? "ok" : "FAIL") "  $*, $(4):" $$0 }' $(@D)/output >$@.part
 	@rm -r $(@D)/tree && mv $@.part $@ && cat $@
 endef

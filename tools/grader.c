@@ -799,7 +799,7 @@ static void run_check(const char *name, const char *path) {
 
 enum { OUTPUT = 20000 }; /* bytes that are kept of what a check prints */
 static int seconds_allowed(void) { /* of processor time, for a check */
-    return getenv("SECONDS_ALLOWED") ? atoi(getenv("SECONDS_ALLOWED")) : 10;
+    return getenv("SECONDS_ALLOWED") ? atoi(getenv("SECONDS_ALLOWED")) : 20;
 }
 typedef struct { bool passed; const char *output; } Verdict;
 
