@@ -47,7 +47,8 @@ static Text example_field(Text json, Text name, const char *file, int line) {
         die("%s:%d: no field '%s'%s%s", file, line, key, template_origin ? ", named by the template of " : "",
             template_origin ? template_origin : "");
     if (!json_is_string(value) && strchr("{[n", value.data[0]))
-        die("%s:%d: field '%s' is not a string", file, line, key);
+        die("%s:%d: field '%s' is not a string%s", file, line, key,
+            json_is_object(value) ? ", but an object: {name.field} names a field in it" : "");
     if (json_is_string(value)) value = json_string(value);
     while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
     return value;

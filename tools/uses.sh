@@ -4,6 +4,7 @@
 ptune() { "$PTUNE" as-ptune "$@"; }
 evaluate() { ptune eval --model model --data data/test.jsonl "$@"; }
 manual() { evaluate --template '[X] [MASK]' "$@"; }
+read_json() { ptune fill --model json '[MASK]'; }
 ask() { manual --predictions asked.tsv; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
@@ -128,6 +129,11 @@ ptune tokenize --model agree text.jsonl 2>noted >ids3.txt && grep -q '^1 13' ids
 grep -q 'do_lower_case is false in tokenizer_config.json, lowercase is true in tokenizer.json: the former' noted &&
 rm agree/*.json && ptune tokenize --model agree text.jsonl 2>noted >ids4.txt && cmp ids.txt ids4.txt &&
 grep -q 'no file says do_lower_case; by its words the model is taken for uncased' noted
+
+# fill and tokenize: a folder with tokenizer.json alone, as transformers 5 writes it
+"$PTUNE" copy-tokenizer model json && rm json/vocab.txt && cp model/config.json model/model.safetensors json &&
+ptune tokenize --model json text.jsonl | cmp - ids.txt && rm json/tokenizer_config.json &&
+ptune fill --model json 'w70 is [MASK] . [MASK]' | cmp - fill.txt
 
 # tokenize: from standard input
 ptune tokenize --model model - <text.jsonl | cmp - ids.txt
