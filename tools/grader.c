@@ -17,6 +17,7 @@
 
 /* ==== Cases ======================================================================================================= */
 
+enum { MOST_PARTS = 256 }; /* of the templates in the cases */
 static int seed;
 static Random draw;    /* follows from the seed */
 static bool recording;
@@ -39,7 +40,7 @@ static Tensor output_drawn(int rows, int cols) { /* with a gradient */
     y.grad = drawn(rows, cols).data;
     return y;
 }
-__attribute__((format(printf, 1, 2))) static void note(const char *form, ...) { /* shown if the case fails */
+__attribute__((format(printf, 1, 2))) static void explain(const char *form, ...) { /* shown if the case fails */
     va_list arguments;
     va_start(arguments, form);
     if (!recording) printf("      "), vprintf(form, arguments), printf("\n"), fflush(stdout);
@@ -51,11 +52,11 @@ static void trained(Tensor *t) {
     for (size_t i = 0; i < size_of(*t); i++) t->grad[i] = 1;
 }
 static void trained_unless(bool frozen, const char *name, Tensor *t) {
-    if (frozen) note("%s is frozen: no gradient", name);
+    if (frozen) explain("%s is frozen: no gradient", name);
     else trained(t);
 }
 static void all_trained_unless(bool frozen, const char *name, Parameters list) {
-    if (frozen) note("%s are frozen: no gradients", name);
+    if (frozen) explain("%s are frozen: no gradients", name);
     for (int i = 0; !frozen && i < list.count; i++) trained(list.at[i].tensor);
 }
 
@@ -132,7 +133,7 @@ static void product_case(void (*product)(Matrix, Matrix, Matrix)) {
     const Matrix a = random_view(m, k, chance(0), &draw), b = random_view(k, n, chance(1), &draw);
     const Matrix c = random_view(m, n, chance(2), &draw);
     const Tensor got = tensor(m, n);
-    note("C (%d, %d) += A (%d, %d) B%s%s%s", m, n, m, k, chance(0) ? ", A transposed" : "",
+    explain("C (%d, %d) += A (%d, %d) B%s%s%s", m, n, m, k, chance(0) ? ", A transposed" : "",
          chance(1) ? ", B transposed" : "", chance(2) ? ", C transposed" : "");
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) *element(c, i, j) = 1;
@@ -216,7 +217,7 @@ static Tensor logits_drawn(int most_rows) {
     const int far = (seed % 3 - 1) * 3000, rows = whole(1, most_rows), cols = whole(5, 9);
     const Tensor x = drawn(rows, cols);
     for (size_t i = 0; i < size_of(x); i++) x.data[i] += (real)far;
-    note("logits near %d", far);
+    explain("logits near %d", far);
     return x;
 }
 static void case_softmax_forward(void) {
@@ -253,7 +254,7 @@ static void case_adam_step(void) {
     Parameter p[2] = {{.name = "w", .tensor = &w[0]}, {.name = "b", .tensor = &w[1]}};
     const Parameters list = {p, 2};
     const Optimizer o = {0.01 + 0.1 * uniform(&draw), chance(0) ? 0.1 : 0, chance(1)};
-    note("rate %g, decay %g%s", o.rate, o.decay, o.decoupled ? ", decoupled" : "");
+    explain("rate %g, decay %g%s", o.rate, o.decay, o.decoupled ? ", decoupled" : "");
     parameters_train(list);
     for (int step = 1; step <= 3; step++) {
         for (int k = 0; k < 2; k++) memcpy(w[k].grad, drawn(w[k].rows, w[k].cols).data, sizeof(real[size_of(w[k])]));
@@ -279,21 +280,21 @@ static Batch batch_drawn(void) {
         b.start[s + 1] = b.tokens += length;
         b.selected_start[s + 1] = b.selected_count;
     }
-    note("%d sequences, %d tokens, %d of them selected", b.sequences, b.tokens, b.selected_count);
+    explain("%d sequences, %d tokens, %d of them selected", b.sequences, b.tokens, b.selected_count);
     return b;
 }
 static void case_attention_forward(void) {
     const Batch b = batch_drawn();
     const int heads = whole(1, 3), H = heads * whole(1, 3), *start = chance(0) ? b.selected_start : b.start;
     const Tensor q = drawn(chance(0) ? b.selected_count : b.tokens, H), k = drawn(b.tokens, H), v = drawn(b.tokens, H);
-    note("%d heads, hidden size %d", heads, H);
+    explain("%d heads, hidden size %d", heads, H);
     show_values("context", attention_forward(q, k, v, heads, &b, start).context);
 }
 static void case_attention_backward(void) {
     const Batch b = batch_drawn();
     const int heads = whole(1, 3), H = heads * whole(1, 3), *start = chance(0) ? b.selected_start : b.start;
     Tensor q = drawn(chance(0) ? b.selected_count : b.tokens, H), k = drawn(b.tokens, H), v = drawn(b.tokens, H);
-    note("%d heads, hidden size %d", heads, H);
+    explain("%d heads, hidden size %d", heads, H);
     Attention a = attention_forward(q, k, v, heads, &b, start);
     trained(&q), trained(&k), trained(&v);
     a.context.grad = drawn(q.rows, H).data;
@@ -305,7 +306,7 @@ static void bert_drawn(Bert *bert) {
     bert->layers = whole(1, 3), bert->heads = whole(1, 2), bert->intermediate = whole(3, 9);
     bert->hidden = bert->heads * 2 * whole(1, 3);
     bert_list_weights(bert);
-    note("%d layers, %d heads, hidden size %d", bert->layers, bert->heads, bert->hidden);
+    explain("%d layers, %d heads, hidden size %d", bert->layers, bert->heads, bert->hidden);
     for (int i = 0; i < bert->weights.count; i++) {
         const Parameter *p = &bert->weights.at[i];
         fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.5, &draw);
@@ -316,7 +317,7 @@ static void case_layer_forward(void) {
     static Bert bert;
     const Batch batch = batch_drawn();
     bert_drawn(&bert);
-    note("%s", chance(0) ? "the last layer: selected positions only" : "a layer below the last");
+    explain("%s", chance(0) ? "the last layer: selected positions only" : "a layer below the last");
     const Tensor x = drawn(batch.tokens, bert.hidden);
     show_values("y", layer_forward(&bert.layer[0], x, bert.heads, &batch, chance(0)).y);
 }
@@ -324,7 +325,7 @@ static void case_layer_backward(void) {
     static Bert bert;
     const Batch batch = batch_drawn();
     bert_drawn(&bert);
-    note("%s", chance(0) ? "the last layer: selected positions only" : "a layer below the last");
+    explain("%s", chance(0) ? "the last layer: selected positions only" : "a layer below the last");
     Tensor x = drawn(batch.tokens, bert.hidden);
     LayerActivations a = layer_forward(&bert.layer[0], x, bert.heads, &batch, chance(0));
     trained(&x);
@@ -380,7 +381,7 @@ static void case_lstm_cell_forward(void) {
     const int steps = whole(1, 5), in = whole(1, 4), H = whole(1, 4);
     const LstmCell cell = cell_drawn(in, H);
     const Tensor both = drawn(steps, 2 * H);
-    note("%d steps of %d inputs, %d units%s", steps, in, H, chance(0) ? ", reverse" : "");
+    explain("%d steps of %d inputs, %d units%s", steps, in, H, chance(0) ? ", reverse" : "");
     lstm_cell_forward(&cell, drawn(steps, in), part(values(both), 0, steps, H, H), lstm_trace(steps, H), chance(0));
     show_values("h, in the second half of each row", both);
 }
@@ -390,7 +391,7 @@ static void case_lstm_cell_backward(void) {
     const Tensor x = drawn(steps, in), both = output_drawn(steps, 2 * H);
     const LstmTrace trace = lstm_trace(steps, H);
     const Matrix h = part(values(both), 0, steps, H, H), dh = part(gradient(both), 0, steps, H, H);
-    note("%d steps of %d inputs, %d units%s", steps, in, H, chance(0) ? ", reverse" : "");
+    explain("%d steps of %d inputs, %d units%s", steps, in, H, chance(0) ? ", reverse" : "");
     lstm_cell_forward(&cell, x, h, trace, chance(0));
     trained_unless(chance(1), "w_ih", &cell.w_ih), trained_unless(chance(2), "w_hh", &cell.w_hh);
     trained_unless(chance(1), "b_ih", &cell.b_ih), trained_unless(chance(2), "b_hh", &cell.b_hh);
@@ -406,7 +407,7 @@ static Lstm stack_drawn(int in, Parameters *list) {
         Tensor *t = list->at[i].tensor;
         *t = drawn(t->rows, t->cols);
     }
-    note("%d layers of %d units in each direction, %d inputs", layers, H, in);
+    explain("%d layers of %d units in each direction, %d inputs", layers, H, in);
     return lstm;
 }
 static void case_lstm_forward(void) {
@@ -440,7 +441,7 @@ static void case_wordpiece(void) {
     for (int k = 0; k < 8; k++) {
         const char *word = "";
         for (int i = whole(1, 5); i > 0; i--) word = format("%s%s", word, ANY(pieces));
-        note("word %s", word);
+        explain("word %s", word);
         wordpiece(&vocab, text_string(text_of(format("  %s", word))) + 2, strlen(word), &ids);
         show_ids("ids", ids.id, ids.count);
     }
@@ -454,7 +455,7 @@ static void case_tokenize(void) {
         const char *text = k ? "" : format("%0*d a", whole(99, 102), 0); /* the longest word that is no [UNK]: 100 */
         for (int i = whole(1, 9); i > 0; i--) text = format("%s%s", text, ANY(pieces));
         Ids ids = {0};
-        note("%s: '%s'", chance(0) ? "cased" : "uncased", text);
+        explain("%s: '%s'", chance(0) ? "cased" : "uncased", text);
         tokenize(&vocab, text_of(text), &ids);
         show_ids("ids", ids.id, ids.count);
     }
@@ -477,9 +478,9 @@ static void case_template_parse(void) {
     const int a = whole(0, 3), b = whole(0, 3), c = chance(0) ? 0 : whole(1, 3);
     const char *const forms[] = {template_drawn(), format("(%d,%d,%d)", a, b, c)};
     for (int k = 0; k < 2; k++) {
-        note("template '%s'", forms[k]);
+        explain("template '%s'", forms[k]);
         const Template t = template_parse(forms[k]);
-        char kinds[MAX_PARTS + 1];
+        char kinds[MOST_PARTS + 1];
         template_kinds(&t, kinds);
         show_bytes("kinds of the parts (characters w f p m s)", text_of(kinds));
         for (int i = 0; i < t.parts; i++) show_bytes(format("text of part %d (characters)", i), t.part[i].text);
@@ -500,15 +501,15 @@ static void case_template_ids(void) {
     const Vocab vocab = cased_vocab();
     const char *form = template_drawn();
     const Template t = template_parse(form);
-    Text field[MAX_PARTS];
+    Text field[MOST_PARTS];
     Example e = {0};
     for (int i = 0; i < t.parts; i++) field[i] = text_of(ANY(subjects));
-    note("template '%s'", form);
+    explain("template '%s'", form);
     template_ids(&t, &vocab, field, &e);
     show_ids("ids", e.id, e.length);
     show_number("position of [MASK]", e.mask);
 }
-typedef struct { Template t; Vocab vocab; Text field[MAX_PARTS]; int most; Example e; } Filling;
+typedef struct { Template t; Vocab vocab; Text field[MOST_PARTS]; int most; Example e; } Filling;
 static void attempt_fill(void *with) {
     Filling *f = with;
     template_fill(&f->t, &f->vocab, f->field, f->most, &f->e, "fields", 1);
@@ -528,7 +529,7 @@ static void case_template_fill(void) {
     const int room[] = {0, whole(0, words), words - 1, words}; /* words that fit */
     for (int k = 0; k < 4; k++) {
         f.most = alone + room[k];
-        note("template '%s', fields of %d tokens, at most %d in all", f.t.text, words, f.most);
+        explain("template '%s', fields of %d tokens, at most %d in all", f.t.text, words, f.most);
         attempt_fill(&f);
         show_ids("ids", f.e.id, f.e.length);
         show_number("position of [MASK]", f.e.mask);
@@ -542,7 +543,7 @@ static void case_template_fill(void) {
 static void encoder_drawn(PromptEncoder *encoder, EncoderKind kind, int H) {
     static const char *const kinds[] = {"lstm", "mlp", "embedding"};
     encoder_init(encoder, kind, whole(1, 4), H);
-    note("encoder %s, %d pseudo-tokens, hidden size %d", kinds[kind], encoder->embedding.rows, H);
+    explain("encoder %s, %d pseudo-tokens, hidden size %d", kinds[kind], encoder->embedding.rows, H);
     for (int i = 0; i < encoder->weights.count; i++) fill_normal(*encoder->weights.at[i].tensor, 0.7, &draw);
 }
 static void case_encoder_forward(void) {
@@ -588,7 +589,7 @@ static Example *examples_drawn(int count, int pseudo, int vocab) {
 static const bool *label_words(const Example *examples, int count, int vocab) {
     bool *in_loss = allocate_zeroed(sizeof(bool[vocab]));
     if (chance(0)) return NULL;
-    note("the loss is of label words alone");
+    explain("the loss is of label words alone");
     for (int w = 0; w < vocab; w += 3) in_loss[w] = true;
     for (int s = 0; s < count; s++) in_loss[examples[s].answer] = true;
     return in_loss;
@@ -613,7 +614,7 @@ static void case_train_batch(void) {
     const PromptEncoder *e = kind == ENCODERS ? NULL : &encoder;
     bert_drawn(&bert);
     if (e) encoder_drawn(&encoder, (EncoderKind)kind, bert.hidden);
-    else note("no encoder");
+    else explain("no encoder");
     const int count = whole(1, 3);
     const Example *examples = examples_drawn(count, e ? encoder.embedding.rows : 0, bert.vocab);
     const bool *in_loss = label_words(examples, count, bert.vocab);
@@ -636,7 +637,7 @@ static bool count_step(const Run *run, double loss) {
 static void show_epoch(Run *run, const Dataset *data, int epoch) {
     run->epoch = epoch, run->step = 99, run->loss = 99, run->tokens = 99; /* an epoch sets all but its number */
     steps_seen = 0;
-    note("epoch %d", epoch);
+    explain("epoch %d", epoch);
     show_number(format("epoch %d: finished", epoch), train_epoch(run, data));
     show_number(format("epoch %d: steps", epoch), steps_seen);
     for (int i = 0; i < min_int(steps_seen, MOST_STEPS); i++)
@@ -669,7 +670,7 @@ static void case_train_epoch(void) {
         parameters_train(run.lm);
         run.trained = parameters_joined(run.trained, run.lm);
     }
-    note("%d examples in batches of %d%s%s%s", count, settings.batch, settings.published ? ", --recipe paper" : "",
+    explain("%d examples in batches of %d%s%s%s", count, settings.batch, settings.published ? ", --recipe paper" : "",
          settings.clip > 0 ? ", clipped" : "", run.lm.count ? ", the LM is trained too" : "");
     stop_after = 0;
     show_epoch(&run, &data, 1), show_epoch(&run, &data, 2), show_epoch(&run, &data, 4);
@@ -773,7 +774,7 @@ static void check_cases(const char *name, const char *path) {
         wanted = rest;
         count++;
         const int number = atoi(text_string(line) + strlen(heading));
-        note("case %d", number);
+        explain("case %d", number);
         run_case(&which, number);
     }
     check(count > 0, "%-22s %d cases", name, count);

@@ -12,9 +12,9 @@
 #include "../ptune.c"
 #undef main
 
-enum { NEAREST = 60, STEPS = 40 };
+enum { NEAREST = 60, STEPS = 40, MOST_WORDS = 100 };
 
-/* The template with a [P] for every word, and the words' ids, at most MAX_PARTS. */
+/* The template with a [P] for every word, and the words' ids. */
 static const char *words_as_pseudo(const Model *model, const Template *t, int *word, int *count) {
     const char *form = "";
     *count = 0;
@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
     const Relation *relation = world.at;
     while (relation < world.at + world.count - 1 && strcmp(relation->folder, o.data)) relation++;
     const Template manual = template_parse(text_string(relation->template));
-    int words[MAX_PARTS], count, slot = 0;
+    int words[MOST_WORDS], count, slot = 0;
     const Template t = template_parse(words_as_pseudo(model, &manual, words, &count));
     const int word = single_token(&model->vocab, text_of(argv[2])), to = single_token(&model->vocab, text_of(argv[3]));
     while (slot < count && words[slot] != word) slot++;

@@ -2,7 +2,7 @@
 
 static void template_fill(const Template *t, const Vocab *vocab, const Text *field, int max_length, Example *example,
                           const char *file, int line) {
-    Text cut[MAX_PARTS];
+    Text *cut = allocate(sizeof(Text) * (size_t)(t->parts + 1));
     size_t cap = 0;
     for (int i = 0; i < t->parts; i++)
         if (t->part[i].kind == FIELD) cap = cap > field[i].size ? cap : field[i].size;
