@@ -1,14 +1,19 @@
 #!/bin/sh
 # Do the commands of NOTES.md and README.md give what is printed there? `make docs`
-# Numbers may differ by 5 % or 0.03: another processor rounds in another order. Speeds, and the words nearest to a prompt,
-# may be any.
+# Numbers may differ by 5 % or 0.03: another processor rounds in another order. Speeds, the words nearest to a prompt, and
+# which element has the largest rounding error, may be any.
 passed=0 failed=0
 check() { # place; on standard input the command, then its output
     read -r command
     cat >build/docs.expected
     sh -c "$command" >build/docs.output 2>&1
     if awk '
-    function skeleton(line) {
+    function by_rounding(line) { return line ~ /worst relative error|[0-9]e-[0-9]+ .*[0-9]e-[0-9]/ }
+    function skeleton(line,    word) {
+        if (by_rounding(line)) {
+            split(line, word)
+            line = word[1] " " (word[1] == "ok" ? word[2] : "")
+        }
         sub(/[0-9]+ tokens\/s/, "N tokens/s", line)
         if (line ~ /^\[P\]/) line = "[P]"
         gsub(/[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?/, "#", line)
@@ -18,7 +23,7 @@ check() { # place; on standard input the command, then its output
     function near(a, b,    i, count, x, y) { # the numbers of two lines with the same skeleton
         sub(/[0-9]+ tokens\/s/, "", a)
         sub(/[0-9]+ tokens\/s/, "", b)
-        if (a ~ /^\[P\]/) return 1
+        if (a ~ /^\[P\]/ || by_rounding(a)) return 1
         while (match(a, /[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?/)) {
             x = substr(a, RSTART, RLENGTH) + 0
             a = substr(a, RSTART + RLENGTH)
