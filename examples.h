@@ -54,7 +54,12 @@ static Text example_field(Text json, Text name, const char *file, int line) {
     return value;
 }
 
-/* LAMA's sentence: a template of its own. It has one [MASK]; of two sentences the second would need token types. */
+/* With this form each example has a template of its own, LAMA's sentence; any other form is parsed. */
+static const char MASKED_SENTENCES[] = "{masked_sentences}";
+static Template template_read(const char *form) {
+    return strcmp(form, MASKED_SENTENCES) ? template_parse(form) : (Template){.text = form};
+}
+/* LAMA's sentence as a template. It has one [MASK]; of two sentences the second would need token types. */
 static Template sentence_template(Text json, const char *file, int line) {
     Text list, key, sentence, other;
     size_t position = 0, at = 0;
@@ -227,13 +232,13 @@ static Dataset read_named(const char *path, const Model *model, const Template *
     const bool own_sentences = !strcmp(t->text, MASKED_SENTENCES);
     const int most = model->bert.positions, length = max_length ? min_int(max_length, most) : most;
     const Text file = read_file(path);
-    Text rest = file, *field = allocate(sizeof *field * (size_t)t->parts);
+    Text rest = file, *field = allocate(sizeof *field * (size_t)(t->parts + 1));
     path = input_name(path);
     Dataset data = {.path = path};
     int line = 0, skipped = 0;
     for (Text json; next_object(&rest, &json, path, &line);) {
         const bool unlabelled = names && model->answers.labels && is_unlabelled(&model->answers, json);
-        for (int i = 0; i < t->parts && !own_sentences; i++)
+        for (int i = 0; i < t->parts; i++)
             if (t->part[i].kind == FIELD) field[i] = example_field(json, t->part[i].text, path, line);
         Example example = {.answer = unlabelled ? model->answers.word[0] : example_answer(model, json, path, line)};
         if (example.answer < 0) {

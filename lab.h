@@ -548,7 +548,7 @@ static const char *choose_prompt(const Options *o, const Model *model, const Rel
     for (int p = 0, top = INT32_MIN; p < prompts.count; p++) {
         const char *candidate = text_string(prompts.at[p]);
         Mark before = mark();
-        const Template t = template_parse(candidate);
+        const Template t = template_read(candidate);
         if (t.pseudo) die("%s: [P] where nothing is trained: %s", relation->name, candidate);
         const Dataset data = read_split(o, model, best ? DEV_SET : TEST_SET, &t);
         const int hits = evaluate(model, (Tensor){0}, &data, NULL).hits, merit = best ? hits : -hits;
@@ -669,7 +669,7 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     Options o = method_options(m, options, relation);
     Dataset data[3];
     o.template = method_template(m, &o, model, relation);
-    const Template t = template_parse(o.template);
+    const Template t = template_read(o.template);
     Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.training.seed), o.template,
                 .settings = o.out ? method_settings(m, &o, relation) : "-",
                 .prompt = tensor(t.pseudo, model->bert.hidden)};
@@ -985,7 +985,7 @@ static Prediction *answers_to(const Options *o, const Model *model, const Relati
                               Tensor prompt, Dataset *data) {
     Options here = *o;
     here.data = relation->folder;
-    const Template t = template_parse(form);
+    const Template t = template_read(form);
     *data = read_split(&here, model, TEST_SET, &t);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data->count);
     evaluate(model, prompt, data, predictions);
@@ -1145,7 +1145,7 @@ static void check_settings(Options *o) {
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
     if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
-    const bool trains = template_parse(o->template).pseudo || t->tune_lm;
+    const bool trains = template_read(o->template).pseudo || t->tune_lm;
     if (!trains && template_origin) die("%s: nothing to train: no [P] in its template", template_origin);
     if (!trains)
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
@@ -1176,7 +1176,7 @@ static void command_train(Options *o) {
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume cannot be combined with --seeds", NULL);
     Model *model = model_load(o);
-    const bool pseudo = template_parse(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
+    const bool pseudo = template_read(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
     const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
         .name = name, .kind = TRAIN, .template = o->template, .encoder = pseudo ? o->training.encoder : ENCODERS,
@@ -1258,7 +1258,7 @@ static void command_eval(Options *o) {
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
     if (!o->template && !o->prompt && has_own_sentences(o->data)) o->template = MASKED_SENTENCES;
     if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
-    if (o->template) t = template_parse(o->template);
+    if (o->template) t = template_read(o->template);
     if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
     Model *model = model_load(o);
     if (o->prompt) prompt = prompt_read(o->prompt, model, &t);

@@ -53,12 +53,10 @@ static const char *without_ends(const char *form) {
     const bool named = end - form >= 5 && !strncmp(end - 5, "[SEP]", 5);
     return named ? format("%.*s", (int)(end - 5 - form), form) : form;
 }
-static const char MASKED_SENTENCES[] = "{masked_sentences}"; /* the example's own sentence, which has its [MASK] */
 /* The parts of a template, from left to right; they point into its text, which template_from_counts and without_ends
  * give from the form. [P], [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text between
  * the braces, if a } follows anywhere. All that lies between these is WORDS, spaces included. template_add leaves out
- * empty WORDS and counts. Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]; the form
- * MASKED_SENTENCES needs none. */
+ * empty WORDS and counts. Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]. */
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
@@ -80,8 +78,7 @@ static Template template_parse(const char *form) {
         words = at = close ? close + 1 : at + strlen(kinds[m].name);
     }
     template_add(&t, WORDS, words, at);
-    if (t.masks != 1 && strcmp(form, MASKED_SENTENCES))
-        die("template '%s': %s [MASK], it needs exactly one", form, t.masks ? "more than one" : "no");
+    if (t.masks != 1) die("template '%s': %s [MASK], it needs exactly one", form, t.masks ? "more than one" : "no");
     return t;
 }
 
