@@ -123,19 +123,13 @@ static void template_fill(const Template *t, const Vocab *vocab, const Text *fie
 
 /* ---- Answers ----------------------------------------------------------------------------------------------------- */
 
-/* The id of a word that is exactly one token, or -1. */
-static int single_token(const Vocab *vocab, Text word) {
-    Ids ids = {0};
-    tokenize(vocab, word, &ids);
-    return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
-}
 /* The words of a file, one a line, as the model has them: for an uncased one also without capitals. */
 static void allow_words(Answers *answers, const Vocab *vocab, const char *file) {
     const Texts words = read_lines(file);
     int known = 0;
     for (int i = 0; i < words.count; i++) {
-        int id = vocab_find(vocab, words.at[i]);
-        if (id < 0 && !vocab->cased) id = single_token(vocab, words.at[i]);
+        int id = vocab->bytes ? vocab_word(vocab, words.at[i]) : vocab_find(vocab, words.at[i]);
+        if (id < 0 && !vocab->bytes && !vocab->cased) id = vocab_word(vocab, words.at[i]);
         if (id >= 0) known++, answers->allowed[id] = true;
     }
     if (!known) die("%s: none of its words is in the model's vocabulary", file);
@@ -154,7 +148,7 @@ static void allow_labels(Answers *answers, const Vocab *vocab, const char *label
         for (int k = 0; k < pair.count; k++) pair.at[k] = trimmed(pair.at[k]);
         if (pair.count != 2) die("%s '%s': expected name=Word,name=Word", from, labels);
         const Text word = pair.at[1];
-        const int id = single_token(vocab, word);
+        const int id = vocab_word(vocab, word);
         if (id < 0) die("%s: '%.*s' is not one token of the vocabulary", from, (int)word.size, word.data);
         if (answers->allowed[id]) die("%s: two labels have the word '%.*s'", from, (int)word.size, word.data);
         for (int k = 0; k < answers->labels; k++)
@@ -204,7 +198,7 @@ static int example_answer(const Model *model, Text json, const char *file, int l
     if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
         die("%s:%d: no obj_label", file, line);
     if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
-    const int id = single_token(&model->vocab, json_string(value));
+    const int id = vocab_word(&model->vocab, json_string(value));
     return id >= 0 && answers->allowed[id] ? id : -1;
 }
 
@@ -230,7 +224,7 @@ static const char *subject_of(Text json) {
 static Dataset read_named(const char *path, const Model *model, const Template *t, int max_length, bool quiet,
                           Names *names) {
     const bool own_sentences = !strcmp(t->text, MASKED_SENTENCES);
-    const int most = model->bert.positions, length = max_length ? min_int(max_length, most) : most;
+    const int most = lm_positions(&model->lm), length = max_length ? min_int(max_length, most) : most;
     const Text file = read_file(path);
     Text rest = file, *field = allocate(sizeof *field * (size_t)(t->parts + 1));
     path = input_name(path);

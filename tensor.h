@@ -612,6 +612,16 @@ static inline void add_layernorm(Parameters *list, LayerNorm *l, int cols, real 
 static inline void parameters_allocate(Parameters list) { /* values not set */
     for (int i = 0; i < list.count; i++) *list.at[i].tensor = tensor(list.at[i].tensor->rows, list.at[i].tensor->cols);
 }
+/* Values for pretraining: weights from N(0, 0.02^2), biases 0, gains 1. */
+static inline void parameters_random(Parameters list, Random *random) {
+    parameters_allocate(list);
+    for (int i = 0; i < list.count; i++) {
+        const Parameter *p = &list.at[i];
+        if (p->kind == GAIN) fill_constant(*p->tensor, 1);
+        else if (p->kind == BIAS) fill_constant(*p->tensor, 0);
+        else fill_normal(*p->tensor, 0.02, random);
+    }
+}
 static inline void parameters_train(Parameters list) { /* gives each a gradient and moments, all zero */
     for (int i = 0; i < list.count; i++) {
         Parameter *p = &list.at[i];

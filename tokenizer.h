@@ -33,6 +33,7 @@ typedef struct {
     int buckets;                     /* of the table: a power of two, more than half of them empty */
     bool cased;                      /* the model tells "A" from "a" */
     bool strips_accents;
+    bool bytes; int end;
     bool joins_ideographs;           /* an ideograph is a letter like others, not a word of its own */
     bool keeps_controls;             /* the text is not cleaned of control characters */
     int unk, cls, sep, mask;         /* ids of special tokens */
@@ -243,6 +244,14 @@ static inline void tokenize_with_special(const Vocab *vocab, Text text, Ids *out
     tokenize_all(vocab, text, true, out);
 }
 
+/* STUB */
+static inline Text vocab_text(const Vocab *vocab, int id) { return vocab->piece[id]; }
+static inline int vocab_word(const Vocab *vocab, Text word) {
+    Ids ids = {0};
+    tokenize(vocab, word, &ids);
+    return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
+}
+#define bpe_learn vocab_learn
 /* ---- Reading a folder -------------------------------------------------------------------------------------------- */
 
 /* vocab.txt or tokenizer.json has the vocabulary; settings are in tokenizer_config.json and in tokenizer.json, which

@@ -288,14 +288,14 @@ static void case_attention_forward(void) {
     const int heads = whole(1, 3), H = heads * whole(1, 3), *start = chance(0) ? b.selected_start : b.start;
     const Tensor q = drawn(chance(0) ? b.selected_count : b.tokens, H), k = drawn(b.tokens, H), v = drawn(b.tokens, H);
     explain("%d heads, hidden size %d", heads, H);
-    show_values("context", attention_forward(q, k, v, heads, &b, start).context);
+    show_values("context", attention_forward(q, k, v, heads, &b, start, NULL).context);
 }
 static void case_attention_backward(void) {
     const Batch b = batch_drawn();
     const int heads = whole(1, 3), H = heads * whole(1, 3), *start = chance(0) ? b.selected_start : b.start;
     Tensor q = drawn(chance(0) ? b.selected_count : b.tokens, H), k = drawn(b.tokens, H), v = drawn(b.tokens, H);
     explain("%d heads, hidden size %d", heads, H);
-    Attention a = attention_forward(q, k, v, heads, &b, start);
+    Attention a = attention_forward(q, k, v, heads, &b, start, NULL);
     trained(&q), trained(&k), trained(&v);
     a.context.grad = drawn(q.rows, H).data;
     attention_backward(&a, q, k, v, heads, &b, start);
