@@ -5,7 +5,7 @@
 
 #include "tokenizer.h"
 
-/* ---- Reading a folder -------------------------------------------------------------------------------------------- */
+/* ---- Pieces and merges ------------------------------------------------------------------------------------------- */
 
 /* The pieces of a vocab.txt: line n, counted from 0, is the piece with id n. Blank lines at the end are none. */
 static inline void vocab_read(Vocab *vocab, Text file, const char *path) {
@@ -16,9 +16,91 @@ static inline void vocab_read(Vocab *vocab, Text file, const char *path) {
         vocab_push(vocab, line);
     }
 }
+/* The pieces of a vocab.json, or of a tokenizer.json: an object of piece and id. */
+static inline void vocab_read_pieces(Vocab *vocab, Text pieces, const char *path) {
+    Text key, value;
+    const int count = json_count(pieces);
+    int most = -1;
+    vocab->path = path;
+    for (size_t position = 0; json_next(pieces, &position, &key, &value);) {
+        const int id = json_int(value);
+        if (id < 0 || id > 2 * count + 1000) die("%s: '%s' has no sensible id", path, text_line(json_key(key)));
+        if (id > most) most = id;
+    }
+    Text *piece = allocate_zeroed(sizeof *piece * (size_t)(most + 2));
+    for (size_t position = 0; json_next(pieces, &position, &key, &value);) {
+        Text *at = &piece[json_int(value)];
+        if (at->data && !text_equal(*at, json_key(key)))
+            die("%s: '%s' and '%s' have the same id", path, text_line(*at), text_line(json_key(key)));
+        *at = json_key(key);
+    }
+    for (int id = 0; id <= most; id++) vocab_push(vocab, piece[id].data ? piece[id] : (Text){"", 0});
+}
 
-/* vocab.txt or tokenizer.json has the vocabulary; settings are in tokenizer_config.json and in tokenizer.json, which
- * have different names for them. */
+static inline Text symbol_text(int byte) {
+    char *text = allocate(4);
+    return (Text){text, utf8_encode(byte_symbol(byte), text)};
+}
+/* The tokens of single bytes in GPT-2's order: first those that stand for themselves. */
+static inline void vocab_push_bytes(Vocab *vocab) {
+    for (int other = 0; other < 2; other++)
+        for (int byte = 0; byte < 256; byte++)
+            if ((byte_symbol(byte) != (uint32_t)byte) == other) vocab_push(vocab, symbol_text(byte));
+}
+static inline void vocab_find_bytes(Vocab *vocab) {
+    vocab_reserve(vocab, 1);
+    for (int byte = 0; byte < 256; byte++) {
+        vocab->byte_id[byte] = vocab_find(vocab, symbol_text(byte));
+        if (vocab->byte_id[byte] < 0)
+            die("%s: no token for the byte 0x%02X ('%s')", vocab->path, byte, text_line(symbol_text(byte)));
+    }
+}
+/* Adds the next merge. Its token is in the vocabulary; or, with `makes`, it gets the next id. */
+static inline void vocab_add_merge(Vocab *vocab, Texts parts, bool makes, const char *where) {
+    if (parts.count != 2 || !parts.at[0].size || !parts.at[1].size) die("%s: a merge has two parts", where);
+    const Text left = parts.at[0], right = parts.at[1];
+    char *both = allocate(left.size + right.size);
+    memcpy(both, left.data, left.size), memcpy(both + left.size, right.data, right.size);
+    const Text joined = {both, left.size + right.size};
+    const Text *const needed[] = {&left, &right, &joined};
+    for (int k = 0; k < (makes ? 2 : 3); k++)
+        if (vocab_find(vocab, *needed[k]) < 0) die("%s: '%s' is not in the vocabulary", where, text_line(*needed[k]));
+    if (makes && vocab_find(vocab, joined) >= 0) die("%s: '%s' is made twice", where, text_line(joined));
+    if (makes) vocab_push(vocab, joined);
+    const Merge merge = {vocab_find(vocab, left), vocab_find(vocab, right), vocab_find(vocab, joined)};
+    if (merge_find(&vocab->merges, merge.left, merge.right) >= 0)
+        die("%s: the merge of '%s' and '%s' again", where, text_line(left), text_line(right));
+    merge_push(&vocab->merges, merge);
+}
+/* The lines of a merges.txt: two parts with a space between them. The first one may name a version. */
+static inline void merges_read(Vocab *vocab, Text file, bool makes, const char *path) {
+    int number = 0;
+    while (file.size && memchr(" \r\n", file.data[file.size - 1], 3)) file.size--;
+    for (Text line; next_line(&file, &line);) {
+        const char *where = format("%s:%d", path, ++number);
+        if (!utf8_valid(line)) die("%s: not valid UTF-8", where);
+        if (number > 1 || !text_starts(line, "#version")) vocab_add_merge(vocab, split(line, ' '), makes, where);
+    }
+}
+/* Those of a tokenizer.json: strings "a b", or arrays ["a", "b"]. */
+static inline void merges_read_json(Vocab *vocab, Text list, const char *path) {
+    Text none, value, part;
+    int number = 0;
+    for (size_t position = 0; json_next(list, &position, &none, &value);) {
+        const char *where = format("%s: merge %d", path, ++number);
+        Texts parts = {0};
+        if (json_is_string(value)) parts = split(json_string(value), ' ');
+        for (size_t at = 0; json_next(value, &at, &none, &part);) {
+            if (!json_is_string(part)) die("%s: not a string: %s", where, text_line(part));
+            texts_push(&parts, json_string(part));
+        }
+        vocab_add_merge(vocab, parts, false, where);
+    }
+}
+
+/* ---- Settings ---------------------------------------------------------------------------------------------------- */
+
+/* They are in tokenizer_config.json and in tokenizer.json, which have different names for them. */
 enum { LOWER, ACCENTS, IDEOGRAPHS, CLEAN, SETTINGS };
 static const char *const config_name[] = {"do_lower_case", "strip_accents", "tokenize_chinese_chars", "clean_text"};
 static const char *const json_name[] = {"lowercase", "strip_accents", "handle_chinese_chars", "clean_text"};
@@ -47,15 +129,20 @@ static inline void json_refuse_unless(Text object, const char *name, const char 
     if (value.size && !text_is(value, wanted))
         die("%s: %s is \"%s\": only \"%s\" is implemented", path, name, text_line(value), wanted);
 }
+static inline void json_refuse_true(Text object, const char *const *names, const char *path) { /* up to a NULL */
+    for (; *names; names++)
+        if (json_flag(object, *names, path) == 1) die("%s: %s true is not implemented", path, *names);
+}
 
 /* ---- Added tokens ------------------------------------------------------------------------------------------------ */
 
 /* They are named in tokenizer_config.json, or in added_tokens.json and special_tokens_map.json, as older versions of
  * transformers wrote them, and in tokenizer.json. All are collected, then added in the order of their ids. */
 typedef struct { AddedToken token; const char *path; bool strips; } FoundToken;
-typedef struct { FoundToken *at; int count; } FoundTokens;
+typedef struct { FoundToken *at; int count; bool bytes; } FoundTokens; /* bytes: for byte-level BPE */
 
-static inline bool is_reserved(Text content) {
+static inline bool is_reserved(Text content, bool bytes) {
+    if (bytes) return text_is(content, END_OF_TEXT);
     for (int m = 0; m < SPECIAL_TOKENS; m++)
         if (text_is(content, special_tokens[m])) return true;
     return false;
@@ -63,7 +150,7 @@ static inline bool is_reserved(Text content) {
 /* Of several with one content the first counts; id -1: the next free one. */
 static inline void found_push(FoundTokens *found, FoundToken f) {
     AddedToken *t = &f.token;
-    t->sought = t->content, t->reserved = is_reserved(t->content);
+    t->sought = t->content, t->reserved = is_reserved(t->content, found->bytes);
     for (int i = 0; i < found->count; i++) {
         AddedToken *old = &found->at[i].token;
         if (!text_equal(old->content, t->content)) continue;
@@ -105,12 +192,12 @@ static inline void find_tokens(FoundTokens *found, Text container, const char *p
             die("%s: an added token without an id", path);
         const int id = json_int(number);
         if (id < 0) die("%s: '%s' is not the id of an added token", path, text_line(number));
-        const bool special = is_reserved(name);
+        const bool special = is_reserved(name, found->bytes);
         const FoundToken named = {{.content = name, .normalized = !special, .special = special, .id = id}, path, false};
         found_push(found, by_name ? named : found_token(value, id, false, path));
     }
 }
-/* The special tokens that an object lists beside BERT's. */
+/* The special tokens that an object lists beside the usual ones. */
 static inline void find_more_special(FoundTokens *found, Text object, const char *path) {
     static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
     Text list, none, token;
@@ -128,7 +215,7 @@ static inline void find_special(FoundTokens *found, Text object, const char *pat
         if (name.size < 6 || memcmp(name.data + name.size - 6, "_token", 6)) continue;
         if (!json_is_string(value) && !json_is_object(value)) continue;
         const FoundToken f = found_token(value, -1, true, path);
-        for (int m = 0; m < SPECIAL_TOKENS; m++)
+        for (int m = 0; m < SPECIAL_TOKENS && !found->bytes; m++)
             if (text_is(name, known[m]) && !text_is(f.token.content, special_tokens[m]))
                 die("%s: %s is '%s': only %s is implemented", path, known[m], text_line(f.token.content),
                     special_tokens[m]);
@@ -143,7 +230,7 @@ static inline int compare_found(const void *a, const void *b) { /* by id; those 
 static inline void vocab_add_token(Vocab *vocab, const FoundToken *f) {
     AddedToken token = f->token;
     const int own = vocab_find(vocab, token.content);
-    if (own < 0 && token.reserved) return; /* a vocabulary without [PAD] */
+    if (own < 0 && token.reserved && !vocab->bytes) return; /* a vocabulary without [PAD] */
     token.id = own < 0 ? vocab->size : own;
     if (f->token.id >= 0 && f->token.id != token.id)
         die("%s: the added token '%s' has the id %d; by %s it is %d", f->path, text_line(token.content), f->token.id,
@@ -152,12 +239,14 @@ static inline void vocab_add_token(Vocab *vocab, const FoundToken *f) {
     vocab->added = grow(vocab->added, vocab->added_count, sizeof token);
     vocab->added[vocab->added_count++] = token;
 }
-/* White space before and after a token, which lstrip and rstrip remove, has no ids: what they say makes no difference,
- * unless a token is looked for with its white space. */
+/* White space before and after a token, which lstrip and rstrip remove, has no ids for BERT: what they say makes no
+ * difference, unless a token is looked for with its white space. */
 static inline void check_stripping(const FoundTokens *found) {
     const FoundToken *strips = NULL, *spaced = NULL;
     for (const FoundToken *f = found->at; f < found->at + found->count; f++) {
         const Text t = f->token.content;
+        if (f->strips && found->bytes)
+            die("%s: lstrip or rstrip of '%s' is not implemented with byte-level BPE", f->path, text_line(t));
         if (f->strips) strips = f;
         uint32_t first = 0, last = 0;
         size_t end = t.size - 1;
@@ -172,8 +261,10 @@ static inline void check_stripping(const FoundTokens *found) {
 /* All of them, and the form in which each is looked for. */
 static inline void vocab_add_tokens(Vocab *vocab, FoundTokens *found) {
     vocab->base_size = vocab->size;
-    for (int m = 0; m < SPECIAL_TOKENS; m++)
+    for (int m = 0; m < SPECIAL_TOKENS && !vocab->bytes; m++)
         found_push(found, (FoundToken){{.content = text_of(special_tokens[m]), .special = true, .id = -1}, "", false});
+    if (vocab->bytes && vocab_find(vocab, text_of(END_OF_TEXT)) >= 0)
+        found_push(found, (FoundToken){{.content = text_of(END_OF_TEXT), .special = true, .id = -1}, "", false});
     FoundToken *sorted = allocate(sizeof *sorted * (size_t)found->count);
     int count = 0;
     for (int id = 1; id >= 0; id--) /* first those with an id */
@@ -185,7 +276,7 @@ static inline void vocab_add_tokens(Vocab *vocab, FoundTokens *found) {
     for (int i = 0; i < found->count; i++) vocab_add_token(vocab, &sorted[i]);
     for (int i = 0; i < vocab->added_count; i++) {
         AddedToken *t = &vocab->added[i];
-        if (t->normalized) {
+        if (t->normalized && !vocab->bytes) {
             const Text normal = normalized(vocab, t->content);
             t->sought = (Text){text_string(normal), normal.size};
             free_normalized(normal);
@@ -201,44 +292,67 @@ static inline void vocab_add_tokens(Vocab *vocab, FoundTokens *found) {
 
 /* ---- tokenizer.json ---------------------------------------------------------------------------------------------- */
 
-/* The vocabulary of its model: an object of piece and id. */
-static inline void vocab_read_json(Vocab *vocab, Text model, const char *path) {
-    Text pieces, key, value;
-    int most = -1;
-    json_refuse_unless(model, "type", "WordPiece", path);
+/* The vocabulary of a WordPiece model. */
+static inline void read_wordpiece(Vocab *vocab, Text model, const char *path) {
+    Text pieces, value;
     json_refuse_unless(model, "unk_token", "[UNK]", path);
     json_refuse_unless(model, "continuing_subword_prefix", "##", path);
     if (json_member(model, "max_input_chars_per_word", &value) && json_int(value) != LONGEST_WORD)
         die("%s: max_input_chars_per_word is not %d", path, LONGEST_WORD);
     if (!json_member(model, "vocab", &pieces) || !json_is_object(pieces)) die("%s: no vocabulary", path);
-    const int count = json_count(pieces);
-    vocab->path = path;
-    for (size_t position = 0; json_next(pieces, &position, &key, &value);) {
-        const int id = json_int(value);
-        if (id < 0 || id > 2 * count + 1000) die("%s: '%s' has no sensible id", path, text_line(json_key(key)));
-        if (id > most) most = id;
-    }
-    Text *piece = allocate_zeroed(sizeof *piece * (size_t)(most + 2));
-    for (size_t position = 0; json_next(pieces, &position, &key, &value);) {
-        Text *at = &piece[json_int(value)];
-        if (at->data && !text_equal(*at, json_key(key)))
-            die("%s: '%s' and '%s' have the same id", path, text_line(*at), text_line(json_key(key)));
-        *at = json_key(key);
-    }
-    for (int id = 0; id <= most; id++) vocab_push(vocab, piece[id].data ? piece[id] : (Text){"", 0});
+    vocab_read_pieces(vocab, pieces, path);
 }
-/* Its parts must be BERT's. Without a normalizer a text is left as it is. */
-static inline Said tokenizer_json(Vocab *vocab, FoundTokens *found, Text json, const char *path) {
-    Text part = {"{}", 2}, normalizer;
-    if (!json_member(json, "model", &part) || !json_is_object(part)) die("%s: no model", path);
-    vocab_read_json(vocab, part, path);
-    if (json_member(json, "added_tokens", &part)) find_tokens(found, part, path);
+/* Vocabulary and merges of a BPE model. */
+static inline void read_bpe(Vocab *vocab, Text model, const char *path) {
+    static const char *const texts[] = {"unk_token", "continuing_subword_prefix", "end_of_word_suffix"};
+    static const char *const flags[] = {"byte_fallback", "ignore_merges", NULL};
+    Text pieces, merges, value;
+    for (int k = 0; k < 3; k++)
+        if (json_text(model, texts[k], path).size) die("%s: %s is not implemented for BPE", path, texts[k]);
+    json_refuse_true(model, flags, path);
+    if (json_member(model, "dropout", &value) && !text_is(value, "null") && json_number(value) != 0)
+        die("%s: dropout is not implemented for BPE", path);
+    if (!json_member(model, "vocab", &pieces) || !json_is_object(pieces)) die("%s: no vocabulary", path);
+    if (!json_member(model, "merges", &merges) || *merges.data != '[') die("%s: no list of merges", path);
+    vocab_read_pieces(vocab, pieces, path);
+    vocab_reserve(vocab, 1);
+    merges_read_json(vocab, merges, path);
+}
+/* What stands beside a WordPiece model must be BERT's. Without a normalizer a text is left as it is. */
+static inline Said check_bert(Text json, const char *path) {
+    Text part, normalizer;
     if (!json_member(json, "pre_tokenizer", &part) || !json_is_object(part)) die("%s: no pre_tokenizer", path);
     json_refuse_unless(part, "type", "BertPreTokenizer", path);
     if (!json_member(json, "normalizer", &normalizer) || !json_is_object(normalizer))
         return (Said){{0, 0, 0, 0}};
     json_refuse_unless(normalizer, "type", "BertNormalizer", path);
     return said_in(normalizer, json_name, path);
+}
+/* What stands beside a BPE model must be GPT-2's: no normalizer, its words, and no special tokens around a text. */
+static inline void check_gpt(Text json, const char *path) {
+    static const char *const flags[] = {"add_prefix_space", NULL};
+    Text part, added;
+    if (json_member(json, "normalizer", &part) && !text_is(part, "null"))
+        die("%s: a normalizer is not implemented for BPE", path);
+    if (!json_member(json, "pre_tokenizer", &part) || !json_is_object(part)) die("%s: no pre_tokenizer", path);
+    json_refuse_unless(part, "type", "ByteLevel", path);
+    json_refuse_true(part, flags, path);
+    if (json_flag(part, "use_regex", path) == 0) die("%s: use_regex false is not implemented", path);
+    if (!json_member(json, "post_processor", &part) || !json_is_object(part)) return;
+    const Text type = json_text(part, "type", path);
+    const bool adds = json_member(part, "special_tokens", &added) && json_count(added);
+    if (!text_is(type, "ByteLevel") && (!text_is(type, "TemplateProcessing") || adds))
+        die("%s: this post_processor is not implemented for BPE: %s", path, text_line(type));
+}
+static inline Said tokenizer_json(Vocab *vocab, FoundTokens *found, Text json, const char *path) {
+    Text model, tokens;
+    if (!json_member(json, "model", &model) || !json_is_object(model)) die("%s: no model", path);
+    if (vocab->bytes) read_bpe(vocab, model, path);
+    else read_wordpiece(vocab, model, path);
+    if (json_member(json, "added_tokens", &tokens)) find_tokens(found, tokens, path);
+    if (!vocab->bytes) return check_bert(json, path);
+    check_gpt(json, path);
+    return (Said){{0, 0, 0, 0}};
 }
 
 /* ---- A folder ---------------------------------------------------------------------------------------------------- */
@@ -268,16 +382,20 @@ static inline bool is_one_of(Text text, const char *const *names) { /* up to a N
 static const char *const bert_classes[] = {
     "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast", "ElectraTokenizer",
     "ElectraTokenizerFast", NULL};
+static const char *const gpt_classes[] = {"GPT2Tokenizer", "GPT2TokenizerFast", NULL};
 static const char *const general_classes[] = {"PreTrainedTokenizerFast", "TokenizersBackend", NULL};
 
-static inline void check_tokenizer_config(Text config, const char *path) {
+static inline void check_tokenizer_config(Text config, bool bytes, const char *path) {
+    static const char *const flags[] = {
+        "split_special_tokens", "add_prefix_space", "add_bos_token", "add_eos_token", NULL};
     Text value;
     const Text class = json_text(config, "tokenizer_class", path);
-    if (class.size && !is_one_of(class, bert_classes) && !is_one_of(class, general_classes))
-        die("%s: tokenizer_class is %s: only BERT's tokenizer is implemented", path, text_line(class));
+    if (class.size && !is_one_of(class, bytes ? gpt_classes : bert_classes) && !is_one_of(class, general_classes))
+        die("%s: tokenizer_class is %s: only %s tokenizer is implemented", path, text_line(class),
+            bytes ? "GPT-2's byte-level BPE" : "BERT's");
+    json_refuse_true(config, flags, path);
+    if (bytes) return;
     if (json_flag(config, "do_basic_tokenize", path) == 0) die("%s: do_basic_tokenize false is not implemented", path);
-    if (json_flag(config, "split_special_tokens", path) == 1)
-        die("%s: split_special_tokens true is not implemented", path);
     if (json_member(config, "never_split", &value) && json_count(value))
         die("%s: never_split is not implemented", path);
     json_refuse_unless(config, "wordpieces_prefix", "##", path);
@@ -304,44 +422,95 @@ static inline void vocab_settings(Vocab *vocab, Said s) {
     vocab->joins_ideographs = s.said[IDEOGRAPHS] == 0;
     vocab->keeps_controls = s.said[CLEAN] == 0;
 }
+/* Byte-level BPE or WordPiece: what tokenizer.json says, or which files there are. json: empty if there is none. */
+static inline bool has_bpe(const char *folder, Text json, const char *path) {
+    Text model, merges;
+    const bool lines = file_exists(format("%s/vocab.txt", folder)),
+               pairs = file_exists(format("%s/merges.txt", folder));
+    if (json.size && json_member(json, "model", &model)) {
+        const Text type = json_text(model, "type", path);
+        if (type.size && !text_is(type, "BPE") && !text_is(type, "WordPiece"))
+            die("%s: type is \"%s\": only \"WordPiece\" and \"BPE\" are implemented", path, text_line(type));
+        return type.size ? text_is(type, "BPE") : json_member(model, "merges", &merges);
+    }
+    if (!json.size && lines && pairs)
+        die("%s: WordPiece's vocab.txt and BPE's merges.txt, and no tokenizer.json: which of them counts?", folder);
+    return pairs;
+}
+/* vocab.txt; or merges.txt, and vocab.json if the ids are not GPT-2's: bytes, merges, END_OF_TEXT. */
+static inline void vocab_read_files(Vocab *vocab, const char *folder) {
+    const char *lines = format("%s/vocab.txt", folder), *merges = format("%s/merges.txt", folder),
+               *pieces = format("%s/vocab.json", folder);
+    vocab->path = lines;
+    if (!vocab->bytes) {
+        vocab_read(vocab, read_file(lines), lines);
+        return;
+    }
+    const bool makes = !file_exists(pieces);
+    if (makes) vocab->path = merges, vocab_push_bytes(vocab);
+    else vocab_read_pieces(vocab, read_json_object(pieces), pieces);
+    vocab_reserve(vocab, 1);
+    merges_read(vocab, read_file(merges), makes, merges);
+    if (makes) vocab_push(vocab, text_of(END_OF_TEXT));
+}
+static inline bool same_merges(const Merges *a, const Merges *b) {
+    return a->count == b->count && (!a->count || !memcmp(a->at, b->at, sizeof(Merge) * (size_t)a->count));
+}
 /* A folder may have both: the vocabulary of tokenizer.json counts, as for transformers. */
-static inline void compare_vocabularies(const Vocab *vocab, const char *path) {
-    Vocab lines = {0};
+static inline void compare_vocabularies(const Vocab *vocab, const char *folder) {
+    Vocab files = {.bytes = vocab->bytes};
     Mark before = mark();
-    vocab_read(&lines, read_file(path), path);
+    vocab_read_files(&files, folder);
     int same = 0;
-    const int most = min_int(lines.size, vocab->size);
-    while (same < most && text_equal(lines.piece[same], vocab->piece[same])) same++;
-    if (same < most || lines.size < vocab->base_size || lines.size > vocab->size)
-        note("%s and %s differ from id %d on: the latter counts", path, vocab->path, same);
+    const int most = min_int(files.size, vocab->size);
+    while (same < most && text_equal(files.piece[same], vocab->piece[same])) same++;
+    if (same < most || files.size < vocab->base_size || files.size > vocab->size)
+        note("%s and %s differ from id %d on: the latter counts", files.path, vocab->path, same);
+    else if (!same_merges(&files.merges, &vocab->merges))
+        note("%s/merges.txt and %s differ in their merges: the latter counts", folder, vocab->path);
     release(before);
 }
-/* Reads folder/vocab.txt or tokenizer.json, and the small files beside them that are there. */
+static inline bool has_files(const char *folder, bool bytes) {
+    return file_exists(format(bytes ? "%s/merges.txt" : "%s/vocab.txt", folder));
+}
+/* The special tokens of a vocabulary, and for WordPiece its settings. */
+static inline void vocab_finish(Vocab *vocab, FoundTokens *found, Said said) {
+    if (vocab->bytes) {
+        vocab_find_bytes(vocab);
+        vocab->cased = true;
+        vocab->unk = vocab->cls = vocab->sep = vocab->mask = -1;
+    } else {
+        vocab_settings(vocab, said);
+        vocab->unk = vocab_special(vocab, "[UNK]"), vocab->cls = vocab_special(vocab, "[CLS]");
+        vocab->sep = vocab_special(vocab, "[SEP]"), vocab->mask = vocab_special(vocab, "[MASK]");
+    }
+    vocab_add_tokens(vocab, found);
+    vocab->end = vocab->bytes ? vocab_find(vocab, text_of(END_OF_TEXT)) : -1;
+}
+/* Reads a folder's tokenizer.json, or the files of vocab_read_files, and the small files beside them that are there. */
 static inline Vocab vocab_load(const char *folder) {
-    const char *lines = format("%s/vocab.txt", folder), *whole = format("%s/tokenizer.json", folder),
-               *path = format("%s/tokenizer_config.json", folder), *added = format("%s/added_tokens.json", folder),
-               *map = format("%s/special_tokens_map.json", folder);
-    const Text config = file_exists(path) ? read_json_object(path) : text_of("{}");
-    Vocab vocab = {0};
-    FoundTokens found = {0};
-    Said json = {{-1, -1, -1, -1}};
+    const char *whole = format("%s/tokenizer.json", folder), *path = format("%s/tokenizer_config.json", folder),
+               *added = format("%s/added_tokens.json", folder), *map = format("%s/special_tokens_map.json", folder);
+    const Text config = file_exists(path) ? read_json_object(path) : text_of("{}"),
+               json = file_exists(whole) ? read_json_object(whole) : (Text){"", 0};
+    Vocab vocab = {.bytes = has_bpe(folder, json, whole)};
+    FoundTokens found = {.bytes = vocab.bytes};
+    Said said = {{-1, -1, -1, -1}};
     Text value;
-    check_tokenizer_config(config, path);
+    check_tokenizer_config(config, vocab.bytes, path);
     const bool decoder = json_member(config, "added_tokens_decoder", &value);
     if (decoder) find_tokens(&found, value, path);
     else if (file_exists(added)) find_tokens(&found, read_json_object(added), added);
-    if (file_exists(whole)) json = tokenizer_json(&vocab, &found, read_json_object(whole), whole);
-    else if (file_exists(lines)) vocab_read(&vocab, read_file(lines), lines);
-    else die("%s: neither a vocab.txt nor a tokenizer.json", folder);
+    if (json.size) said = tokenizer_json(&vocab, &found, json, whole);
+    else if (has_files(folder, vocab.bytes)) vocab_read_files(&vocab, folder);
+    else die("%s: neither a vocab.txt nor a merges.txt nor a tokenizer.json", folder);
     const Text more = !decoder && file_exists(map) ? read_json_object(map) : text_of("{}");
     find_special(&found, config, path), find_special(&found, more, map);
     find_more_special(&found, config, path), find_more_special(&found, more, map);
     const bool general = is_one_of(json_text(config, "tokenizer_class", path), general_classes);
-    vocab_settings(&vocab, said_by_both(said_in(config, config_name, path), json, general, folder));
-    vocab.unk = vocab_special(&vocab, "[UNK]"), vocab.cls = vocab_special(&vocab, "[CLS]");
-    vocab.sep = vocab_special(&vocab, "[SEP]"), vocab.mask = vocab_special(&vocab, "[MASK]");
-    vocab_add_tokens(&vocab, &found);
-    if (file_exists(whole) && file_exists(lines)) compare_vocabularies(&vocab, lines);
+    if (!vocab.bytes) said = said_by_both(said_in(config, config_name, path), said, general, folder);
+    vocab_finish(&vocab, &found, said);
+    if (json.size && has_files(folder, vocab.bytes)) compare_vocabularies(&vocab, folder);
     return vocab;
 }
 
@@ -363,32 +532,59 @@ static inline void write_added_token(FILE *stream, const AddedToken *t, bool wit
             quoted(t->content), json_bool(t->normalized), json_bool(t->special));
     release(before);
 }
-static inline void write_tokenizer_config(const Vocab *vocab, FILE *stream) {
+static inline void write_bert_config(const Vocab *vocab, FILE *stream) {
     /* transformers cleans every text, unless it takes all from tokenizer.json */
     fprintf(stream, "{\"do_lower_case\": %s, \"strip_accents\": %s, \"tokenize_chinese_chars\": %s, "
             "\"tokenizer_class\": \"%s\"", json_bool(!vocab->cased), strip_accents_of(vocab),
             json_bool(!vocab->joins_ideographs), vocab->keeps_controls ? "PreTrainedTokenizerFast" : "BertTokenizer");
     fprintf(stream, ",\n \"pad_token\": \"[PAD]\", \"unk_token\": \"[UNK]\", \"cls_token\": \"[CLS]\", "
             "\"sep_token\": \"[SEP]\", \"mask_token\": \"[MASK]\"");
+}
+static inline void write_gpt_config(const Vocab *vocab, FILE *stream) {
+    static const char *const roles[] = {"bos_token", "eos_token", "unk_token"};
+    /* GPT2Tokenizer adds END_OF_TEXT to a vocabulary without it */
+    fprintf(stream, "{\"add_prefix_space\": false, \"tokenizer_class\": \"%s\"",
+            vocab->end < 0 ? "PreTrainedTokenizerFast" : "GPT2Tokenizer");
+    for (int k = 0; k < 3 && vocab->end >= 0; k++) fprintf(stream, ",\n \"%s\": \"%s\"", roles[k], END_OF_TEXT);
+}
+static inline void write_tokenizer_config(const Vocab *vocab, FILE *stream) {
+    if (vocab->bytes) write_gpt_config(vocab, stream);
+    else write_bert_config(vocab, stream);
     for (int i = 0; i < vocab->added_count; i++) {
         fprintf(stream, "%s\n  \"%d\": ", i ? "," : ",\n \"added_tokens_decoder\": {", vocab->added[i].id);
         write_added_token(stream, &vocab->added[i], false);
     }
     fprintf(stream, "%s}\n", vocab->added_count ? "}" : "");
 }
-static inline void write_tokenizer_json(const Vocab *vocab, int base_size, FILE *stream) {
-    fprintf(stream, "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null,\n \"added_tokens\": [");
-    for (int m = 0; !vocab->added_count && m < SPECIAL_TOKENS; m++) {
-        const Text token = text_of(special_tokens[m]);
+/* All added tokens; of a vocabulary that was learned the special ones. */
+static inline void write_added_tokens(const Vocab *vocab, FILE *stream) {
+    const char *const end[] = {END_OF_TEXT}, *const *special = vocab->bytes ? end : special_tokens;
+    const int count = vocab->bytes ? vocab->end >= 0 : SPECIAL_TOKENS;
+    for (int m = 0; !vocab->added_count && m < count; m++) {
+        const Text token = text_of(special[m]);
+        const AddedToken written = {.content = token, .id = vocab_find(vocab, token), .special = true};
         fputs(m ? ",\n  " : "\n  ", stream);
-        const AddedToken special = {.content = token, .id = vocab_find(vocab, token), .special = true};
-        write_added_token(stream, &special, true);
+        write_added_token(stream, &written, true);
     }
     for (int i = 0; i < vocab->added_count; i++) {
         fputs(i ? ",\n  " : "\n  ", stream);
         write_added_token(stream, &vocab->added[i], true);
     }
-    fprintf(stream, "],\n \"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": %s, "
+}
+static inline void write_pieces(const Vocab *vocab, FILE *stream) { /* an object of piece and id */
+    const char *between = "\n";
+    fputs("{", stream);
+    for (int id = 0; id < vocab_words(vocab); id++) {
+        if (vocab_find(vocab, vocab->piece[id]) != id) continue; /* the same piece has a later id */
+        Mark before = mark();
+        fprintf(stream, "%s  %s: %d", between, quoted(vocab->piece[id]), id);
+        between = ",\n";
+        release(before);
+    }
+    fputs("}", stream);
+}
+static inline void write_wordpiece(const Vocab *vocab, FILE *stream) {
+    fprintf(stream, " \"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": %s, "
             "\"handle_chinese_chars\": %s, \"strip_accents\": %s, \"lowercase\": %s},\n",
             json_bool(!vocab->keeps_controls), json_bool(!vocab->joins_ideographs), strip_accents_of(vocab),
             json_bool(!vocab->cased));
@@ -396,31 +592,60 @@ static inline void write_tokenizer_json(const Vocab *vocab, int base_size, FILE 
             "\"BertProcessing\", \"sep\": [\"[SEP]\", %d], \"cls\": [\"[CLS]\", %d]},\n"
             " \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true},\n"
             " \"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"continuing_subword_prefix\": \"##\", "
-            "\"max_input_chars_per_word\": %d, \"vocab\": {",
+            "\"max_input_chars_per_word\": %d, \"vocab\": ",
             vocab_find(vocab, text_of("[SEP]")), vocab_find(vocab, text_of("[CLS]")), LONGEST_WORD);
-    const char *between = "\n";
-    for (int id = 0; id < base_size; id++) {
+    write_pieces(vocab, stream);
+}
+static inline void write_bpe(const Vocab *vocab, FILE *stream) {
+    static const char level[] = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+                                "\"use_regex\": true}";
+    fprintf(stream, " \"normalizer\": null,\n \"pre_tokenizer\": %s,\n \"post_processor\": %s,\n \"decoder\": %s,\n"
+            " \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, "
+            "\"continuing_subword_prefix\": \"\", \"end_of_word_suffix\": \"\", \"fuse_unk\": false, "
+            "\"byte_fallback\": false, \"ignore_merges\": false, \"vocab\": ", level, level, level);
+    write_pieces(vocab, stream);
+    fputs(", \"merges\": [", stream);
+    for (int i = 0; i < vocab->merges.count; i++) {
         Mark before = mark();
-        if (vocab_find(vocab, vocab->piece[id]) != id) continue; /* the same piece has a later id */
-        fprintf(stream, "%s  %s: %d", between, quoted(vocab->piece[id]), id);
-        between = ",\n";
+        const Merge *merge = &vocab->merges.at[i];
+        fprintf(stream, "%s\n  [%s, %s]", i ? "," : "", quoted(vocab->piece[merge->left]),
+                quoted(vocab->piece[merge->right]));
         release(before);
     }
-    fprintf(stream, "}}}\n");
+    fputs("]", stream);
 }
-/* Writes vocab.txt, tokenizer_config.json and tokenizer.json: all that vocab_load and transformers read. */
+static inline void write_tokenizer_json(const Vocab *vocab, FILE *stream) {
+    fprintf(stream, "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null,\n \"added_tokens\": [");
+    write_added_tokens(vocab, stream);
+    fprintf(stream, "],\n");
+    if (vocab->bytes) write_bpe(vocab, stream);
+    else write_wordpiece(vocab, stream);
+    fprintf(stream, "}}\n");
+}
+static inline void write_vocab_txt(const Vocab *vocab, FILE *stream) {
+    for (int id = 0; id < vocab_words(vocab); id++)
+        fprintf(stream, "%.*s\n", (int)vocab->piece[id].size, vocab->piece[id].data);
+}
+static inline void write_merges(const Vocab *vocab, FILE *stream) {
+    fprintf(stream, "#version: 0.2\n");
+    for (int i = 0; i < vocab->merges.count; i++) {
+        const Text left = vocab->piece[vocab->merges.at[i].left], right = vocab->piece[vocab->merges.at[i].right];
+        fprintf(stream, "%.*s %.*s\n", (int)left.size, left.data, (int)right.size, right.data);
+    }
+}
+static inline void write_with(void (*write)(const Vocab *, FILE *), const Vocab *vocab, const char *path) {
+    const Output out = output_open(path);
+    write(vocab, out.stream);
+    output_close(out);
+}
+/* Writes vocab.txt, or vocab.json and merges.txt, then tokenizer_config.json and tokenizer.json: all that vocab_load
+ * and transformers read. */
 static inline void vocab_save(const Vocab *vocab, const char *folder) {
-    const int base_size = vocab_words(vocab);
-    Output out = output_open(format("%s/vocab.txt", folder));
-    for (int id = 0; id < base_size; id++)
-        fprintf(out.stream, "%.*s\n", (int)vocab->piece[id].size, vocab->piece[id].data);
-    output_close(out);
-    out = output_open(format("%s/tokenizer_config.json", folder));
-    write_tokenizer_config(vocab, out.stream);
-    output_close(out);
-    out = output_open(format("%s/tokenizer.json", folder));
-    write_tokenizer_json(vocab, base_size, out.stream);
-    output_close(out);
+    if (vocab->bytes) write_with(write_pieces, vocab, format("%s/vocab.json", folder));
+    if (vocab->bytes) write_with(write_merges, vocab, format("%s/merges.txt", folder));
+    else write_with(write_vocab_txt, vocab, format("%s/vocab.txt", folder));
+    write_with(write_tokenizer_config, vocab, format("%s/tokenizer_config.json", folder));
+    write_with(write_tokenizer_json, vocab, format("%s/tokenizer.json", folder));
 }
 
 #endif
