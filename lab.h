@@ -13,6 +13,7 @@
 #ifndef LAB_H
 #define LAB_H
 
+#include "vocab.h"
 #include "examples.h"
 #include "world.h"
 

@@ -1537,6 +1537,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"tokenize_with_special", check_special_tokens, NULL},
     {"unicode", check_unicode, NULL},
     {"unicode_settings", check_unicode_settings, NULL},
+    {"vocab.h", NULL, NULL},
     {"vocab_looks_cased", check_looks_cased, NULL},
     {"lstm.h", NULL, NULL},
     {"lstm_cell_forward", check_lstm_cell, "layers.safetensors"},

@@ -26,7 +26,8 @@ END {
     print "CFLAGS = -Og -g -fsanitize=address,undefined -fno-sanitize-recover=all"
     print "NOT_COMPILED = {\"tests\": [{\"name\": \"it compiles\", \"score\": 0, \"max_score\": 10, " \
         "\"output\": \"no: see what make says\"}]}"
-    print "SOURCES = grader.c test.c ptune.c tensor.h files.h tokenizer.h lstm.h bert.h examples.h world.h lab.h"
+    print "SOURCES = grader.c test.c ptune.c tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h " \
+        "bert.h examples.h world.h lab.h"
     print "next: grader"
     printf "\t@./grader next checks.tsv cases.txt && echo \"%s: done\"\n", name
     print "grade:"
