@@ -363,7 +363,7 @@ awk -F '\t' 'NR > 1 { printf "{\"idx\": {\"a\": 1}, \"label\": \"%s\"}\n", $2 }'
 printf '{"idx": 7, "passage": {"text": "w70", "questions": [%s, %s, %s]}, %s}\n' \
     '{"question": "w71", "idx": 2, "answers": [{"text": "w72", "idx": 5, "label": 1}' \
     '{"label": 0, "text": "a", "idx": 6}]}' \
-    '{"answers": [{"idx": 0, "text": "w74", "label": 1}], "idx": 3, "question": "w73"}' '"version": 1' >nested.jsonl &&
+    '{"answers": [{"idx": 0, "text": "w74", "label": 1}], "idx": 0, "question": "w73"}' '"version": 1' >nested.jsonl &&
 printf '{"passage": {"questions": [%s], "text": "w\\u0037\\u0036"}}\n' \
     '{"answers": [{"text": "w75", "label": 0}], "question": "b"}' >>nested.jsonl &&
 printf '{"passage": "%s", "question": "%s", "answer": "%s", "label": %d}\n' \
@@ -380,7 +380,7 @@ awk -F '\t' 'NR > 1 {
         printf "F1a %.2f, EM %.2f (%d of 3 questions)\n", 200 * both / times, 100 * exact / 3, exact
     }' flat.tsv >figures.txt && sed -n 2p nested.txt | cmp - figures.txt || exit 1
 set -- $(awk -F '\t' 'NR > 1 { print $3 == "w80" ? 1 : 0 }' flat.tsv)
-printf '{"idx": 7, "passage": {"questions": [{"idx": 2, "answers": [%s, %s]}, {"idx": 3, "answers": [%s]}]}}\n' \
+printf '{"idx": 7, "passage": {"questions": [{"idx": 2, "answers": [%s, %s]}, {"idx": 0, "answers": [%s]}]}}\n' \
     "{\"idx\": 5, \"label\": $1}" "{\"idx\": 6, \"label\": $2}" "{\"idx\": 0, \"label\": $3}" >submission.txt &&
 printf '{"idx": 1, "passage": {"questions": [{"idx": 0, "answers": [%s]}]}}\n' "{\"idx\": 0, \"label\": $4}" \
     >>submission.txt &&
