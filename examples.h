@@ -1,7 +1,8 @@
 /* examples.h - what goes into the pass: lines of data become examples, words become the answers that are allowed.
  *
  * A line of data is one JSON object. LAMA's has "sub_label" and "obj_label" (or "sub" and "obj"), or a sentence with
- * [MASK] in "masked_sentences"; with label words it has a "label" and whatever fields the template names.
+ * [MASK] in "masked_sentences"; with label words it has a "label" and whatever fields the template names. A
+ * line of MultiRC is a passage with many answers: a row for each of them, like the lines of other data.
  */
 #ifndef EXAMPLES_H
 #define EXAMPLES_H
@@ -23,6 +24,64 @@ static bool next_object(Text *rest, Text *json, const char *path, int *line) {
     }
     return false;
 }
+/* A member of an object under another name, as `"name": value, `; nothing if there is none. */
+static const char *renamed_member(Text object, const char *member, const char *name) {
+    Text value;
+    if (!json_member(object, member, &value)) return "";
+    return format("\"%s\": %.*s, ", name, (int)value.size, value.data);
+}
+static Text nested_list(Text object, const char *name, const char *path, int line) {
+    Text list;
+    if (!json_member(object, name, &list) || list.data[0] != '[' || !json_count(list))
+        die("%s:%d: in its passage, '%s' is not a list with something in it", path, line, name);
+    return list;
+}
+static const char *idx_or(Text object, int place) { /* failing an idx, its place in its list */
+    Text idx;
+    return json_member(object, "idx", &idx) ? text_string(idx) : format("%d", place);
+}
+static void add_answers(Texts *rows, Text question, const char *common, const char *idx, const char *path, int line) {
+    const Text answers = nested_list(question, "answers", path, line);
+    Text answer, key;
+    int place = 0;
+    for (size_t at = 0; json_next(answers, &at, &key, &answer); place++)
+        texts_push(rows, text_of(format("{%s%s%s\"idx\": {%s, \"answer\": %s}}", common,
+                                        renamed_member(answer, "text", "answer"),
+                                        renamed_member(answer, "label", "label"), idx, idx_or(answer, place))));
+}
+/* The rows of a line: the line itself. But a line of MultiRC is a passage with questions that have answers, and gives a
+ * row for each answer: {"passage": .., "question": .., "answer": .., "label": .., "idx": ..}. Their idx is that of the
+ * copy of MultiRC on the Hugging Face hub, {"paragraph": .., "question": .., "answer": ..}. What the line lacks, the
+ * rows lack: a test set has no label. */
+static Texts rows_of(Text json, const char *path, int line) {
+    Texts rows = {0};
+    Text passage, question, key;
+    if (!json_member(json, "passage", &passage) || !json_member(passage, "questions", &question)) {
+        texts_push(&rows, json);
+        return rows;
+    }
+    const Text questions = nested_list(passage, "questions", path, line);
+    const char *text = renamed_member(passage, "text", "passage"), *passage_idx = idx_or(json, line - 1);
+    int place = 0;
+    for (size_t at = 0; json_next(questions, &at, &key, &question); place++) {
+        const char *common = format("%s%s", text, renamed_member(question, "question", "question"));
+        const char *idx = format("\"paragraph\": %s, \"question\": %s", passage_idx, idx_or(question, place));
+        add_answers(&rows, question, common, idx, path, line);
+    }
+    return rows;
+}
+/* The rows of a JSONL file, one after the other: `line` is that of the last one. */
+typedef struct { Text rest; const char *path; int line; Texts rows; int given; } Rows;
+
+static bool next_row(Rows *file, Text *json) {
+    if (file->given == file->rows.count) {
+        if (!next_object(&file->rest, json, file->path, &file->line)) return false;
+        file->rows = rows_of(*json, file->path, file->line), file->given = 0;
+    }
+    *json = file->rows.at[file->given++];
+    return true;
+}
+
 /* A member by its name; failing that, target.span1_text is the span1_text in target, as WSC has it. */
 static bool member_within(Text json, const char *name, Text *value) {
     const char *dot = strchr(name, '.');
@@ -226,11 +285,13 @@ static Dataset read_named(const char *path, const Model *model, const Template *
     const bool own_sentences = !strcmp(t->text, MASKED_SENTENCES);
     const int most = lm_positions(&model->lm), length = max_length ? min_int(max_length, most) : most;
     const Text file = read_file(path);
-    Text rest = file, *field = allocate(sizeof *field * (size_t)(t->parts + 1));
+    Text *field = allocate(sizeof *field * (size_t)(t->parts + 1));
     path = input_name(path);
     Dataset data = {.path = path};
-    int line = 0, skipped = 0;
-    for (Text json; next_object(&rest, &json, path, &line);) {
+    Rows rows = {.rest = file, .path = path};
+    int skipped = 0;
+    for (Text json; next_row(&rows, &json);) {
+        const int line = rows.line;
         const bool unlabelled = names && model->answers.labels && is_unlabelled(&model->answers, json);
         for (int i = 0; i < t->parts; i++)
             if (t->part[i].kind == FIELD) field[i] = example_field(json, t->part[i].text, path, line);

@@ -362,19 +362,23 @@ static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoc
 
 /* ---- All of it --------------------------------------------------------------------------------------------------- */
 
-/* The mean of F1 = 2 TP / (2 TP + FP + FN), in per cent, over the labels that are predicted or true at all. */
+/* F1 = 2 TP / (2 TP + FP + FN) of the label with this word, in per cent; -1 if it is neither predicted nor true. */
+static double label_f1(int word, const Dataset *data, const Prediction *predictions) {
+    int hits = 0, times = 0; /* TP; 2 TP + FP + FN */
+    for (int i = 0; i < data->count; i++) {
+        const bool predicted = predictions[i].predicted == word, truth = data->at[i].answer == word;
+        hits += predicted && truth;
+        times += predicted + truth;
+    }
+    return times ? 200.0 * hits / times : -1;
+}
+/* The mean over the labels that are predicted or true at all. */
 static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *predictions) {
     double sum = 0;
     int occurring = 0;
     for (int k = 0; k < answers->labels; k++) {
-        int hits = 0, times = 0; /* TP; 2 TP + FP + FN */
-        for (int i = 0; i < data->count; i++) {
-            const bool predicted = predictions[i].predicted == answers->word[k];
-            const bool truth = data->at[i].answer == answers->word[k];
-            hits += predicted && truth;
-            times += predicted + truth;
-        }
-        if (times) sum += 200.0 * hits / times, occurring++;
+        const double f1 = label_f1(answers->word[k], data, predictions);
+        if (f1 >= 0) sum += f1, occurring++;
     }
     return occurring ? sum / occurring : 0;
 }
@@ -1266,18 +1270,55 @@ static bool ends_in(const char *path, const char *suffix) {
     const size_t length = strlen(path), size = strlen(suffix);
     return length >= size && !strcmp(path + length - size, suffix);
 }
+/* The idx of an answer in MultiRC: of the passage, the question, the answer. False: it is another task's idx. */
+typedef struct { Text passage, question, answer; } AnswerIdx;
+static bool answer_idx(Text idx, AnswerIdx *parts) {
+    return json_member(idx, "paragraph", &parts->passage) && json_member(idx, "question", &parts->question) &&
+           json_member(idx, "answer", &parts->answer);
+}
+static bool is_multirc(const Names *names) {
+    AnswerIdx parts;
+    int i = 0;
+    while (i < names->idx.count && answer_idx(names->idx.at[i], &parts)) i++;
+    return i == names->idx.count;
+}
+static const char *predicted_label(const Answers *answers, const Prediction *p) {
+    int k = 0;
+    while (answers->word[k] != p->predicted) k++;
+    return text_string(answers->name[k]);
+}
+static const char *json_label(const char *name) { /* a label that is a number stands without quotes */
+    return isnan(json_number(text_of(name))) ? json_quote(name) : name;
+}
+/* MultiRC's form of a submission: a line a passage, in it the questions, in them the answers. */
+static void passages_write(FILE *stream, const Answers *answers, const Names *names, const Prediction *predictions) {
+    AnswerIdx before, now;
+    for (int i = 0; i < names->idx.count; i++, before = now) {
+        answer_idx(names->idx.at[i], &now);
+        const bool new_passage = !i || !text_equal(now.passage, before.passage);
+        const bool new_question = new_passage || !text_equal(now.question, before.question);
+        if (i && new_question) fprintf(stream, "]}");
+        if (i && new_passage) fprintf(stream, "]}}\n");
+        if (new_passage)
+            fprintf(stream, "{\"idx\": %s, \"passage\": {\"questions\": [", text_string(now.passage));
+        if (new_question)
+            fprintf(stream, "%s{\"idx\": %s, \"answers\": [", new_passage ? "" : ", ", text_string(now.question));
+        fprintf(stream, "%s{\"idx\": %s, \"label\": %s}", new_question ? "" : ", ", text_string(now.answer),
+                json_label(predicted_label(answers, &predictions[i])));
+    }
+    fprintf(stream, "]}]}}\n");
+}
 /* The label that is predicted for each example, by its idx: a table, or for FILE.jsonl the form of a submission to
  * SuperGLUE. */
 static void labels_write(const char *path, const Answers *answers, const Names *names, const Prediction *predictions) {
     Output out = output_open(path);
-    const bool submission = ends_in(path, ".jsonl");
+    const bool submission = ends_in(path, ".jsonl"), nested = submission && is_multirc(names);
+    if (nested) passages_write(out.stream, answers, names, predictions);
     if (!submission) fprintf(out.stream, "idx\tlabel\n");
-    for (int i = 0; i < names->idx.count; i++) {
+    for (int i = 0; i < names->idx.count && !nested; i++) {
         Mark before = mark();
-        int k = 0;
-        while (answers->word[k] != predictions[i].predicted) k++;
-        const char *name = text_string(answers->name[k]), *idx = text_line(names->idx.at[i]);
-        if (submission) fprintf(out.stream, "{\"idx\": %s, \"label\": %s}\n", idx, json_quote(name));
+        const char *name = predicted_label(answers, &predictions[i]), *idx = text_line(names->idx.at[i]);
+        if (submission) fprintf(out.stream, "{\"idx\": %s, \"label\": %s}\n", idx, json_label(name));
         else fprintf(out.stream, "%s\t%s\n", idx, name);
         release(before);
     }
@@ -1306,6 +1347,22 @@ static void print_ranks(const Prediction *predictions, int count) {
         reciprocal_rank += 1.0 / predictions[i].rank;
     }
     printf("P@10 %.2f, MRR %.4f\n", 100.0 * hits_at_10 / count, reciprocal_rank / count);
+}
+/* MultiRC's own figures: F1 of label 1 over all answers, and the share of questions whose answers are all right. */
+static void print_multirc(const Answers *answers, const Dataset *data, const Names *names,
+                          const Prediction *predictions) {
+    AnswerIdx before, now;
+    int questions = 0, exact = 0;
+    bool right = false; /* so far, in this question */
+    for (int i = 0; i < data->count; i++, before = now) {
+        answer_idx(names->idx.at[i], &now);
+        const bool same = i && text_equal(now.passage, before.passage) && text_equal(now.question, before.question);
+        if (!same) right = true, questions++, exact++;
+        if (right && predictions[i].rank > 1) right = false, exact--;
+    }
+    const int one = label_named(answers, text_of("1"));
+    if (one >= 0) printf("F1a %.2f, ", fmax(0, label_f1(answers->word[one], data, predictions)));
+    printf("EM %.2f (%d of %d questions)\n", 100.0 * exact / questions, exact, questions);
 }
 /* Whether the first example of a file brings the sentence to complete. */
 static bool has_own_sentences(const char *path) {
@@ -1338,6 +1395,7 @@ static void command_eval(Options *o) {
         if (names.unlabelled) return;
     } else if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
     if (!o->labels) print_ranks(predictions, data.count);
+    else if (is_multirc(&names)) print_multirc(&model->answers, &data, &names, predictions);
     print_score(o, score, macro_f1(&model->answers, &data, predictions));
 }
 
@@ -1581,18 +1639,25 @@ static void add_argument(Options *o, char command, const char *word) {
     o->text = word;
 }
 
-/* SuperGLUE's tasks with the patterns of the published code. --tasks names another file of this form: a heading, then
- * name, template and labels with tabs between. */
+/* SuperGLUE's tasks with the patterns of the published code; but COPA and WSC, for which that scores the words of an
+ * answer at several [MASK], ask for a label word here. --tasks names another file of this form: a heading, then name,
+ * template and labels with tabs between. */
 static const char known_tasks[] =
     "name\ttemplate\tlabels\n"
     "RTE\t{premise} Question: {hypothesis-}? [P] Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
     "CB\t{premise} [SEP] {hypothesis}? [P] answer: [MASK]\tentailment=Yes,contradiction=No,neutral=Maybe\n"
     "BoolQ\t{passage}. [P] Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
     "WiC\t{sentence1} [SEP] {sentence2} [P] *{word} *? [MASK]\ttrue=Yes,false=No\n"
+    "MultiRC\t{passage}. Question: {question}? Is it {answer}? [P] [MASK].\t1=Yes,0=No\n"
+    "COPA\t{premise} What was the {question}? {choice1} Or: {choice2} [P] The [MASK].\t0=first,1=second\n"
+    "WSC\t{text} [P] Here {target.span2_text} means {target.span1_text}? [MASK].\ttrue=Yes,false=No\n"
     "RTE-manual\t{premise} Question: {hypothesis-}? Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
     "CB-manual\t{premise} [SEP] {hypothesis}? answer: [MASK]\tentailment=Yes,contradiction=No,neutral=Maybe\n"
     "BoolQ-manual\t{passage}. Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
-    "WiC-manual\t{sentence1} [SEP] {sentence2} *{word} *? [MASK]\ttrue=Yes,false=No\n";
+    "WiC-manual\t{sentence1} [SEP] {sentence2} *{word} *? [MASK]\ttrue=Yes,false=No\n"
+    "MultiRC-manual\t{passage}. Question: {question}? Is it {answer}? [MASK].\t1=Yes,0=No\n"
+    "COPA-manual\t{premise} What was the {question}? {choice1} Or: {choice2} The [MASK].\t0=first,1=second\n"
+    "WSC-manual\t{text} Here {target.span2_text} means {target.span1_text}? [MASK].\ttrue=Yes,false=No\n";
 
 /* Command-line options override what the task says. */
 static void task_read(Options *o) {

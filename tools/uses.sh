@@ -7,6 +7,7 @@ manual() { evaluate --template '[X] [MASK]' "$@"; }
 read_json() { ptune fill --model json '[MASK]'; }
 ask() { manual --predictions asked.tsv; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
+multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w80,0=w99 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
 same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
@@ -357,6 +358,44 @@ done
 awk -F '\t' 'BEGIN { name["w80"] = "yes"; name["w81"] = "no"; name["w82"] = "maybe" }
     NR == 1 { print "idx\tlabel" } NR > 1 { print NR - 2 "\t" name[$3] }' f1.tsv | cmp - minus.out.tsv &&
 awk -F '\t' 'NR > 1 { printf "{\"idx\": {\"a\": 1}, \"label\": \"%s\"}\n", $2 }' minus.out.tsv | cmp - none.out.jsonl
+
+# eval: a line of MultiRC is a row for each answer; F1a, EM and the form of a submission follow from the rows
+printf '{"idx": 7, "passage": {"text": "w70", "questions": [%s, %s, %s]}, %s}\n' \
+    '{"question": "w71", "idx": 2, "answers": [{"text": "w72", "idx": 5, "label": 1}' \
+    '{"label": 0, "text": "a", "idx": 6}]}' \
+    '{"answers": [{"idx": 0, "text": "w74", "label": 1}], "idx": 0, "question": "w73"}' '"version": 1' >nested.jsonl &&
+printf '{"passage": {"questions": [%s], "text": "w\\u0037\\u0036"}}\n' \
+    '{"answers": [{"text": "w75", "label": 0}], "question": "b"}' >>nested.jsonl &&
+printf '{"passage": "%s", "question": "%s", "answer": "%s", "label": %d}\n' \
+    w70 w71 w72 1 w70 w71 a 0 w70 w73 w74 1 w76 b w75 0 >flat.jsonl &&
+multirc --data nested.jsonl --predictions nested.tsv >nested.txt &&
+multirc --data flat.jsonl --predictions flat.tsv && cmp nested.tsv flat.tsv &&
+awk -F '\t' 'NR > 1 {
+        both += $2 == "w80" && $3 == "w80"
+        times += ($2 == "w80") + ($3 == "w80")
+        wrong[NR < 4 ? 2 : NR] += $2 != $3
+    }
+    END {
+        for (question in wrong) exact += !wrong[question]
+        printf "F1a %.2f, EM %.2f (%d of 3 questions)\n", 200 * both / times, 100 * exact / 3, exact
+    }' flat.tsv >figures.txt && sed -n 2p nested.txt | cmp - figures.txt || exit 1
+set -- $(awk -F '\t' 'NR > 1 { print $3 == "w80" ? 1 : 0 }' flat.tsv)
+printf '{"idx": 7, "passage": {"questions": [{"idx": 2, "answers": [%s, %s]}, {"idx": 0, "answers": [%s]}]}}\n' \
+    "{\"idx\": 5, \"label\": $1}" "{\"idx\": 6, \"label\": $2}" "{\"idx\": 0, \"label\": $3}" >submission.txt &&
+printf '{"idx": 1, "passage": {"questions": [{"idx": 0, "answers": [%s]}]}}\n' "{\"idx\": 0, \"label\": $4}" \
+    >>submission.txt &&
+for change in '' 's/"label": [01]/"label": -1/g' 's/, "label": [01]//g; s/"label": [01], //g'; do
+    sed "$change" nested.jsonl >changed.jsonl && multirc --data changed.jsonl --predictions changed.out.jsonl &&
+    cmp changed.out.jsonl submission.txt || exit 1
+done
+
+# eval --task: the rows of COPA and WSC as they are; in a submission a label that is a number has no quotes
+printf '{"premise": "a", "choice1": "b", "choice2": "c", "question": "cause", "label": 1, "idx": 4}\n' >copa.jsonl &&
+printf '{"text": "a", "target": {"span1_text": "b", "span2_text": "c"}, "label": true, "idx": 4}\n' >wsc.jsonl &&
+evaluate --data copa.jsonl --task COPA-manual --labels 1=w80 --predictions copa.out.jsonl &&
+evaluate --data wsc.jsonl --task WSC-manual --labels true=w80 --predictions wsc.out.jsonl &&
+printf '{"idx": 4, "label": 1}\n{"idx": 4, "label": "true"}\n' >labels.out &&
+cat copa.out.jsonl wsc.out.jsonl | cmp - labels.out
 
 # train and eval --task: template and labels from the file of --tasks
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
