@@ -148,7 +148,7 @@ assignment:
 	@awk -F '\t' -v N=$(N) -v variant=$(VARIANT) -f tools/handout.awk $(TABLE) tools/handouts.md >$(FOLDER).part/HANDOUT.md
 	@$(MAKE) -s $(REFERENCE)/cases-1 && cp $(REFERENCE)/cases-1 $(FOLDER).part/cases.txt
 	@last=$$(($(N) - 1)); for file in grader.c $(SOURCES); do \
-	    $(call functions,-v N=$(N) -v written=$(WRITTEN) -v from='$(FROM)' -v first=1 -v last=$$last,$(REFERENCE)/) \
+	    $(call functions,-v N=$(N) -v graded=$(N) -v written=$(WRITTEN) -v from='$(FROM)' -v first=1 -v last=$$last,$(REFERENCE)/) \
 	    >$(FOLDER).part/$$file || exit 1; done
 	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
 
@@ -165,7 +165,7 @@ regrade: VARIANT = $(or $(call of_folder,VARIANT),0)
 regrade:
 	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s VARIANT=$(VARIANT) $(REFERENCE)/cases-$(SEED)
 	@for file in grader.c $(SOURCES); do \
-	    $(call functions,-v N=99 -v from=$(FOLDER) -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) \
+	    $(call functions,-v N=99 -v graded=$(number) -v from=$(FOLDER) -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) \
 	    >$(TREE)/$$file || exit 1; done
 	@$(call folder,$(number),1) >$(TREE)/checks.tsv
 	@for real in DOUBLE FLOAT; do $(CC) $(STRICT) -D$$real $(TREE)/grader.c -o $(TREE)/$$real -lm || \
