@@ -465,7 +465,9 @@ static inline real normal_cdf(real x, real bell) { (void)bell; return erfc(-x / 
 /* exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]; a fitted polynomial, relative error 1e-7.
  * Below -87 it gives 1e-38 instead of 0, above 88 it gives exp(88); NaN stays NaN. */
 static inline real exp_fast(real x) {
-    const float limited = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float limited = x;
+    if (x < -87.0f) limited = -87.0f;
+    if (x > 88.0f) limited = 88.0f;
     const float shifted = limited * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
     const float n = shifted - 12582912.0f;
     const float r = (limited - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact */
