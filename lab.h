@@ -275,9 +275,10 @@ static void checkpoint_read(const Options *o, Run *run) {
     run->best = json_number(safetensors_metadata(&file, "best"));
     if (run->epoch < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
     if (run->lm.count) { /* the best epoch's weights are in model/ */
-        const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
-        safetensors_read(&best, run->best_lm);
-        unmap_file(best.file);
+        Lm *best = allocate(sizeof *best);
+        lm_load(best, format("%s/model", o->out));
+        parameters_copy(run->best_lm, lm_weights(best));
+        lm_close(best);
     }
     unmap_file(file.file);
     release(before);

@@ -596,35 +596,35 @@ static const bool *label_words(const Example *examples, int count, int vocab) {
     return in_loss;
 }
 static void case_loss_and_gradient(void) {
-    static Bert bert;
-    bert_drawn(&bert);
-    Tensor prompt = drawn(whole(1, 3), bert.hidden);
+    static Lm lm;
+    bert_drawn(&lm.bert);
+    Tensor prompt = drawn(whole(1, 3), lm.bert.hidden);
     const int count = whole(1, 3);
-    const Example *examples = examples_drawn(count, prompt.rows, bert.vocab);
-    const bool *in_loss = label_words(examples, count, bert.vocab);
+    const Example *examples = examples_drawn(count, prompt.rows, lm.bert.vocab);
+    const bool *in_loss = label_words(examples, count, lm.bert.vocab);
     const Inputs in = inputs_of(examples, in_order(count), count);
     trained_unless(chance(2), "the prompt", &prompt);
-    all_trained_unless(chance(1), "the LM's weights", bert.weights);
-    show_number("loss", loss_and_gradient(&bert, prompt, &in, in_loss));
-    show_gradient("prompt", prompt), show_gradients(bert.weights);
+    all_trained_unless(chance(1), "the LM's weights", lm.bert.weights);
+    show_number("loss", loss_and_gradient(&lm, prompt, &in, in_loss));
+    show_gradient("prompt", prompt), show_gradients(lm.bert.weights);
 }
 static void case_train_batch(void) {
-    static Bert bert;
+    static Lm lm;
     static PromptEncoder encoder;
     const int kind = seed % (ENCODERS + 1);
     const PromptEncoder *e = kind == ENCODERS ? NULL : &encoder;
-    bert_drawn(&bert);
-    if (e) encoder_drawn(&encoder, (EncoderKind)kind, bert.hidden);
+    bert_drawn(&lm.bert);
+    if (e) encoder_drawn(&encoder, (EncoderKind)kind, lm.bert.hidden);
     else explain("no encoder");
     const int count = whole(1, 3);
-    const Example *examples = examples_drawn(count, e ? encoder.embedding.rows : 0, bert.vocab);
-    const bool *in_loss = label_words(examples, count, bert.vocab);
+    const Example *examples = examples_drawn(count, e ? encoder.embedding.rows : 0, lm.bert.vocab);
+    const bool *in_loss = label_words(examples, count, lm.bert.vocab);
     const Inputs in = inputs_of(examples, in_order(count), count);
     if (e) all_trained_unless(false, "", encoder.weights);
-    all_trained_unless(e && chance(1), "the LM's weights", bert.weights);
-    show_number("loss", train_batch(&bert, e, &in, in_loss));
+    all_trained_unless(e && chance(1), "the LM's weights", lm.bert.weights);
+    show_number("loss", train_batch(&lm, e, &in, in_loss));
     if (e) show_gradients(encoder.weights);
-    show_gradients(bert.weights);
+    show_gradients(lm.bert.weights);
 }
 
 enum { MOST_STEPS = 40 };
@@ -655,19 +655,19 @@ static void attempt_epoch(void *with) {
 static void case_train_epoch(void) {
     static Model model;
     static PromptEncoder encoder;
-    bert_drawn(&model.bert);
-    encoder_drawn(&encoder, chance(2) ? ENCODER_MLP : ENCODER_EMBEDDING, model.bert.hidden);
+    bert_drawn(&model.lm.bert);
+    encoder_drawn(&encoder, chance(2) ? ENCODER_MLP : ENCODER_EMBEDDING, model.lm.bert.hidden);
     const int count = whole(5, 9);
-    const Dataset data = {examples_drawn(count, encoder.embedding.rows, model.bert.vocab), count, "cases"};
+    const Dataset data = {examples_drawn(count, encoder.embedding.rows, model.lm.bert.vocab), count, "cases"};
     const int batch = whole(2, 4), number = whole(1, 99);
     const Training settings = {.rate = 0.01, .rate_lm = 0.003, .decay = 0.01, .adamw = chance(1),
                                .clip = chance(2) ? 0.5 : 0, .warmup = 0.1, .published = chance(1), .epochs = 4,
                                .batch = batch, .seed = number, .after_step = count_step};
     Run run = {.training = &settings, .model = &model, .encoder = &encoder, .trained = encoder.weights};
-    model.answers.in_loss = label_words(data.at, count, model.bert.vocab);
+    model.answers.in_loss = label_words(data.at, count, model.lm.bert.vocab);
     parameters_train(encoder.weights);
     if (!chance(2)) {
-        run.lm = model.bert.weights;
+        run.lm = model.lm.bert.weights;
         parameters_train(run.lm);
         run.trained = parameters_joined(run.trained, run.lm);
     }
@@ -678,7 +678,7 @@ static void case_train_epoch(void) {
     stop_after = 1;
     show_epoch(&run, &data, 3);
     stop_after = 0;
-    encoder.embedding.data[0] = (real)NAN, model.bert.position.data[0] = (real)NAN;
+    encoder.embedding.data[0] = (real)NAN, model.lm.bert.position.data[0] = (real)NAN;
     show_refused("a loss that is not finite", attempt_epoch, &(Epoch){&run, &data});
 }
 

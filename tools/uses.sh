@@ -530,3 +530,62 @@ awk -F '"' '/two words/ { next }
     { rows++; hits += $8 == most; known += $4 in seen }
     END { print hits "\t" rows "\t" known }' pick/toy/train.jsonl pick/toy/test.jsonl >counted &&
 cut -f 6-8 picked/toy.majority.*.result.tsv | cmp - counted
+
+# GPT: vocab and pretrain --causal, a byte-level BPE and a causal LM; each answer of the world is one token
+lettered() { tr 0123456789 abcdefghij; } # byte-level BPE cuts w70 between letter and number
+make_world gworld && mkdir gdata || exit 1
+for split in train dev test; do
+    lettered <data/$split.jsonl >gdata/$split.jsonl
+    for toy in toy1 toy2; do head -n 4 data/test.jsonl | lettered >gworld/$toy/$split.jsonl; done
+done
+ptune vocab --causal --model gpt --data gworld --size 300 &&
+ptune pretrain --causal --model gpt --data gworld --epochs 2 --batch 8 --lr 0.003 >learnt.txt &&
+ls gpt | tr '\n' ' ' | grep -qx 'config.json merges.txt model.safetensors tokenizer.json tokenizer_config.json vocab.json ' &&
+! grep -q skipped learnt.txt && grep -q '^in all: ' learnt.txt
+
+# GPT: the same seed writes the same file, whatever the number of threads
+cp -r gpt gpt_again && OMP_NUM_THREADS=3 ptune pretrain --causal --model gpt_again --data gworld --epochs 2 --batch 8 \
+    --lr 0.003 >learnt.txt && cmp gpt/model.safetensors gpt_again/model.safetensors
+
+# GPT: fill goes on with a text; a space or [MASK] at its end changes nothing
+ptune fill --model gpt 'first is' >next.txt && test $(wc -l <next.txt) = 5 &&
+for text in 'first is ' 'first is [MASK]' 'first is [MASK] '; do
+    ptune fill --model gpt "$text" | cmp next.txt - || exit 1
+done && ! ptune fill --model gpt ' first is' | cmp -s next.txt -
+
+# GPT: training, from which the prompt alone is kept; eval, fill and words use it
+gtrain() { ptune train --model gpt --data gdata --epochs 2 --lr 0.01 "$@"; }
+gtrain --out gpt_run >gpt.txt && test $(wc -l <gpt_run/log.tsv) = 2 &&
+ptune eval --model gpt --data gdata/test.jsonl --prompt gpt_run/prompt.safetensors --predictions gpt.tsv >eval.txt &&
+same_end gpt.txt eval.txt && ! grep -q "$(printf '\304\240')" gpt.tsv && ptune words --model gpt \
+    --prompt gpt_run/prompt.safetensors >gpt_words.txt && test $(grep -c '^\[P\][0-9]' gpt_words.txt) = 6 &&
+head -n 1 gpt_words.txt | grep -qF '[P][P][P] [X] [P][P][P] [MASK]' && test "$(sed -n '2s/	.*//p' gpt.tsv)" = first &&
+test "$(ptune fill --model gpt --prompt gpt_run/prompt.safetensors first | sed -n '1s/^ *\([^	]*\)	.*/\1/p')" = \
+    "$(awk -F '\t' 'NR == 2 { print $3 }' gpt.tsv)"
+
+# GPT: the published short form, label words, a trained LM that is written as it is read
+ptune train --model gpt --data gdata --epochs 1 --template '(2,1,0)' --out gpt_short &&
+ptune words --model gpt --prompt gpt_short/prompt.safetensors | head -n 1 | grep -qx '\[P\]\[P\] \[X\] \[P\] \[MASK\]' &&
+sed 's/"obj_label": "wha"/"label": 1/; s/"obj_label".*/"label": 0}/' gdata/dev.jsonl >gpt_labels.jsonl &&
+ptune train --model gpt --train gpt_labels.jsonl --dev gpt_labels.jsonl --test gpt_labels.jsonl --epochs 1 \
+    --template '{sub_label} [P] [MASK]' --labels '1=wha,0=whb' --tune-lm --out gpt_tuned | grep -q '^accuracy' &&
+ptune fill --model gpt_tuned/model 'first is' >tuned.txt && ! cmp -s tuned.txt next.txt &&
+for file in tokenizer.json vocab.json merges.txt; do cmp gpt/$file gpt_tuned/model/$file || exit 1; done
+
+# GPT: every method of the table but mask first; search prints words that are tokens
+ptune table --model gpt --data gworld --out gpt_results --lr 0.01 --lr-lm 0.001 --epochs 1 --methods majority,worst,\
+manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid >gpt_table.txt &&
+test $(ls gpt_results/*.result.tsv | wc -l) = 24 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
+grep -qF '	[X] : [Y]	' gpt_results/toy1.manual.*tsv && ! grep -qF '[Y] is' gpt_results/toy1.best.*tsv &&
+ptune search --model gpt --data gworld/toy1 --template '[P] [X] [P] [MASK]' >gpt_found.txt &&
+ptune eval --model gpt --data gworld/toy1/test.jsonl --template "$(cat gpt_found.txt)"
+
+# GPT: a run that was interrupted ends with the same numbers
+set -- as-ptune train --model gpt --data gdata --epochs 30 --lr 0.003 --tune-lm
+"$PTUNE" "$@" --out gpt_whole >gpt_whole.txt || exit 1
+"$PTUNE" "$@" --out gpt_part >gpt_part.txt 2>interrupted &
+await gpt_part/checkpoint.safetensors
+kill -INT $!
+wait $!
+test $? = 130 && "$PTUNE" "$@" --out gpt_part --resume >gpt_part.txt && same_end gpt_whole.txt gpt_part.txt &&
+cmp gpt_whole/model/model.safetensors gpt_part/model/model.safetensors
