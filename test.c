@@ -695,6 +695,129 @@ static void check_unicode(void) {
     check_every_code_point("data/expected/unicode_full.txt", &every, &every_lower, MARKS_BEFORE, MARKS_AFTER);
 }
 
+/* The vocabulary of gpt/bpe.jsonl: gpt/merges.txt beside it, or GPT-2's own. */
+static Vocab gpt_vocab(const char *folder) {
+    const char *own = format("%s/gpt/merges.txt", folder);
+    Vocab vocab = {.bytes = true};
+    vocab_read_merges(&vocab, file_exists(own) ? own : format("%s/../vocab/gpt2-merges.txt", folder));
+    vocab_finish(&vocab, &(FoundTokens){.bytes = true}, (Said){{0}});
+    return vocab;
+}
+static Vocab small_gpt_vocab(void) { return gpt_vocab("data/expected"); }
+
+static void check_tokenize_bytes(void) {
+    const char *path = oracle("gpt/bpe.jsonl");
+    const Vocab vocab = gpt_vocab(oracles);
+    Text rest = read_file(path);
+    int texts = 0, wrong = 0;
+    for (Text line; next_line(&rest, &line);) {
+        Ids ids = {0};
+        json_check(line, path, ++texts);
+        tokenize_with_special(&vocab, json_string(member(line, "text", path)), &ids);
+        if (ids_are(ids.id, ids.count, member(line, "ids", path))) continue;
+        printf("      line %d differs\n", texts);
+        wrong++;
+    }
+    check(texts && !wrong, "%-22s %s: %d texts, %d tokens: %d differ", "tokenize_bytes", path, texts, vocab.size,
+          wrong);
+}
+static void check_end_of_text(void) {
+    const Vocab vocab = small_gpt_vocab();
+    const Text text = text_of("x<|endoftext|>");
+    Ids plain = {0}, special = {0}, bad = {0};
+    tokenize(&vocab, text, &plain), tokenize_with_special(&vocab, text, &special);
+    check(special.count == 2 && special.id[1] == vocab.end && vocab.end == vocab.size - 1 && plain.count > 2,
+          "%-22s <|endoftext|> is one special token; for tokenize it is plain text", "tokenize_bytes");
+    tokenize(&vocab, text_of("\xFF" "of\xFE"), &bad);
+    check(bad.count == 3 && bad.id[0] == vocab.byte_id[0xFF] && bad.id[1] == vocab_find(&vocab, text_of("of")) &&
+              bad.id[2] == vocab.byte_id[0xFE],
+          "%-22s bytes that are not UTF-8 stand for themselves", "tokenize_bytes");
+}
+/* The sizes of the words of a text around each code point; the first line of words.txt defines the hash. */
+static void check_first_word(void) {
+    const char *path = "data/expected/gpt/words.txt";
+    const Texts lines = read_lines(path);
+    int wrong = 0;
+    for (int i = 1; i < lines.count; i++) {
+        Mark before = mark();
+        char *end, text[64], letter[5] = "";
+        const uint32_t block = (uint32_t)strtoul(text_string(lines.at[i]), &end, 16);
+        uint64_t hash = 0xCBF29CE484222325u;
+        for (uint32_t c = block; c < block + 0x1000; c++) {
+            if (c >= 0xD800 && c <= 0xDFFF) continue;
+            const int n = (int)utf8_encode(c, letter);
+            char *to = text;
+            for (const char *s = "ac1c!cc c's"; *s; s++) {
+                memcpy(to, *s == 'c' ? letter : s, *s == 'c' ? (size_t)n : 1);
+                to += *s == 'c' ? n : 1;
+            }
+            for (Text rest = {text, (size_t)(to - text)}; rest.size;) {
+                const size_t size = first_word(rest);
+                hash = (hash ^ size) * 0x100000001B3u;
+                rest = text_from(rest, size);
+            }
+            hash *= 0x100000001B3u;
+        }
+        wrong += hash != strtoull(end, NULL, 16);
+        release(before);
+    }
+    check(lines.count == 273 && !wrong, "%-22s %s: every code point: %d of 272 blocks differ", "first_word", path,
+          wrong);
+}
+/* The definition: of all pairs the one with the earliest merge, the first one of these; again and again. */
+static void plain_bpe(const Vocab *vocab, Text word, Ids *out) {
+    for (size_t i = 0; i < word.size; i++) ids_push(out, vocab->byte_id[(unsigned char)word.data[i]]);
+    for (;;) {
+        int at = -1, earliest = INT32_MAX;
+        for (int i = 0; i + 1 < out->count; i++)
+            for (int m = 0; m < vocab->merges.count && m < earliest; m++)
+                if (vocab->merges.at[m].left == out->id[i] && vocab->merges.at[m].right == out->id[i + 1])
+                    at = i, earliest = m;
+        if (at < 0) return;
+        out->id[at] = vocab->merges.at[earliest].joined;
+        out->count--;
+        memmove(&out->id[at + 1], &out->id[at + 2], sizeof(int) * (size_t)(out->count - at - 1));
+    }
+}
+/* Against the definition, on words of the letters of the merges; and a word of a megabyte, which is a repetition. */
+static void check_bpe(void) {
+    enum { RANDOM_WORDS = 300, LONG = 1 << 20 };
+    const Vocab vocab = small_gpt_vocab();
+    Random random = {1};
+    Ids many = {0}, once = {0};
+    int wrong = 0, joined = 0;
+    char *text = allocate(LONG);
+    for (int w = 0; w < RANDOM_WORDS; w++) {
+        Mark before = mark();
+        Ids got = {0}, want = {0};
+        const int size = random_int(&random, 1, 60);
+        for (int i = 0; i < size; i++) text[i] = "aaaenrstiou "[random_int(&random, 0, 11)];
+        bpe(&vocab, (Text){text, (size_t)size}, &got), plain_bpe(&vocab, (Text){text, (size_t)size}, &want);
+        wrong += got.count != want.count || memcmp(got.id, want.id, sizeof(int) * (size_t)want.count);
+        joined += size - got.count;
+        release(before);
+    }
+    check(!wrong && joined, "%-22s %d words, %d merges in them: %d differ from the definition", "bpe", RANDOM_WORDS,
+          joined, wrong);
+    for (int i = 0; i < LONG; i++) text[i] = "banana .the.of.in"[i % 16];
+    bpe(&vocab, (Text){text, LONG}, &many), bpe(&vocab, (Text){text, 16}, &once);
+    int different = many.count != once.count * (LONG / 16);
+    for (int i = 0; !different && i < many.count; i++) different += many.id[i] != once.id[i % once.count];
+    check(!different && once.count < 16, "%-22s a word of %d bytes: %d tokens, %d of them wrong", "bpe", LONG,
+          many.count, different);
+}
+static void check_vocab_word(void) {
+    const Vocab gpt = small_gpt_vocab(), cased = cased_vocab();
+    const int the = vocab_word(&gpt, text_of("the"));
+    check(the >= 0 && text_is(gpt.piece[the], "\xC4\xA0the") && text_is(vocab_text(&gpt, the), " the") &&
+              vocab_word(&gpt, text_of("the of")) < 0 && vocab_word(&gpt, (Text){"the\0", 4}) < 0 &&
+              text_is(vocab_text(&gpt, gpt.end), "<|endoftext|>"),
+          "%-22s byte-level BPE: a word with the space before it", "vocab_word");
+    check(vocab_word(&cased, text_of("a")) == 170 && vocab_word(&cased, text_of("unaffable")) < 0 &&
+              vocab_word(&cased, text_of("\xE2\x98\x83")) < 0 && text_is(vocab_text(&cased, 9823), "##af"),
+          "%-22s WordPiece: a word of one piece", "vocab_word");
+}
+
 /* ==== lstm.h: against torch.nn.LSTM =============================================================================== */
 
 static Lstm lstm_load(Safetensors *file, Parameters *list) {
@@ -1447,6 +1570,29 @@ static void check_vocab_learn(void) {
           different);
 }
 
+/* The world's sentences, with a token for every object; and as the tokenizer cuts them. */
+static void check_bpe_learn(void) {
+    const World world = world_read("data");
+    Texts objects = {0};
+    const Options o = default_options('v');
+    const Texts sentences = world_sentences(&world, o.training.seed, &objects);
+    const Vocab vocab = bpe_learn(&sentences, &objects, o.size), again = bpe_learn(&sentences, &objects, o.size);
+    int in_pieces = 0, different = vocab.size != again.size || !same_merges(&vocab.merges, &again.merges);
+    size_t bytes = 0;
+    int tokens = 0;
+    for (int i = 0; i < objects.count; i++) in_pieces += vocab_word(&vocab, objects.at[i]) < 0;
+    for (int i = 0; i < sentences.count; i++) {
+        Mark before = mark();
+        Ids ids = {0};
+        tokenize(&vocab, sentences.at[i], &ids);
+        tokens += ids.count, bytes += sentences.at[i].size;
+        release(before);
+    }
+    check(!different && !in_pieces && vocab.size == o.size && vocab.end == o.size - 1 && tokens < (int)bytes / 3,
+          "%-22s %d tokens; %d of %d objects in pieces; the sentences have %zu bytes, %d tokens", "bpe_learn",
+          vocab.size, in_pieces, objects.count, bytes, tokens);
+}
+
 /* ---- The real BERT-base ------------------------------------------------------------------------------------------ */
 /* Loss and gradient of a fixed prompt, in both orders of mask and subject, against autograd. */
 static void check_prompt_gradient(const char *path, const Model *model) {
@@ -1536,6 +1682,11 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"tokenize_with_special", check_special_tokens, NULL},
     {"unicode", check_unicode, NULL},
     {"unicode_settings", check_unicode_settings, NULL},
+    {"first_word", check_first_word, NULL},
+    {"bpe", check_bpe, NULL},
+    {"tokenize_bytes", check_tokenize_bytes, "gpt/bpe.jsonl"},
+    {"tokenize_bytes", check_end_of_text, NULL},
+    {"vocab_word", check_vocab_word, NULL},
     {"vocab.h", NULL, NULL},
     {"vocab_looks_cased", check_looks_cased, NULL},
     {"lstm.h", NULL, NULL},
@@ -1574,6 +1725,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"mask_words", check_mask_words, NULL},
     {"world", check_world, NULL},
     {"vocab_learn", check_vocab_learn, NULL},
+    {"bpe_learn", check_bpe_learn, NULL},
 };
 static void section_values(const char *only) {
     const char *names = "";

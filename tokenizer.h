@@ -19,6 +19,14 @@
 
 #include "unicode.h"
 
+static inline Text text_from(Text text, size_t at) { return (Text){text.data + at, text.size - at}; }
+static inline Text text_joined(Text a, Text b) {
+    char *both = allocate(a.size + b.size);
+    if (a.size) memcpy(both, a.data, a.size);
+    if (b.size) memcpy(both + a.size, b.data, b.size);
+    return (Text){both, a.size + b.size};
+}
+
 /* ---- The vocabulary ---------------------------------------------------------------------------------------------- */
 
 /* A token that is found in the text as a whole. */
@@ -367,8 +375,6 @@ static inline void bpe(const Vocab *vocab, Text word, Ids *out) {
 
 /* ---- A text ------------------------------------------------------------------------------------------------------ */
 
-static inline Text text_from(Text text, size_t at) { return (Text){text.data + at, text.size - at}; }
-
 /* The first added token in a text and where it begins; NULL and the end of the text if there is none. */
 static inline const AddedToken *next_added(const Vocab *vocab, Text text, bool normal, bool reserved, size_t *at) {
     for (*at = 0; *at < text.size; ++*at) {
@@ -430,7 +436,7 @@ static inline Text vocab_text(const Vocab *vocab, int id) {
 /* The id of a word that is exactly one token where it stands in the middle of a text, or -1. */
 static inline int vocab_word(const Vocab *vocab, Text word) {
     Ids ids = {0};
-    if (vocab->bytes) word = text_of(format(" %.*s", (int)word.size, word.data));
+    if (vocab->bytes) word = text_joined(text_of(" "), word);
     tokenize(vocab, word, &ids);
     return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
 }

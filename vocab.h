@@ -34,6 +34,7 @@ static inline void vocab_read_pieces(Vocab *vocab, Text pieces, const char *path
             die("%s: '%s' and '%s' have the same id", path, text_line(*at), text_line(json_key(key)));
         *at = json_key(key);
     }
+    vocab_reserve(vocab, (size_t)most + 1);
     for (int id = 0; id <= most; id++) vocab_push(vocab, piece[id].data ? piece[id] : (Text){"", 0});
 }
 
@@ -48,7 +49,6 @@ static inline void vocab_push_bytes(Vocab *vocab) {
             if ((byte_symbol(byte) != (uint32_t)byte) == other) vocab_push(vocab, symbol_text(byte));
 }
 static inline void vocab_find_bytes(Vocab *vocab) {
-    vocab_reserve(vocab, 1);
     for (int byte = 0; byte < 256; byte++) {
         vocab->byte_id[byte] = vocab_find(vocab, symbol_text(byte));
         if (vocab->byte_id[byte] < 0)
@@ -58,13 +58,10 @@ static inline void vocab_find_bytes(Vocab *vocab) {
 /* Adds the next merge. Its token is in the vocabulary; or, with `makes`, it gets the next id. */
 static inline void vocab_add_merge(Vocab *vocab, Texts parts, bool makes, const char *where) {
     if (parts.count != 2 || !parts.at[0].size || !parts.at[1].size) die("%s: a merge has two parts", where);
-    const Text left = parts.at[0], right = parts.at[1];
-    char *both = allocate(left.size + right.size);
-    memcpy(both, left.data, left.size), memcpy(both + left.size, right.data, right.size);
-    const Text joined = {both, left.size + right.size};
-    const Text *const needed[] = {&left, &right, &joined};
+    const Text left = parts.at[0], right = parts.at[1], joined = text_joined(left, right);
+    const Text needed[] = {left, right, joined};
     for (int k = 0; k < (makes ? 2 : 3); k++)
-        if (vocab_find(vocab, *needed[k]) < 0) die("%s: '%s' is not in the vocabulary", where, text_line(*needed[k]));
+        if (vocab_find(vocab, needed[k]) < 0) die("%s: '%s' is not in the vocabulary", where, text_line(needed[k]));
     if (makes && vocab_find(vocab, joined) >= 0) die("%s: '%s' is made twice", where, text_line(joined));
     if (makes) vocab_push(vocab, joined);
     const Merge merge = {vocab_find(vocab, left), vocab_find(vocab, right), vocab_find(vocab, joined)};
@@ -315,7 +312,6 @@ static inline void read_bpe(Vocab *vocab, Text model, const char *path) {
     if (!json_member(model, "vocab", &pieces) || !json_is_object(pieces)) die("%s: no vocabulary", path);
     if (!json_member(model, "merges", &merges) || *merges.data != '[') die("%s: no list of merges", path);
     vocab_read_pieces(vocab, pieces, path);
-    vocab_reserve(vocab, 1);
     merges_read_json(vocab, merges, path);
 }
 /* What stands beside a WordPiece model must be BERT's. Without a normalizer a text is left as it is. */
@@ -437,21 +433,23 @@ static inline bool has_bpe(const char *folder, Text json, const char *path) {
         die("%s: WordPiece's vocab.txt and BPE's merges.txt, and no tokenizer.json: which of them counts?", folder);
     return pairs;
 }
-/* vocab.txt; or merges.txt, and vocab.json if the ids are not GPT-2's: bytes, merges, END_OF_TEXT. */
+/* A merges.txt alone: bytes, what the merges make in their order, END_OF_TEXT. */
+static inline void vocab_read_merges(Vocab *vocab, const char *path) {
+    vocab->path = path;
+    vocab_push_bytes(vocab);
+    merges_read(vocab, read_file(path), true, path);
+    vocab_push(vocab, text_of(END_OF_TEXT));
+}
+/* vocab.txt; or merges.txt, with vocab.json if there is one: then that has the ids. */
 static inline void vocab_read_files(Vocab *vocab, const char *folder) {
     const char *lines = format("%s/vocab.txt", folder), *merges = format("%s/merges.txt", folder),
                *pieces = format("%s/vocab.json", folder);
-    vocab->path = lines;
-    if (!vocab->bytes) {
-        vocab_read(vocab, read_file(lines), lines);
-        return;
+    if (!vocab->bytes) vocab_read(vocab, read_file(lines), lines);
+    else if (!file_exists(pieces)) vocab_read_merges(vocab, merges);
+    else {
+        vocab_read_pieces(vocab, read_json_object(pieces), pieces);
+        merges_read(vocab, read_file(merges), false, merges);
     }
-    const bool makes = !file_exists(pieces);
-    if (makes) vocab->path = merges, vocab_push_bytes(vocab);
-    else vocab_read_pieces(vocab, read_json_object(pieces), pieces);
-    vocab_reserve(vocab, 1);
-    merges_read(vocab, read_file(merges), makes, merges);
-    if (makes) vocab_push(vocab, text_of(END_OF_TEXT));
 }
 static inline bool same_merges(const Merges *a, const Merges *b) {
     return a->count == b->count && (!a->count || !memcmp(a->at, b->at, sizeof(Merge) * (size_t)a->count));

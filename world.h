@@ -100,8 +100,9 @@ static Texts world_sentences(const World *world, int seed, Texts *objects) {
 /* ---- Learning a vocabulary: the special tokens, every object, every character, then the most frequent pair of pieces
  * joined, again and again: byte-pair encoding (Sennrich et al. 2016). Its pieces are used as WordPiece's. */
 typedef struct {
+    Text text;
     int *piece, pieces, count;
-} CountedWord; /* a word as it is cut now, and how often it occurs */
+} CountedWord; /* a word, as it is cut now, and how often it occurs */
 typedef struct { CountedWord *at; int count; } CountedWords;
 
 static int vocab_add(Vocab *vocab, Text piece) {
@@ -113,7 +114,7 @@ static int vocab_add(Vocab *vocab, Text piece) {
     return *bucket - 1;
 }
 static bool is_word_byte(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
-static Texts words_of(const Texts *sentences) { /* in the order of their bytes, each as often as it occurs */
+static Texts words_of(const Texts *sentences) { /* each as often as it occurs */
     Texts words = {0};
     for (int s = 0; s < sentences->count; s++) {
         const Text t = sentences->at[s];
@@ -123,7 +124,16 @@ static Texts words_of(const Texts *sentences) { /* in the order of their bytes, 
             else if (t.data[i] != ' ') texts_push(&words, (Text){t.data + i, 1});
         }
     }
-    if (words.count) qsort(words.at, (size_t)words.count, sizeof(Text), compare_texts);
+    return words;
+}
+/* The different ones, in the order of their bytes, not cut yet. */
+static CountedWords count_words(Texts all) {
+    CountedWords words = {allocate(sizeof(CountedWord) * (size_t)all.count), 0};
+    if (all.count) qsort(all.at, (size_t)all.count, sizeof(Text), compare_texts);
+    for (int i = 0, next; i < all.count; i = next) {
+        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
+        words.at[words.count++] = (CountedWord){all.at[i], allocate(sizeof(int) * all.at[i].size), 0, next - i};
+    }
     return words;
 }
 /* Replaces left, right by joined wherever they follow each other in the word. */
@@ -136,22 +146,14 @@ static void join_pair(CountedWord *word, int left, int right, int joined) {
     }
     word->pieces = kept;
 }
-/* The different words of the sentences, cut into characters, which are added to the vocabulary. */
-static CountedWords count_words(const Texts *sentences, Vocab *vocab) {
-    const Texts all = words_of(sentences);
-    CountedWords words = {allocate(sizeof(CountedWord) * (size_t)all.count), 0};
-    for (int i = 0, next; i < all.count; i = next) {
-        for (next = i + 1; next < all.count && text_equal(all.at[i], all.at[next]);) next++;
-        CountedWord *word = &words.at[words.count++];
-        *word = (CountedWord){allocate(sizeof(int) * all.at[i].size), 0, next - i};
-        uint32_t code;
-        for (size_t at = 0, length; at < all.at[i].size; at += length) {
-            length = utf8_decode(all.at[i].data + at, all.at[i].size - at, &code);
-            const char *form = format(at ? "##%.*s" : "%.*s", (int)length, all.at[i].data + at);
-            word->piece[word->pieces++] = vocab_add(vocab, text_of(form));
-        }
+/* Cuts a word into characters, which are added to the vocabulary. */
+static void cut_characters(CountedWord *word, Vocab *vocab) {
+    uint32_t code;
+    for (size_t at = 0, length; at < word->text.size; at += length) {
+        length = utf8_decode(word->text.data + at, word->text.size - at, &code);
+        const char *form = format(at ? "##%.*s" : "%.*s", (int)length, word->text.data + at);
+        word->piece[word->pieces++] = vocab_add(vocab, text_of(form));
     }
-    return words;
 }
 /* The most frequent pair in the words; false if none occurs twice. pairs (size, size): to count in. */
 static bool most_frequent_pair(const CountedWords *words, int *pairs, int size, int *left, int *right) {
@@ -171,7 +173,8 @@ static Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size)
     Vocab vocab = {.buckets = 1 << 20, .table = allocate_zeroed(sizeof(int) << 20), .cased = true};
     for (int m = 0; m < SPECIAL_TOKENS; m++) vocab_add(&vocab, text_of(special_tokens[m]));
     for (int i = 0; i < objects->count; i++) vocab_add(&vocab, objects->at[i]);
-    const CountedWords words = count_words(sentences, &vocab);
+    const CountedWords words = count_words(words_of(sentences));
+    for (int w = 0; w < words.count; w++) cut_characters(&words.at[w], &vocab);
     if (vocab.size > size) die("--size %d is too small: special tokens, objects and characters alone are more", size);
     int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size), left = 0, right = 0;
     while (vocab.size < size && most_frequent_pair(&words, pairs, size, &left, &right)) {
@@ -180,6 +183,59 @@ static Vocab vocab_learn(const Texts *sentences, const Texts *objects, int size)
                                      text_of(format("%.*s%.*s", (int)a.size, a.data, (int)b.size - 2, b.data + 2)));
         for (int w = 0; w < words.count; w++) join_pair(&words.at[w], left, right, joined);
     }
+    return vocab;
+}
+
+/* ---- Learning a vocabulary of byte-level BPE: the bytes, then merges of the most frequent pair, first in the objects
+ * until each of them is one token, then in the sentences. Words are cut by the tokenizer itself, so that what is one
+ * token here is one token there. */
+static Texts byte_words_of(const Texts *sentences) { /* each as often as it occurs, with its space */
+    Texts words = {0};
+    for (int s = 0; s < sentences->count; s++)
+        for (Text rest = sentences->at[s]; rest.size; rest = text_from(rest, words.at[words.count - 1].size))
+            texts_push(&words, (Text){rest.data, first_word(rest)});
+    return words;
+}
+static void cut_bytes(CountedWord *word, const Vocab *vocab) {
+    Mark before = mark();
+    Ids ids = {0};
+    bpe(vocab, word->text, &ids);
+    memcpy(word->piece, ids.id, sizeof(int) * (size_t)ids.count);
+    word->pieces = ids.count;
+    release(before);
+}
+static bool has_pair(const CountedWord *word, int left, int right) {
+    for (int i = 0; i + 1 < word->pieces; i++)
+        if (word->piece[i] == left && word->piece[i + 1] == right) return true;
+    return false;
+}
+/* Merges the most frequent pair of the words, as long as one occurs twice and the vocabulary has fewer tokens. */
+static void learn_merges(Vocab *vocab, const CountedWords *words, int *pairs, int size) {
+    int left = 0, right = 0;
+    for (int w = 0; w < words->count; w++) cut_bytes(&words->at[w], vocab);
+    while (vocab->size < size && most_frequent_pair(words, pairs, size, &left, &right)) {
+        const Text joined = text_joined(vocab->piece[left], vocab->piece[right]);
+        if (vocab_find(vocab, joined) < 0) vocab_push(vocab, joined); /* else other merges lead to it too */
+        merge_push(&vocab->merges, (Merge){left, right, vocab_find(vocab, joined)});
+        for (CountedWord *word = words->at; word < words->at + words->count; word++)
+            if (has_pair(word, left, right)) cut_bytes(word, vocab);
+    }
+}
+static inline Vocab bpe_learn(const Texts *sentences, const Texts *objects, int size) {
+    Vocab vocab = {.bytes = true, .cased = true, .unk = -1, .cls = -1, .sep = -1, .mask = -1, .path = "the sentences"};
+    Texts answers = {0};
+    for (int i = 0; i < 2 * objects->count; i++) /* twice, so that none of their pairs occurs once */
+        texts_push(&answers, text_joined(text_of(" "), objects->at[i / 2]));
+    vocab_push_bytes(&vocab), vocab_find_bytes(&vocab);
+    if (size <= vocab.size) die("--size %d is too small: bytes and special token alone are more", size);
+    int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size);
+    const CountedWords names = count_words(answers), words = count_words(byte_words_of(sentences));
+    learn_merges(&vocab, &names, pairs, size - 1);
+    for (int i = 0; i < names.count; i++)
+        if (names.at[i].pieces > 1) die("--size %d is too small: bytes and objects alone are more", size);
+    learn_merges(&vocab, &words, pairs, size - 1);
+    vocab.end = vocab.size;
+    vocab_push(&vocab, text_of(END_OF_TEXT));
     return vocab;
 }
 
