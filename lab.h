@@ -590,6 +590,11 @@ static Texts relation_prompts(const Options *o, const Model *model, const Relati
     if (!prompts.count) die("%s: no prompt for %s", path, relation->name);
     return prompts;
 }
+/* The relation's own template or, where the model cannot read that, the first of its other prompts that it can. */
+static const char *manual_prompt(const Options *o, const Model *model, const Relation *relation) {
+    const char *own = readable_prompt(model, text_string(relation->template));
+    return own ? own : text_string(relation_prompts(o, model, relation).at[0]);
+}
 /* The prompt with the most hits on dev, or with the fewest on test. */
 static const char *choose_prompt(const Options *o, const Model *model, const Relation *relation, bool best) {
     const Texts prompts = relation_prompts(o, model, relation);
@@ -611,11 +616,12 @@ static const char *method_form(const Method *m, const Options *o, const Model *m
     const char *form = m->template;
     if (!form) return o->template;
     if (!strcmp(form, "best") || !strcmp(form, "worst")) return form;
-    if (!strcmp(form, "manual")) form = text_string(relation->template);
+    if (!strcmp(form, "manual")) return manual_prompt(o, model, relation);
     if (!strcmp(form, "hybrid"))
-        form = text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
-    if (readable_prompt(model, form)) return readable_prompt(model, form);
-    die("%s: method %s: its subject stands after the answer: %s", relation->name, m->name, form);
+        return text_string(sentence(text_of(manual_prompt(o, model, relation)), text_of("[P] [X] [P]"),
+                                    text_of("[P] [MASK]")));
+    if (!readable_prompt(model, form)) die("method %s: this LM is causal, and its answer comes last: %s", m->name, form);
+    return readable_prompt(model, form);
 }
 static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation) {
     const char *form = method_form(m, o, model, relation);
@@ -1063,7 +1069,7 @@ static void demo_instability(Model *model, const Relation *relation, const Optio
 static void demo_examples(const Model *model, const Relation *relation, const Options *o, const Result *tuned) {
     enum { SHOWN = 5 };
     Dataset data;
-    const char *form = readable_prompt(model, text_string(relation->template));
+    const char *form = manual_prompt(o, model, relation);
     const Prediction *manual = answers_to(o, model, relation, form, (Tensor){0}, &data);
     const Prediction *learned = answers_to(o, model, relation, tuned->template, tuned->prompt, &data);
     int *wrong = allocate(sizeof(int) * (size_t)data.count), count = 0;
