@@ -19,7 +19,7 @@ FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
 SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
-HEADERS := tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h bert.h examples.h world.h lab.h
+HEADERS := tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h bert.h gpt.h lm.h examples.h world.h lab.h
 
 all: ptune build/test build/test-double
 ptune: ptune.c $(HEADERS) Makefile
@@ -123,7 +123,7 @@ build/mutants/%/verdict: build/mutants/%/test-double
 # Class assignments: tools/assignments.tsv lists the functions to write, in order, the checks that grade each, and their
 # points. tools/functions.awk removes and exchanges functions, tools/folder.awk writes a folder's Makefile and checks.
 # With FROM, the student's own functions of earlier assignments replace ours. With VARIANT=1 the functions of
-# tools/variant1 are the right ones.
+# tools/variant1 are the right ones, with VARIANT=2 those of tools/variant2.
 FOLDER := assignment
 VARIANT := 0
 WRITTEN := 0
@@ -133,6 +133,7 @@ TABLE := tools/assignments.tsv
 functions = awk -F '\t' -v file=$$file $(1) -f tools/functions.awk $(TABLE) $(2)$$file
 folder = awk -F '\t' -v N=$(1) -v variant=$(VARIANT) -v checks=$(2) -f tools/folder.awk $(TABLE)
 $(REFERENCE)/grader: tools/grader.c $(SOURCES) $(TABLE) tools/functions.awk $(wildcard tools/variant$(VARIANT)/*)
+	@test $(VARIANT) = 0 || test -d tools/variant$(VARIANT) || { echo "there is no VARIANT=$(VARIANT)"; exit 1; }
 	@mkdir -p $(@D)
 	@cp tools/grader.c $(@D)
 	@for file in $(SOURCES); do \
@@ -147,8 +148,8 @@ assignment:
 	@$(call folder,$(N),1) >$(FOLDER).part/checks.tsv
 	@awk -F '\t' -v N=$(N) -v variant=$(VARIANT) -f tools/handout.awk $(TABLE) tools/handouts.md >$(FOLDER).part/HANDOUT.md
 	@$(MAKE) -s $(REFERENCE)/cases-1 && cp $(REFERENCE)/cases-1 $(FOLDER).part/cases.txt
-	@last=$$(($(N) - 1)); for file in grader.c $(SOURCES); do \
-	    $(call functions,-v N=$(N) -v written=$(WRITTEN) -v from='$(FROM)' -v first=1 -v last=$$last,$(REFERENCE)/) \
+	@last=$$(($(N) - 1)); for file in grader.c $(SOURCES); do $(call functions,-v N=$(N) -v graded=$(N) \
+	    -v written=$(WRITTEN) -v from='$(FROM)' -v first=1 -v last=$$last,$(REFERENCE)/) \
 	    >$(FOLDER).part/$$file || exit 1; done
 	@mv $(FOLDER).part $(FOLDER) && sed -n 's/^# //p' $(FOLDER)/Makefile
 
@@ -164,9 +165,8 @@ regrade: number = $(or $(N),$(call of_folder,NUMBER))
 regrade: VARIANT = $(or $(call of_folder,VARIANT),0)
 regrade:
 	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s VARIANT=$(VARIANT) $(REFERENCE)/cases-$(SEED)
-	@for file in grader.c $(SOURCES); do \
-	    $(call functions,-v N=99 -v from=$(FOLDER) -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) \
-	    >$(TREE)/$$file || exit 1; done
+	@for file in grader.c $(SOURCES); do $(call functions,-v N=99 -v graded=$(number) -v from=$(FOLDER) \
+	    -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) >$(TREE)/$$file || exit 1; done
 	@$(call folder,$(number),1) >$(TREE)/checks.tsv
 	@for real in DOUBLE FLOAT; do $(CC) $(STRICT) -D$$real $(TREE)/grader.c -o $(TREE)/$$real -lm || \
 	    { echo '$(NOT_COMPILED)' >$(RESULTS); exit 1; }; done
@@ -175,18 +175,18 @@ regrade:
 # Shows that each assignment can be solved, in more than one way, and that wrong solutions are refused:
 #   step-N.K      the folder of assignment N with its first K functions written asks for the next one, or is done
 #   other-N       tools/other, a solution written in another way, gets all points
-#   variant-N     the right solution of VARIANT=1 gets all points for that
-#   last_year-N   the right solution without a variant does not
+#   variant-V.N   the right solution of VARIANT=V gets all points for that
+#   last_year-V.N the right solution without a variant does not
 #   wrong-LINE    that line of tools/wrong.tsv, planted in the right solution, costs points
 STEPS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print "step-" $$1 ".0" } \
     NR > 1 { print "step-" $$1 "." count[$$1] }' $(TABLE))
-VARIED := 5 6 10
+VARIED := 1.5 1.6 1.10 2.10
 SHOWN := $(STEPS) $(addprefix other-,$(shell cat tools/other/assignments)) $(addprefix variant-,$(VARIED)) \
     $(addprefix last_year-,$(VARIED)) $(shell awk 'NR > 1 { print "wrong-" NR }' tools/wrong.tsv)
 VERDICTS := $(SHOWN:%=build/assignments/%/verdict)
 assignments:
 	@rm -rf build/assignments
-	@for variant in 0 1; do $(MAKE) -s VARIANT=$$variant build/reference/$$variant/cases-1 \
+	@for variant in $(sort 0 $(basename $(VARIED))); do $(MAKE) -s VARIANT=$$variant build/reference/$$variant/cases-1 \
 	    build/reference/$$variant/cases-$(SEED) || exit 1; done
 	@SECONDS_ALLOWED=8 $(MAKE) --no-print-directory -j2 $(VERDICTS)
 	@cat $(VERDICTS) | awk '{ $$1 == "ok" ? passed++ : failed++ } \
@@ -195,32 +195,35 @@ build/assignments/step-%/verdict: number = $(basename $*)
 build/assignments/step-%/verdict: written = $(subst .,,$(suffix $*))
 build/assignments/step-%/verdict:
 	@mkdir -p $(@D) && $(MAKE) -s assignment N=$(number) WRITTEN=$(written) FROM=tools/other FOLDER=$(@D)/folder >/dev/null
-	@$(MAKE) -C $(@D)/folder CFLAGS= >$(@D)/output 2>&1 || true
+	@$(MAKE) -C $(@D)/folder CFLAGS=-Og >$(@D)/output 2>&1 || true
 	@awk -F '\t' 'NR > 1 && $$1 == $(number) && written++ == $(written) { next_one = "write " $$4 " in " $$3 ":" } \
 	    END { print next_one ? next_one : ": done" }' $(TABLE) >$(@D)/expected
 	@if grep -qFf $(@D)/expected $(@D)/output && ! grep -Eq '^FAIL|warning:' $(@D)/output; then right=ok; \
 	    else right=FAIL; cat $(@D)/output; fi; \
 	    echo "$$right  $(number), $(written) written: $$(cat $(@D)/expected)" >$@.part
 	@rm -r $(@D)/folder && mv $@.part $@ && cat $@
-# $(call regraded,FOLDER,VARIANT,what the points must be,what it is)
+# $(call regraded,FOLDER,VARIANT,N,what the points must be,what it is)
 define regraded
 	@mkdir -p $(@D)
-	+@SECONDS_ALLOWED=30 $(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$* TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
-	@awk 'END { print ($(3) ? "ok" : "FAIL") "  $*, $(4):" $$0 }' $(@D)/output >$@.part
+	+@SECONDS_ALLOWED=30 $(MAKE) -s regrade FOLDER=$(1) VARIANT=$(2) N=$(3) TREE=$(@D)/tree RESULTS=$(@D)/results >$(@D)/output
+	@awk 'END { print ($(4) ? "ok" : "FAIL") "  $(3), $(5):" $$0 }' $(@D)/output >$@.part
 	@rm -r $(@D)/tree && mv $@.part $@ && cat $@
 endef
 build/assignments/other-%/verdict:
-	$(call regraded,tools/other,0,$$1 > 0 && $$1 == $$3,written in another way)
+	$(call regraded,tools/other,0,$*,$$1 > 0 && $$1 == $$3,written in another way)
+build/assignments/variant-%/verdict build/assignments/last_year-%/verdict: number = $(subst .,,$(suffix $*))
+build/assignments/variant-%/verdict build/assignments/last_year-%/verdict: variant = $(basename $*)
 build/assignments/variant-%/verdict:
-	$(call regraded,build/reference/1,1,$$1 > 0 && $$1 == $$3,variant 1)
+	$(call regraded,build/reference/$(variant),$(variant),$(number),$$1 > 0 && $$1 == $$3,variant $(variant))
 build/assignments/last_year-%/verdict:
-	$(call regraded,.,1,$$1 < $$3,variant 1 answered without it)
+	$(call regraded,.,$(variant),$(number),$$1 < $$3,variant $(variant) answered without it)
 build/assignments/wrong-%/verdict:
-	@mkdir -p $(@D) && cp tools/grader.c $(SOURCES) $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
+	@mkdir -p $(@D) && cp $(SOURCES) $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
 	@file=$$(cut -f 2 $(@D)/mistake); awk -F '\t' -f tools/plant.awk $(@D)/mistake $$file >$(@D)/$$file || \
 	    { echo "tools/wrong.tsv:$*: its text must occur exactly once in $$file"; exit 1; }
-	@$(CC) -std=c11 -w -DDOUBLE $(@D)/grader.c -o $(@D)/grader -lm
-	@$(call folder,$$(cut -f 1 $(@D)/mistake),1) >$(@D)/checks.tsv
+	@number=$$(cut -f 1 $(@D)/mistake); $(call folder,$$number,1) >$(@D)/checks.tsv; for file in grader.c test.c; do \
+	    $(call functions,-v N=99 -v graded=$$number,$(REFERENCE)/) >$(@D)/$$file || exit 1; done
+	@$(CC) -std=c11 -w -Og -DDOUBLE $(@D)/grader.c -o $(@D)/grader -lm
 	@$(REFERENCE)/grader all $(@D)/checks.tsv $(REFERENCE)/cases-1 $(@D)/results $(@D)/grader >$(@D)/output
 	@awk -F '\t' 'NR == 1 { mistake = $$1 ", wrong: " $$3 } END { split($$0, score, " of "); \
 	    print (score[1] + 0 < score[2] + 0 ? "ok" : "FAIL") "  " mistake ":" $$0 }' $(@D)/mistake $(@D)/output >$@.part

@@ -54,7 +54,8 @@ static inline void rows_backward(Tensor x, const int *index, Tensor y) {
 
 /* ---- attention (Vaswani et al. 2017), for each sequence and each head with its columns of q, k, v:
  *     P = softmax(Q K' / sqrt(H / A)),   context = P V
- * q (R or N, H): of the selected positions or of all; k, v (N, H). */
+ * q (R or N, H): of the selected positions or of all; k, v (N, H). In a causal LM query i sees only the first seen[i]
+ * keys of its sequence, and the rest of its row of P is 0; in BERT seen is NULL, and every query sees all keys. */
 typedef struct { Tensor context, *p; } Attention; /* p[s] (A queries, keys): the P of a sequence, head under head */
 
 /* The rows of sequence s and the columns of head h. */
@@ -66,8 +67,17 @@ static inline Matrix attention_head(Matrix all, const int *start, int heads, int
 static inline Matrix attention_p(Matrix p, int heads, int h) {
     return part(p, h * (p.rows / heads), p.rows / heads, 0, p.cols);
 }
+/* The softmax of each row of P; row i is that of query q0 + i. */
+static inline void attention_softmax(Matrix P, real scale, const int *seen, int q0) {
+    for (int i = 0; i < P.rows; i++) {
+        real *p = P.data + i * P.row_stride;
+        const int keys = seen ? seen[q0 + i] : P.cols;
+        softmax_forward(p, keys, scale);
+        for (int j = keys; j < P.cols; j++) p[j] = 0;
+    }
+}
 static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
-                                          const int *q_start) {
+                                          const int *q_start, const int *seen) {
     const int *start = batch->start;
     const real scale = 1 / sqrt((real)(q.cols / heads));
     Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[batch->sequences]))};
@@ -81,12 +91,13 @@ static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int head
             const Matrix V = attention_head(values(v), start, heads, s, h);
             const Matrix P = attention_p(values(a.p[s]), heads, h);
             matmul(P, Q, transposed(K));
-            for (int i = 0; i < P.rows; i++) softmax_forward(P.data + i * P.row_stride, P.cols, scale);
+            attention_softmax(P, scale, seen, q_start[s]);
             matmul(attention_head(values(a.context), q_start, heads, s, h), P, V);
         }
     return a;
 }
-/* dV += P' dcontext;   dP = dcontext V';   dS = P (dP - rowsum(dP P)) / sqrt(H / A);   dQ += dS K;   dK += dS' Q */
+/* dV += P' dcontext;   dP = dcontext V';   dS = P (dP - rowsum(dP P)) / sqrt(H / A);   dQ += dS K;   dK += dS' Q
+ * Where a key is not seen P is 0, and so is dS: nothing flows back there. */
 static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
                                       const int *q_start) {
     const int *start = batch->start;
@@ -155,7 +166,8 @@ static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int h
     a.q = linear_forward(&l->query, a.query_input);
     a.k = linear_forward(&l->key, x);
     a.v = linear_forward(&l->value, x);
-    a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->selected_start : batch->start);
+    a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->selected_start : batch->start,
+                                    NULL);
     a.attended = linear_forward(&l->attention_output, a.attention.context);
     residual_forward(a.attended, a.query_input);
     a.normed = layernorm_forward(&l->attention_norm, a.attended);
@@ -292,16 +304,8 @@ static inline void bert_list_weights(Bert *b) {
     b->weights = list;
 }
 
-/* Initial values for pretraining (Devlin et al. 2019): N(0, 0.02^2), biases 0, gains 1. */
-static inline void bert_random(Bert *bert, Random *random) {
-    parameters_allocate(bert->weights);
-    for (int i = 0; i < bert->weights.count; i++) {
-        const Parameter *p = &bert->weights.at[i];
-        if (p->kind == GAIN) fill_constant(*p->tensor, 1);
-        else if (p->kind == BIAS) fill_constant(*p->tensor, 0);
-        else fill_normal(*p->tensor, 0.02, random);
-    }
-}
+/* Initial values for pretraining (Devlin et al. 2019). */
+static inline void bert_random(Bert *bert, Random *random) { parameters_random(bert->weights, random); }
 
 /* ---- config.json: what is absent has BERT's value; a setting that is not implemented is refused by its name ------ */
 static inline int config_int(Text config, const char *path, const char *name, int absent) {
@@ -316,29 +320,43 @@ static inline void config_refuse(Text config, const char *path, const char *name
         die("%s: %s is %.40s: only %s is implemented", path, name, text_line(value), implemented);
 }
 /* Both names of gelu, and all names of its form with tanh. */
-static inline bool config_tanh_gelu(Text config, const char *path) {
+static inline bool config_tanh_gelu(Text config, const char *path, const char *name, bool absent) {
     static const char *const names[] = {"\"gelu\"", "\"gelu_python\"", "\"gelu_new\"", "\"gelu_pytorch_tanh\"",
                                         "\"gelu_fast\"", "\"gelu_accurate\"", "\"gelu_python_tanh\""};
     Text value;
-    if (!json_member(config, "hidden_act", &value)) return false;
+    if (!json_member(config, name, &value)) return absent;
     for (int k = 0; k < 7; k++)
         if (text_is(value, names[k])) return k > 1;
-    die("%s: hidden_act is not gelu or its form with tanh (gelu_new): %.40s", path, text_line(value));
+    die("%s: %s is not gelu or its form with tanh (gelu_new): %.40s", path, name, text_line(value));
 }
-static inline void config_check(Text config, const char *path) {
+static inline real config_eps(Text config, const char *path, const char *name, double absent) {
     Text value;
-    if (json_member(config, "model_type", &value) && !text_is(value, "\"bert\""))
-        die("%s: model_type is %.40s, not bert: only BERT is implemented", path, text_line(value));
-    config_refuse(config, path, "is_decoder", "false");
-    config_refuse(config, path, "add_cross_attention", "false");
-    config_refuse(config, path, "position_embedding_type", "\"absolute\"");
+    const double eps = json_member(config, name, &value) ? json_number(value) : absent;
+    if (!(eps >= 0)) die("%s: no sensible %s", path, name);
+    return (real)eps;
+}
+static inline void config_check_sizes(const char *path, const char *hidden_name, int hidden, const char *heads_name,
+                                      int heads, int layers) {
+    if (hidden % heads) die("%s: %s %d is not a multiple of %s %d", path, hidden_name, hidden, heads_name, heads);
+    if (layers > 1000) die("%s: %d layers", path, layers);
+}
+static inline void config_check_common(Text config, const char *path) { /* BERT's and GPT-2's */
+    Text value;
     if (json_member(config, "pruned_heads", &value) && json_count(value))
         die("%s: pruned_heads is not implemented", path);
     if (json_member(config, "quantization_config", &value) && !text_is(value, "null"))
         die("%s: quantization_config is not implemented: save the model without it", path);
 }
-static inline void bert_config(Bert *bert, Text config, const char *path) { /* the sizes */
+static inline void config_check(Text config, const char *path) {
     Text value;
+    if (json_member(config, "model_type", &value) && !text_is(value, "\"bert\""))
+        die("%s: model_type is %.40s: only bert and gpt2 are implemented", path, text_line(value));
+    config_refuse(config, path, "is_decoder", "false");
+    config_refuse(config, path, "add_cross_attention", "false");
+    config_refuse(config, path, "position_embedding_type", "\"absolute\"");
+    config_check_common(config, path);
+}
+static inline void bert_config(Bert *bert, Text config, const char *path) { /* the sizes */
     config_check(config, path);
     *bert = (Bert){.hidden = config_int(config, path, "hidden_size", 768),
                    .layers = config_int(config, path, "num_hidden_layers", 12),
@@ -347,12 +365,9 @@ static inline void bert_config(Bert *bert, Text config, const char *path) { /* t
                    .vocab = config_int(config, path, "vocab_size", 30522),
                    .positions = config_int(config, path, "max_position_embeddings", 512),
                    .types = config_int(config, path, "type_vocab_size", 2),
-                   .tanh_gelu = config_tanh_gelu(config, path), .eps = (real)1e-12};
-    if (json_member(config, "layer_norm_eps", &value)) bert->eps = (real)json_number(value);
-    if (!(bert->eps >= 0)) die("%s: no sensible layer_norm_eps", path);
-    if (bert->hidden % bert->heads)
-        die("%s: hidden_size %d is not a multiple of num_attention_heads %d", path, bert->hidden, bert->heads);
-    if (bert->layers > 1000) die("%s: %d layers", path, bert->layers);
+                   .tanh_gelu = config_tanh_gelu(config, path, "hidden_act", false),
+                   .eps = config_eps(config, path, "layer_norm_eps", 1e-12)};
+    config_check_sizes(path, "hidden_size", bert->hidden, "num_attention_heads", bert->heads, bert->layers);
 }
 
 /* ---- the weights of a folder ------------------------------------------------------------------------------------- */
@@ -424,11 +439,14 @@ static inline void bert_load(Bert *bert, const char *folder) {
 /* Unmaps the weights: the pages of those that were trained were private copies. */
 static inline void bert_close(Bert *bert) { tensor_files_close(&bert->files); }
 
+/* As few digits as give the same number again. */
+static inline const char *shortest_number(real x) {
+    const char *digits = format("%g", (double)x);
+    return (real)strtod(digits, NULL) == x ? digits : format("%.9g", (double)x);
+}
 /* config.json and model.safetensors as transformers reads them. */
 static inline void bert_save(const Bert *b, const char *folder) {
     Output out = output_open(format("%s/config.json", folder));
-    const char *eps = format("%g", (double)b->eps);
-    if ((real)strtod(eps, NULL) != b->eps) eps = format("%.9g", (double)b->eps);
     fprintf(out.stream,
             "{\n"
             "  \"architectures\": [\"BertForMaskedLM\"],\n"
@@ -445,7 +463,7 @@ static inline void bert_save(const Bert *b, const char *folder) {
             "  \"pad_token_id\": 0\n"
             "}\n",
             b->tanh_gelu ? "gelu_new" : "gelu", b->hidden, b->layers, b->heads, b->intermediate, b->vocab, b->positions,
-            b->types, eps, b->separate_decoder ? "  \"tie_word_embeddings\": false,\n" : "");
+            b->types, shortest_number(b->eps), b->separate_decoder ? "  \"tie_word_embeddings\": false,\n" : "");
     output_close(out);
     safetensors_write(format("%s/model.safetensors", folder), b->weights, "{\"format\":\"pt\"}");
 }

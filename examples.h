@@ -1,7 +1,8 @@
 /* examples.h - what goes into the pass: lines of data become examples, words become the answers that are allowed.
  *
  * A line of data is one JSON object. LAMA's has "sub_label" and "obj_label" (or "sub" and "obj"), or a sentence with
- * [MASK] in "masked_sentences"; with label words it has a "label" and whatever fields the template names.
+ * [MASK] in "masked_sentences"; with label words it has a "label" and whatever fields the template names. A
+ * line of MultiRC is a passage with many answers: a row for each of them, like the lines of other data.
  */
 #ifndef EXAMPLES_H
 #define EXAMPLES_H
@@ -23,6 +24,64 @@ static bool next_object(Text *rest, Text *json, const char *path, int *line) {
     }
     return false;
 }
+/* A member of an object under another name, as `"name": value, `; nothing if there is none. */
+static const char *renamed_member(Text object, const char *member, const char *name) {
+    Text value;
+    if (!json_member(object, member, &value)) return "";
+    return format("\"%s\": %.*s, ", name, (int)value.size, value.data);
+}
+static Text nested_list(Text object, const char *name, const char *path, int line) {
+    Text list;
+    if (!json_member(object, name, &list) || list.data[0] != '[' || !json_count(list))
+        die("%s:%d: in its passage, '%s' is not a list with something in it", path, line, name);
+    return list;
+}
+static const char *idx_or(Text object, int place) { /* failing an idx, its place in its list */
+    Text idx;
+    return json_member(object, "idx", &idx) ? text_string(idx) : format("%d", place);
+}
+static void add_answers(Texts *rows, Text question, const char *common, const char *idx, const char *path, int line) {
+    const Text answers = nested_list(question, "answers", path, line);
+    Text answer, key;
+    int place = 0;
+    for (size_t at = 0; json_next(answers, &at, &key, &answer); place++)
+        texts_push(rows, text_of(format("{%s%s%s\"idx\": {%s, \"answer\": %s}}", common,
+                                        renamed_member(answer, "text", "answer"),
+                                        renamed_member(answer, "label", "label"), idx, idx_or(answer, place))));
+}
+/* The rows of a line: the line itself. But a line of MultiRC is a passage with questions that have answers, and gives a
+ * row for each answer: {"passage": .., "question": .., "answer": .., "label": .., "idx": ..}. Their idx is that of the
+ * copy of MultiRC on the Hugging Face hub, {"paragraph": .., "question": .., "answer": ..}. What the line lacks, the
+ * rows lack: a test set has no label. */
+static Texts rows_of(Text json, const char *path, int line) {
+    Texts rows = {0};
+    Text passage, question, key;
+    if (!json_member(json, "passage", &passage) || !json_member(passage, "questions", &question)) {
+        texts_push(&rows, json);
+        return rows;
+    }
+    const Text questions = nested_list(passage, "questions", path, line);
+    const char *text = renamed_member(passage, "text", "passage"), *passage_idx = idx_or(json, line - 1);
+    int place = 0;
+    for (size_t at = 0; json_next(questions, &at, &key, &question); place++) {
+        const char *common = format("%s%s", text, renamed_member(question, "question", "question"));
+        const char *idx = format("\"paragraph\": %s, \"question\": %s", passage_idx, idx_or(question, place));
+        add_answers(&rows, question, common, idx, path, line);
+    }
+    return rows;
+}
+/* The rows of a JSONL file, one after the other: `line` is that of the last one. */
+typedef struct { Text rest; const char *path; int line; Texts rows; int given; } Rows;
+
+static bool next_row(Rows *file, Text *json) {
+    if (file->given == file->rows.count) {
+        if (!next_object(&file->rest, json, file->path, &file->line)) return false;
+        file->rows = rows_of(*json, file->path, file->line), file->given = 0;
+    }
+    *json = file->rows.at[file->given++];
+    return true;
+}
+
 /* A member by its name; failing that, target.span1_text is the span1_text in target, as WSC has it. */
 static bool member_within(Text json, const char *name, Text *value) {
     const char *dot = strchr(name, '.');
@@ -123,19 +182,13 @@ static void template_fill(const Template *t, const Vocab *vocab, const Text *fie
 
 /* ---- Answers ----------------------------------------------------------------------------------------------------- */
 
-/* The id of a word that is exactly one token, or -1. */
-static int single_token(const Vocab *vocab, Text word) {
-    Ids ids = {0};
-    tokenize(vocab, word, &ids);
-    return ids.count == 1 && ids.id[0] != vocab->unk ? ids.id[0] : -1;
-}
 /* The words of a file, one a line, as the model has them: for an uncased one also without capitals. */
 static void allow_words(Answers *answers, const Vocab *vocab, const char *file) {
     const Texts words = read_lines(file);
     int known = 0;
     for (int i = 0; i < words.count; i++) {
-        int id = vocab_find(vocab, words.at[i]);
-        if (id < 0 && !vocab->cased) id = single_token(vocab, words.at[i]);
+        int id = vocab->bytes ? vocab_word(vocab, words.at[i]) : vocab_find(vocab, words.at[i]);
+        if (id < 0 && !vocab->bytes && !vocab->cased) id = vocab_word(vocab, words.at[i]);
         if (id >= 0) known++, answers->allowed[id] = true;
     }
     if (!known) die("%s: none of its words is in the model's vocabulary", file);
@@ -154,7 +207,7 @@ static void allow_labels(Answers *answers, const Vocab *vocab, const char *label
         for (int k = 0; k < pair.count; k++) pair.at[k] = trimmed(pair.at[k]);
         if (pair.count != 2) die("%s '%s': expected name=Word,name=Word", from, labels);
         const Text word = pair.at[1];
-        const int id = single_token(vocab, word);
+        const int id = vocab_word(vocab, word);
         if (id < 0) die("%s: '%.*s' is not one token of the vocabulary", from, (int)word.size, word.data);
         if (answers->allowed[id]) die("%s: two labels have the word '%.*s'", from, (int)word.size, word.data);
         for (int k = 0; k < answers->labels; k++)
@@ -204,7 +257,7 @@ static int example_answer(const Model *model, Text json, const char *file, int l
     if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
         die("%s:%d: no obj_label", file, line);
     if (!json_is_string(value)) die("%s:%d: obj_label is not a string", file, line);
-    const int id = single_token(&model->vocab, json_string(value));
+    const int id = vocab_word(&model->vocab, json_string(value));
     return id >= 0 && answers->allowed[id] ? id : -1;
 }
 
@@ -230,13 +283,15 @@ static const char *subject_of(Text json) {
 static Dataset read_named(const char *path, const Model *model, const Template *t, int max_length, bool quiet,
                           Names *names) {
     const bool own_sentences = !strcmp(t->text, MASKED_SENTENCES);
-    const int most = model->bert.positions, length = max_length ? min_int(max_length, most) : most;
+    const int most = lm_positions(&model->lm), length = max_length ? min_int(max_length, most) : most;
     const Text file = read_file(path);
-    Text rest = file, *field = allocate(sizeof *field * (size_t)(t->parts + 1));
+    Text *field = allocate(sizeof *field * (size_t)(t->parts + 1));
     path = input_name(path);
     Dataset data = {.path = path};
-    int line = 0, skipped = 0;
-    for (Text json; next_object(&rest, &json, path, &line);) {
+    Rows rows = {.rest = file, .path = path};
+    int skipped = 0;
+    for (Text json; next_row(&rows, &json);) {
+        const int line = rows.line;
         const bool unlabelled = names && model->answers.labels && is_unlabelled(&model->answers, json);
         for (int i = 0; i < t->parts; i++)
             if (t->part[i].kind == FIELD) field[i] = example_field(json, t->part[i].text, path, line);

@@ -29,6 +29,9 @@ static inline bool text_equal(Text a, Text b) {
 static inline bool text_starts(Text a, const char *word) {
     return a.size >= strlen(word) && !memcmp(a.data, word, strlen(word));
 }
+static inline bool text_ends(Text a, const char *word) {
+    return a.size >= strlen(word) && !memcmp(a.data + a.size - strlen(word), word, strlen(word));
+}
 static inline bool text_is(Text text, const char *word) { return text_equal(text, text_of(word)); }
 static inline char *text_string(Text text) { /* a NUL-terminated copy */
     char *s = allocate(text.size + 1);
@@ -69,10 +72,13 @@ static inline Texts split(Text text, char separator) { /* the parts of a text be
         }
     return parts;
 }
-static inline Text trimmed(Text text) { /* without spaces at both ends */
-    while (text.size && text.data[0] == ' ') text.data++, text.size--;
+static inline Text trimmed_end(Text text) { /* without spaces at its end */
     while (text.size && text.data[text.size - 1] == ' ') text.size--;
     return text;
+}
+static inline Text trimmed(Text text) { /* without spaces at both ends */
+    while (text.size && text.data[0] == ' ') text.data++, text.size--;
+    return trimmed_end(text);
 }
 static inline bool texts_contain(const Texts *list, Text text) {
     for (int i = 0; i < list->count; i++)

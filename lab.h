@@ -31,12 +31,12 @@ typedef struct {
     const char *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
     int seeds, jobs, max_length, size;
     uint64_t model_hash; /* of the files in --model, where results are kept */
-    bool resume, quiet;
+    bool resume, quiet, causal;
 } Options;
 
 static const char usage_text[] =
     "usage: ptune [demo [--seeds N] [--methods M,M] ...]      the demo: the paper's table on data/\n"
-    "       ptune fill     --model DIR TEXT                   five best words for each [MASK]\n"
+    "       ptune fill     --model DIR TEXT                   five best words for each [MASK], or (GPT) to go on\n"
     "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, under a learned prompt\n"
     "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
     "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
@@ -47,15 +47,13 @@ static const char usage_text[] =
     "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
     "       ptune table    RESULTS                            the table of all results there\n"
     "       ptune words    --model DIR --prompt FILE          nearest words of each pseudo-token\n"
-    "       ptune vocab    --model DIR --data DIR [--size N]  a vocabulary for a world of facts\n"
-    "       ptune pretrain --model DIR --data DIR             a small BERT that has read them\n";
+    "       ptune vocab    --model DIR --data DIR [--size N] [--causal]   a vocabulary for a world of facts\n"
+    "       ptune pretrain --model DIR --data DIR [--causal]  a small BERT, or GPT, that has read them\n";
 
 _Noreturn static void usage(const char *wrong, const char *what) {
     fprintf(stderr, "ptune: %s%s\n%s", wrong, what ? what : "", usage_text);
     exit(2);
 }
-
-static const char *const DEFAULT_TEMPLATE = "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
 
 static const char *const encoder_names[] = {"lstm", "mlp", "embedding", "none"};
 static EncoderKind encoder_named(const char *name) { /* ENCODERS: none of them */
@@ -86,13 +84,20 @@ static inline double median(double *x, int n) { /* sorts x; used by the tests an
 
 static Model *model_load(const Options *o) {
     Model *model = allocate(sizeof *model);
-    bert_load(&model->bert, o->model);
+    lm_load(&model->lm, o->model);
     model->vocab = vocab_load(o->model);
-    if (model->vocab.size > model->bert.vocab)
+    if (model->lm.causal != model->vocab.bytes)
+        die("%s: config.json is that of %s, but its vocabulary that of %s", o->model,
+            model->lm.causal ? "GPT-2" : "BERT", model->vocab.bytes ? "GPT-2" : "BERT");
+    if (model->vocab.size > lm_word(&model->lm).rows)
         die("%s: %d entries%s, but config.json has a vocab_size of %d", model->vocab.path, model->vocab.size,
-            model->vocab.size > model->vocab.base_size ? " with the added tokens" : "", model->bert.vocab);
-    model->answers = answers_from(&model->vocab, model->bert.vocab, o->vocab, o->labels);
+            model->vocab.size > model->vocab.base_size ? " with the added tokens" : "", lm_word(&model->lm).rows);
+    model->answers = answers_from(&model->vocab, lm_word(&model->lm).rows, o->vocab, o->labels);
     return model;
+}
+/* A token as an answer: as it would be printed, without the space that byte-level BPE has before a word. */
+static const char *answer_text(const Model *model, int id) {
+    return text_line(trimmed(vocab_text(&model->vocab, id)));
 }
 /* --data may be a file, a relation of LAMA: then that is the test set, and there are no others. */
 static const char *split_path(const Options *o, Split which) {
@@ -106,6 +111,36 @@ static Dataset read_split(const Options *o, const Model *model, Split which, con
         die("%s: one file, not a folder with train.jsonl, dev.jsonl and test.jsonl: it has no %s set", o->data,
             split_name[which]);
     return read_examples(split_path(o, which), model, t, o->max_length, o->quiet);
+}
+
+/* ---- Templates for a causal LM, which answers at the end ---------------------------------------------------------- */
+
+/* A prompt of the data without what follows its answer, as in the published code, or NULL if it goes on with a
+ * field. */
+static const char *causal_prompt(const char *form) {
+    Template t = template_parse(form);
+    const char *end = form + strlen(form);
+    for (int i = t.parts - 1; t.part[i].kind != MASK; i--)
+        if (t.part[i].kind != WORDS) return NULL;
+    for (const char *at = form; at < end; at++)
+        if (!strncmp(at, "[Y]", 3) || !strncmp(at, "[MASK]", 6)) end = strchr(at, ']') + 1;
+    return format("%.*s", (int)(end - form), form);
+}
+/* A prompt of the data, or of a method, as the model can read it. */
+static const char *readable_prompt(const Model *model, const char *form) {
+    return model->lm.causal ? causal_prompt(form) : form;
+}
+/* The published short form for GPT, (a,b,0): pseudo-tokens before the subject and after it, then the answer. */
+static const char *causal_form(const char *form) {
+    int a, b, used = 0;
+    if (sscanf(form, " (%5d,%5d,0)%n", &a, &b, &used) != 2 || form[used] || a < 0 || b < 0) return form;
+    return format("%s [X] %s [MASK]", pseudo_tokens(a), pseudo_tokens(b));
+}
+/* --template, or the default: three pseudo-tokens in each place. */
+static const char *chosen_template(const Options *o, const Model *model) {
+    if (model->lm.causal) return causal_form(o->template ? o->template : "(3,3,0)");
+    if (o->template) return o->template;
+    return o->recipe ? "(3,3,3)" : "[P][P][P] [X] [P][P][P] [MASK] [P][P][P]";
 }
 
 /* ==== 3. What is written ========================================================================================== */
@@ -135,8 +170,8 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
     if (!text.size || !safetensors_find(&file, "prompt", &prompt))
         die("%s: not a prompt: no template or no tensor 'prompt'", path);
     if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
-    if (prompt.cols != model->bert.hidden)
-        die("%s: vectors of %d elements, the model has %d", path, prompt.cols, model->bert.hidden);
+    if (prompt.cols != lm_word(&model->lm).cols)
+        die("%s: vectors of %d elements, the model has %d", path, prompt.cols, lm_word(&model->lm).cols);
     for (size_t i = 0; i < size_of(prompt); i++)
         if (!isfinite(prompt.data[i])) die("%s: has an element that is not finite", path);
     *t = template_parse(text_string(text));
@@ -147,7 +182,7 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
 }
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all five files */
     make_folder(folder);
-    bert_save(&model->bert, folder);
+    lm_save(&model->lm, folder);
     vocab_save(&model->vocab, folder);
 }
 
@@ -164,10 +199,10 @@ static uint64_t hash_file(uint64_t hash, const char *path) { /* what is missing 
 static uint64_t hash_model(const char *folder) {
     static const char *const files[] = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"};
     static const char *const others[] = {"tokenizer.json", "added_tokens.json", "special_tokens_map.json",
-                                         "model.safetensors.index.json"};
+                                         "model.safetensors.index.json", "vocab.json", "merges.txt"};
     uint64_t hash = 0;
     for (int i = 0; i < 4; i++) hash = hash_file(hash, format("%s/%s", folder, files[i]));
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 6; i++)
         if (file_exists(format("%s/%s", folder, others[i]))) hash = hash_file(hash, format("%s/%s", folder, others[i]));
     if (file_exists(format("%s/model.safetensors", folder))) return hash;
     TensorFiles parts = tensor_files_open(folder);
@@ -240,9 +275,10 @@ static void checkpoint_read(const Options *o, Run *run) {
     run->best = json_number(safetensors_metadata(&file, "best"));
     if (run->epoch < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
     if (run->lm.count) { /* the best epoch's weights are in model/ */
-        const Safetensors best = safetensors_open(format("%s/model/model.safetensors", o->out));
-        safetensors_read(&best, run->best_lm);
-        unmap_file(best.file);
+        Lm *best = allocate(sizeof *best);
+        lm_load(best, format("%s/model", o->out));
+        parameters_copy(run->best_lm, lm_weights(best));
+        lm_close(best);
     }
     unmap_file(file.file);
     release(before);
@@ -327,19 +363,23 @@ static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoc
 
 /* ---- All of it --------------------------------------------------------------------------------------------------- */
 
-/* The mean of F1 = 2 TP / (2 TP + FP + FN), in per cent, over the labels that are predicted or true at all. */
+/* F1 = 2 TP / (2 TP + FP + FN) of the label with this word, in per cent; -1 if it is neither predicted nor true. */
+static double label_f1(int word, const Dataset *data, const Prediction *predictions) {
+    int hits = 0, times = 0; /* TP; 2 TP + FP + FN */
+    for (int i = 0; i < data->count; i++) {
+        const bool predicted = predictions[i].predicted == word, truth = data->at[i].answer == word;
+        hits += predicted && truth;
+        times += predicted + truth;
+    }
+    return times ? 200.0 * hits / times : -1;
+}
+/* The mean over the labels that are predicted or true at all. */
 static double macro_f1(const Answers *answers, const Dataset *data, const Prediction *predictions) {
     double sum = 0;
     int occurring = 0;
     for (int k = 0; k < answers->labels; k++) {
-        int hits = 0, times = 0; /* TP; 2 TP + FP + FN */
-        for (int i = 0; i < data->count; i++) {
-            const bool predicted = predictions[i].predicted == answers->word[k];
-            const bool truth = data->at[i].answer == answers->word[k];
-            hits += predicted && truth;
-            times += predicted + truth;
-        }
-        if (times) sum += 200.0 * hits / times, occurring++;
+        const double f1 = label_f1(answers->word[k], data, predictions);
+        if (f1 >= 0) sum += f1, occurring++;
     }
     return occurring ? sum / occurring : 0;
 }
@@ -382,18 +422,18 @@ static int pop_argmax(real *score, int words, real *value) {
 /* A word may be put into a template if it tokenises back to itself, is no placeholder and no answer of train. */
 static bool *search_words(const Model *model, const Dataset *train) {
     const Vocab *vocab = &model->vocab;
-    bool *usable = allocate_zeroed(sizeof(bool[model->bert.vocab]));
+    bool *usable = allocate_zeroed(sizeof(bool[lm_word(&model->lm).rows]));
     for (int w = 0; w < vocab->size; w++) {
-        const Text piece = vocab->piece[w];
-        usable[w] = piece.size && !(piece.size > 1 && piece.data[0] == '[') && !memchr(piece.data, '{', piece.size) &&
-                    single_token(vocab, piece) == w;
+        const Text word = trimmed(vocab_text(vocab, w));
+        usable[w] = word.size && !(word.size > 1 && word.data[0] == '[') && !memchr(word.data, '{', word.size) &&
+                    utf8_valid(word) && vocab_word(vocab, word) == w;
     }
     for (int i = 0; i < train->count; i++) usable[train->at[i].answer] = false;
     return usable;
 }
 /* A part of a template as text, a word for a [P]. */
 static Text part_text(const Part *p, const Vocab *vocab, int word) {
-    if (p->kind == PSEUDO) return vocab->piece[word];
+    if (p->kind == PSEUDO) return trimmed(vocab_text(vocab, word));
     if (p->kind == MASK) return text_of("[MASK]");
     if (p->kind == SEPARATOR) return text_of("[SEP]");
     if (p->kind == WORDS) return p->text;
@@ -401,25 +441,25 @@ static Text part_text(const Part *p, const Vocab *vocab, int word) {
 }
 /* The template as text, with words in the places of its [P]. */
 static const char *template_with_words(const Template *t, const Vocab *vocab, const int *word) {
-    const char *form = "";
+    const char *form = vocab->bytes && t->part[0].kind == PSEUDO ? " " : ""; /* byte-level BPE's word has one before it */
     for (int i = 0, k = 0; i < t->parts; i++) {
         const Text text = part_text(&t->part[i], vocab, word[k]);
-        const bool apart = !i || form[strlen(form) - 1] == ' ' || text.data[0] == ' ';
+        const bool apart = !*form || form[strlen(form) - 1] == ' ' || text.data[0] == ' ';
         form = format(apart ? "%s%.*s" : "%s %.*s", form, (int)text.size, text.data);
         k += t->part[i].kind == PSEUDO;
     }
     return form;
 }
 
-static double batch_loss(const Bert *bert, Tensor prompt, const Inputs *in, const bool *in_loss) {
-    return cross_entropy_forward(batch_logits(bert, prompt, in, in_loss), in->target);
+static double batch_loss(const Lm *lm, Tensor prompt, const Inputs *in, const bool *in_loss) {
+    return cross_entropy_forward(batch_logits(lm, prompt, in, in_loss), in->target);
 }
 static double loss_with_word(const Model *model, Tensor prompt, int slot, int word, const Inputs *in) {
     Mark before = mark();
     Tensor changed = tensor(prompt.rows, prompt.cols);
     memcpy(changed.data, prompt.data, size_of(prompt) * sizeof(real));
-    memcpy(row(changed, slot), row(model->bert.word, word), sizeof(real[prompt.cols]));
-    const double loss = batch_loss(&model->bert, changed, in, model->answers.in_loss);
+    memcpy(row(changed, slot), row(lm_word(&model->lm), word), sizeof(real[prompt.cols]));
+    const double loss = batch_loss(&model->lm, changed, in, model->answers.in_loss);
     release(before);
     return loss;
 }
@@ -427,9 +467,9 @@ static double loss_with_word(const Model *model, Tensor prompt, int slot, int wo
  * The top candidates by estimated loss decrease are evaluated exactly; returns the best one, or the present word. */
 static int best_swap(const Model *model, Tensor prompt, int slot, int present, const bool *usable, const Inputs *in) {
     enum { CANDIDATES = 10 };
-    const Tensor table = model->bert.word;
+    const Tensor table = lm_word(&model->lm);
     needs_grad(&prompt);
-    double best_loss = loss_and_gradient(&model->bert, prompt, in, model->answers.in_loss);
+    double best_loss = loss_and_gradient(&model->lm, prompt, in, model->answers.in_loss);
     const Tensor decrease = tensor_zeros(1, table.rows); /* -e_w . dL/de */
     const Matrix dslot = part(gradient(prompt), slot, 1, 0, table.cols);
     int best = present;
@@ -451,14 +491,17 @@ static const char *search(const Options *o, const Model *model, const char *form
     enum { EXAMPLES = 24, SWEEPS = 2 };
     const Template t = template_parse(form);
     const Dataset train = read_split(o, model, TRAIN_SET, &t);
-    const Tensor table = model->bert.word;
+    const Tensor table = lm_word(&model->lm);
     const bool *usable = search_words(model, &train);
-    const int the = single_token(&model->vocab, text_of("the")), start = the >= 0 ? the : model->vocab.unk;
+    int start = vocab_word(&model->vocab, text_of("the"));
+    for (int w = 0; start < 0 && w < model->vocab.size; w++)
+        if (usable[w]) start = w;
     const int each = min_int(EXAMPLES, train.count / 2);
     int *order = in_order(train.count), *word = allocate(sizeof(int) * (size_t)(t.pseudo + 1));
     const Tensor prompt = tensor(t.pseudo, table.cols);
     Random random = {(uint64_t)o->training.seed};
     if (train.count < 2) die("%s: one example is too few to search with", train.path);
+    if (start < 0) die("%s: no word that may be put into a template", model->vocab.path);
     for (int k = 0; k < t.pseudo; k++) memcpy(row(prompt, k), row(table, start), sizeof(real[table.cols]));
     for (int k = 0; k <= t.pseudo; k++) word[k] = start;
     for (int turn = 0; turn < SWEEPS * t.pseudo; turn++) {
@@ -515,10 +558,15 @@ static const Method *method_named(Text name) {
 
 /* ---- The template of a method ------------------------------------------------------------------------------------ */
 
+static void prompts_push(Texts *prompts, const Model *model, Text prompt) {
+    const char *form = readable_prompt(model, text_string(prompt));
+    if (form) texts_push(prompts, text_of(form));
+}
 /* The discrete prompts of a relation, a line each. --prompts is a file, or a folder of <relation>.jsonl or .txt;
  * without it they are in prompts.txt beside the examples, if that exists, and the relation's own template comes last. A
- * line may be a JSON object with a template and, if the file has prompts of several relations, a relation. */
-static Texts relation_prompts(const Options *o, const Relation *relation) {
+ * line may be a JSON object with a template and, if the file has prompts of several relations, a relation. Left out are
+ * those that the model cannot read. */
+static Texts relation_prompts(const Options *o, const Model *model, const Relation *relation) {
     const char *path = o->prompts ? o->prompts : format("%s/prompts.txt", relation->folder);
     if (o->prompts && file_exists(format("%s/.", path))) {
         path = format("%s/%s.jsonl", o->prompts, relation->name);
@@ -536,15 +584,15 @@ static Texts relation_prompts(const Options *o, const Relation *relation) {
                 !text_is(json_string(name), relation->name))
                 continue;
         }
-        if (template.size) texts_push(&prompts, template);
+        if (template.size) prompts_push(&prompts, model, template);
     }
-    if (!o->prompts) texts_push(&prompts, relation->template);
+    if (!o->prompts) prompts_push(&prompts, model, relation->template);
     if (!prompts.count) die("%s: no prompt for %s", path, relation->name);
     return prompts;
 }
 /* The prompt with the most hits on dev, or with the fewest on test. */
 static const char *choose_prompt(const Options *o, const Model *model, const Relation *relation, bool best) {
-    const Texts prompts = relation_prompts(o, relation);
+    const Texts prompts = relation_prompts(o, model, relation);
     const char *chosen = NULL;
     for (int p = 0, top = INT32_MIN; p < prompts.count; p++) {
         const char *candidate = text_string(prompts.at[p]);
@@ -559,15 +607,18 @@ static const char *choose_prompt(const Options *o, const Model *model, const Rel
     return chosen;
 }
 /* What the template of a method says, before anything is chosen or searched. */
-static const char *method_form(const Method *m, const Options *o, const Relation *relation) {
-    const char *form = m->template ? m->template : o->template;
-    if (!strcmp(form, "manual")) return text_string(relation->template);
+static const char *method_form(const Method *m, const Options *o, const Model *model, const Relation *relation) {
+    const char *form = m->template;
+    if (!form) return o->template;
+    if (!strcmp(form, "best") || !strcmp(form, "worst")) return form;
+    if (!strcmp(form, "manual")) form = text_string(relation->template);
     if (!strcmp(form, "hybrid"))
-        return text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
-    return form;
+        form = text_string(sentence(relation->template, text_of("[P] [X] [P]"), text_of("[P] [MASK]")));
+    if (readable_prompt(model, form)) return readable_prompt(model, form);
+    die("%s: method %s: its subject stands after the answer: %s", relation->name, m->name, form);
 }
 static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation) {
-    const char *form = method_form(m, o, relation);
+    const char *form = method_form(m, o, model, relation);
     if (m->kind == SEARCH) return search(o, model, form);
     if (!strcmp(form, "best")) return choose_prompt(o, model, relation, true);
     if (!strcmp(form, "worst")) return choose_prompt(o, model, relation, false);
@@ -652,12 +703,12 @@ static Options method_options(const Method *m, const Options *options, const Rel
     return o;
 }
 /* All that the score of a method depends on; best and worst also depend on the prompts to choose from. */
-static const char *method_settings(const Method *m, const Options *o, const Relation *relation) {
+static const char *method_settings(const Method *m, const Options *o, const Model *model, const Relation *relation) {
     const bool trains = m->kind == TRAIN;
-    const char *form = method_form(m, o, relation), *all = settings(o, trains);
+    const char *form = method_form(m, o, model, relation), *all = settings(o, trains);
     uint64_t prompts = 0;
     if (!strcmp(form, "best") || !strcmp(form, "worst")) {
-        const Texts given = relation_prompts(o, relation);
+        const Texts given = relation_prompts(o, model, relation);
         for (int i = 0; i < given.count; i++) prompts = hash_text(prompts, given.at[i]);
     }
     all = format("%s; prompts %016jx; template %s", all, (uintmax_t)prompts, form);
@@ -672,13 +723,13 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     o.template = method_template(m, &o, model, relation);
     const Template t = template_read(o.template);
     Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", o.training.seed), o.template,
-                .settings = o.out ? method_settings(m, &o, relation) : "-",
-                .prompt = tensor(t.pseudo, model->bert.hidden)};
+                .settings = o.out ? method_settings(m, &o, model, relation) : "-",
+                .prompt = tensor(t.pseudo, lm_word(&model->lm).cols)};
     Mark before = mark();
     Model own = *model;
     if (m->tune_lm && o.out && same_file(o.model, format("%s/model", o.out)))
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
-    if (m->tune_lm) bert_load(&own.bert, o.model);
+    if (m->tune_lm) lm_load(&own.lm, o.model);
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) { /* a relation that is one file has only a test set */
         const bool missing = m->kind == ZERO_SHOT && i != TEST_SET && is_regular(or_dash(o.data));
@@ -689,12 +740,12 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
             o.training.batch);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data[TEST_SET].count);
     if (m->kind == TRAIN) r.trained = run_seed(&o, m->tune_lm ? &own : model, data, r.prompt, predictions, &r.score);
-    else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], model->bert.vocab);
+    else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], lm_word(&model->lm).rows);
     else r.score = evaluate(model, r.prompt, &data[TEST_SET], predictions);
     if (m->kind != MAJORITY) r.macro_f1 = macro_f1(&model->answers, &data[TEST_SET], predictions);
     if (m->kind == SEARCH) r.kept = template_parse(m->template).pseudo;
     if (m->kind == TRAIN) r.kept = (int)size_of(r.prompt);
-    if (m->tune_lm) r.kept += (int)parameters_size(own.bert.weights), bert_close(&own.bert);
+    if (m->tune_lm) r.kept += (int)parameters_size(lm_weights(&own.lm)), lm_close(&own.lm);
     if (!model->answers.labels) r.seen = seen_subjects(&data[TRAIN_SET], &data[TEST_SET]); /* else: sentences */
     r.seconds = round(10 * (seconds() - start)) / 10; /* as in the file, or sums over relations differ */
     release(before);
@@ -704,6 +755,7 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
  * checkpoint. */
 static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation) {
     static const char *const used_up[] = {"checkpoint.safetensors", "model/config.json", "model/vocab.txt",
+                                          "model/vocab.json", "model/merges.txt",
                                           "model/tokenizer_config.json", "model/tokenizer.json",
                                           "model/model.safetensors", "model"};
     if (!options->out) return run_method(m, options, model, relation);
@@ -716,12 +768,12 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
     if (file_exists(path)) {
         const Options now = method_options(m, &o, relation);
         r = result_read(path);
-        check_same_settings(path, text_of(r.settings), text_line(text_of(method_settings(m, &now, relation))));
+        check_same_settings(path, text_of(r.settings), text_line(text_of(method_settings(m, &now, model, relation))));
     } else {
         if (m->kind == TRAIN) make_folder(o.out);
         r = run_method(m, &o, model, relation);
         result_write(path, &r);
-        for (int i = 0; m->kind == TRAIN && i < 7; i++) remove(format("%s/%s", o.out, used_up[i]));
+        for (int i = 0; m->kind == TRAIN && i < 9; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
     unlock_file(lock);
     return r;
@@ -961,7 +1013,7 @@ static double norm_of(const real *x, int count) {
 }
 /* The words whose embeddings have the largest cosine with each vector of the prompt. */
 static void print_nearest(const Model *model, Tensor prompt) {
-    const Tensor word = model->bert.word;
+    const Tensor word = lm_word(&model->lm);
     Tensor cosine = tensor_zeros(prompt.rows, word.rows); /* times the norm of the prompt's vector */
     matmul(values(cosine), values(prompt), transposed(values(word)));
     for (int w = 0; w < word.rows; w++) {
@@ -974,9 +1026,8 @@ static void print_nearest(const Model *model, Tensor prompt) {
         printf("[P]%d", i + 1);
         for (int k = 0; k < 5; k++) {
             real largest;
-            const Text piece = model->vocab.piece[pop_argmax(row(cosine, i), model->vocab.size, &largest)];
-            if (isfinite(largest))
-                printf("  %.*s %.2f", (int)piece.size, piece.data, norm > 0 ? (double)largest / norm : 0);
+            const char *near = answer_text(model, pop_argmax(row(cosine, i), model->vocab.size, &largest));
+            if (isfinite(largest)) printf("  %s %.2f", near, norm > 0 ? (double)largest / norm : 0);
         }
         printf("\n");
     }
@@ -999,7 +1050,7 @@ static void print_bar(double per_cent, const char *form) {
 }
 /* The paper's first table: one question in other words, and other answers; then what P-tuning makes of it. */
 static void demo_instability(Model *model, const Relation *relation, const Options *o, const Result *tuned) {
-    const Texts prompts = relation_prompts(o, relation);
+    const Texts prompts = relation_prompts(o, model, relation);
     printf("\n%s: the same question in other words. P@1:\n", relation->name);
     for (int p = 0; p < prompts.count; p++) {
         const Method manual = {.name = "", .kind = ZERO_SHOT, .encoder = ENCODERS,
@@ -1012,9 +1063,9 @@ static void demo_instability(Model *model, const Relation *relation, const Optio
 static void demo_examples(const Model *model, const Relation *relation, const Options *o, const Result *tuned) {
     enum { SHOWN = 5 };
     Dataset data;
-    const Prediction *manual = answers_to(o, model, relation, text_string(relation->template), (Tensor){0}, &data);
+    const char *form = readable_prompt(model, text_string(relation->template));
+    const Prediction *manual = answers_to(o, model, relation, form, (Tensor){0}, &data);
     const Prediction *learned = answers_to(o, model, relation, tuned->template, tuned->prompt, &data);
-    const Text *piece = model->vocab.piece;
     int *wrong = allocate(sizeof(int) * (size_t)data.count), count = 0;
     for (int i = 0; i < data.count; i++)
         if (manual[i].rank > 1) wrong[count++] = i;
@@ -1023,8 +1074,8 @@ static void demo_examples(const Model *model, const Relation *relation, const Op
            "manual prompt", "P-tuning", "truth");
     for (int k = 0; k < shown; k++) {
         const int i = wrong[k * count / shown];
-        printf("%-24s%-20s%-20s%s\n", or_dash(data.at[i].subject), text_string(piece[manual[i].predicted]),
-               text_string(piece[learned[i].predicted]), text_string(piece[data.at[i].answer]));
+        printf("%-24s%-20s%-20s%s\n", or_dash(data.at[i].subject), answer_text(model, manual[i].predicted),
+               answer_text(model, learned[i].predicted), answer_text(model, data.at[i].answer));
     }
 }
 /* The relation of the paper's first table (LAMA's P17, country), if it is among them. */
@@ -1037,9 +1088,10 @@ static void command_demo(Options *o) {
     const double start = seconds();
     const World all = world_read(o->data), world = chosen_relations(o, &all);
     Model *model = model_load(o);
-    printf("A BERT of %zu parameters has read a small world of %d relations, each fact in a few phrasings. What does\n"
+    o->template = chosen_template(o, model);
+    printf("A %s of %zu parameters has read a small world of %d relations, each fact in a few phrasings. What does\n"
            "it answer to subjects that no method was trained on? P@1 on the test examples in per cent, seed %d.\n\n",
-           parameters_size(model->bert.weights), world.count, o->training.seed);
+           model->lm.causal ? "GPT" : "BERT", parameters_size(lm_weights(&model->lm)), world.count, o->training.seed);
     run_table(o, model, &world);
     const Relation *shown = shown_relation(&world);
     const Result tuned = run_method(method_named(text_of("p-lstm")), o, model, shown);
@@ -1052,14 +1104,25 @@ static void command_demo(Options *o) {
 
 /* ---- fill, tokenize, train, eval, words, search, table, vocab, pretrain ------------------------------------------ */
 
-/* The five best words for one [MASK]: word, probability, logit. Destroys the logits. */
+/* What is no printable text is shown by its number, \x0a for a line end. */
+static void print_token(Text token) {
+    for (size_t i = 0, length; i < token.size; i += length ? length : 1) {
+        uint32_t code;
+        length = utf8_decode(token.data + i, token.size - i, &code);
+        const unsigned char first = (unsigned char)token.data[i];
+        if (length && first >= ' ' && first != 0x7F) printf("%.*s", (int)length, token.data + i);
+        else printf("\\x%02x", first);
+    }
+}
+/* The five best words for one [MASK], or the five best next tokens: word, probability, logit. Destroys the logits. */
 static void print_best(const Model *model, real *logits) {
-    const double all = log_sum_exp(logits, model->bert.vocab);
+    const double all = log_sum_exp(logits, lm_word(&model->lm).rows);
     if (!isfinite(all)) die("the logits are not finite");
     for (int k = 0; k < 5 && k < model->vocab.size; k++) {
         real logit;
-        const Text piece = model->vocab.piece[pop_argmax(logits, model->vocab.size, &logit)];
-        printf("%.*s\t%.4f\t%.4f\n", (int)piece.size, piece.data, exp((double)logit - all), (double)logit);
+        const int id = pop_argmax(logits, model->vocab.size, &logit);
+        print_token(vocab_text(&model->vocab, id));
+        printf("\t%.4f\t%.4f\n", exp((double)logit - all), (double)logit);
     }
 }
 /* The ids of a subject under a learned prompt. */
@@ -1071,27 +1134,32 @@ static Ids prompt_ids(const Options *o, const Model *model, const Template *t, T
             die("%s: its template needs more than a subject: %s", o->prompt, t->text);
         field[i] = subject;
     }
-    template_fill(t, &model->vocab, field, model->bert.positions, &example, "SUBJECT", 1);
+    template_fill(t, &model->vocab, field, lm_positions(&model->lm), &example, "SUBJECT", 1);
     return (Ids){example.id, example.length};
 }
-static Ids text_ids(const Model *model, Text text) { /* of a text with [MASK] in it */
+/* The ids of a text with [MASK] in it. A causal LM goes on with a text: it may end in [MASK], which is not fed. */
+static Ids text_ids(const Model *model, Text text) {
+    const bool causal = model->lm.causal;
     Ids ids = {0};
-    ids_push(&ids, model->vocab.cls);
+    if (causal) text = trimmed_end(text);
+    if (causal && text_ends(text, "[MASK]")) text.size -= strlen("[MASK]"), text = trimmed_end(text);
+    if (!causal) ids_push(&ids, model->vocab.cls);
     tokenize_with_special(&model->vocab, text, &ids);
-    ids_push(&ids, model->vocab.sep);
-    if (ids.count > model->bert.positions)
-        die("the text has %d tokens, the model takes %d", ids.count, model->bert.positions);
+    if (!causal) ids_push(&ids, model->vocab.sep);
+    if (!ids.count) die("the text is empty");
+    if (ids.count > lm_positions(&model->lm))
+        die("the text has %d tokens, the model takes %d", ids.count, lm_positions(&model->lm));
     return ids;
 }
-/* Five best words for each [MASK]. */
+/* Five best words for each [MASK], or five best next tokens. */
 static void fill(const Model *model, Tensor prompt, Ids ids) {
     int *masks = allocate(sizeof(int) * (size_t)ids.count), start[] = {0, ids.count}, selected_start[] = {0, 0};
     for (int i = 0; i < ids.count; i++)
-        if (ids.id[i] == model->vocab.mask) masks[selected_start[1]++] = i;
+        if (model->lm.causal ? i == ids.count - 1 : ids.id[i] == model->vocab.mask) masks[selected_start[1]++] = i;
     if (!selected_start[1]) die("no [MASK] in the text");
     const Batch batch = {1, ids.count, selected_start[1], start, selected_start, masks};
-    const Tensor e = embed_forward(model->bert.word, prompt, ids.id, ids.count);
-    const Tensor logits = bert_logits(&model->bert, e, &batch);
+    const Tensor e = embed_forward(lm_word(&model->lm), prompt, ids.id, ids.count);
+    const Tensor logits = lm_logits(&model->lm, e, &batch);
     for (int i = 0; i < logits.rows; i++) {
         if (i) putchar('\n');
         print_best(model, row(logits, i));
@@ -1145,8 +1213,7 @@ static void check_settings(Options *o) {
     if (t->encoder == ENCODERS) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
-    if (!o->template) o->template = o->recipe ? "(3,3,3)" : DEFAULT_TEMPLATE;
-    const bool trains = template_read(o->template).pseudo || t->tune_lm;
+    const bool trains = !o->template || template_read(o->template).pseudo || t->tune_lm;
     if (!trains && template_origin) die("%s: nothing to train: no [P] in its template", template_origin);
     if (!trains)
         usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
@@ -1177,10 +1244,11 @@ static void command_train(Options *o) {
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume cannot be combined with --seeds", NULL);
     Model *model = model_load(o);
+    o->template = chosen_template(o, model);
     const bool pseudo = template_read(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
     const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
-        .name = name, .kind = TRAIN, .template = o->template, .encoder = pseudo ? o->training.encoder : ENCODERS,
+        .name = name, .kind = TRAIN, .encoder = pseudo ? o->training.encoder : ENCODERS,
         .tune_lm = tune_lm};
     const char *data_name = stem(o->data ? o->data : o->test);
     const Relation relation = {o->task ? o->task : data_name, o->data, {0}};
@@ -1203,18 +1271,55 @@ static bool ends_in(const char *path, const char *suffix) {
     const size_t length = strlen(path), size = strlen(suffix);
     return length >= size && !strcmp(path + length - size, suffix);
 }
+/* The idx of an answer in MultiRC: of the passage, the question, the answer. False: it is another task's idx. */
+typedef struct { Text passage, question, answer; } AnswerIdx;
+static bool answer_idx(Text idx, AnswerIdx *parts) {
+    return json_member(idx, "paragraph", &parts->passage) && json_member(idx, "question", &parts->question) &&
+           json_member(idx, "answer", &parts->answer);
+}
+static bool is_multirc(const Names *names) {
+    AnswerIdx parts;
+    int i = 0;
+    while (i < names->idx.count && answer_idx(names->idx.at[i], &parts)) i++;
+    return i == names->idx.count;
+}
+static const char *predicted_label(const Answers *answers, const Prediction *p) {
+    int k = 0;
+    while (answers->word[k] != p->predicted) k++;
+    return text_string(answers->name[k]);
+}
+static const char *json_label(const char *name) { /* a label that is a number stands without quotes */
+    return isnan(json_number(text_of(name))) ? json_quote(name) : name;
+}
+/* MultiRC's form of a submission: a line a passage, in it the questions, in them the answers. */
+static void passages_write(FILE *stream, const Answers *answers, const Names *names, const Prediction *predictions) {
+    AnswerIdx before, now;
+    for (int i = 0; i < names->idx.count; i++, before = now) {
+        answer_idx(names->idx.at[i], &now);
+        const bool new_passage = !i || !text_equal(now.passage, before.passage);
+        const bool new_question = new_passage || !text_equal(now.question, before.question);
+        if (i && new_question) fprintf(stream, "]}");
+        if (i && new_passage) fprintf(stream, "]}}\n");
+        if (new_passage)
+            fprintf(stream, "{\"idx\": %s, \"passage\": {\"questions\": [", text_string(now.passage));
+        if (new_question)
+            fprintf(stream, "%s{\"idx\": %s, \"answers\": [", new_passage ? "" : ", ", text_string(now.question));
+        fprintf(stream, "%s{\"idx\": %s, \"label\": %s}", new_question ? "" : ", ", text_string(now.answer),
+                json_label(predicted_label(answers, &predictions[i])));
+    }
+    fprintf(stream, "]}]}}\n");
+}
 /* The label that is predicted for each example, by its idx: a table, or for FILE.jsonl the form of a submission to
  * SuperGLUE. */
 static void labels_write(const char *path, const Answers *answers, const Names *names, const Prediction *predictions) {
     Output out = output_open(path);
-    const bool submission = ends_in(path, ".jsonl");
+    const bool submission = ends_in(path, ".jsonl"), nested = submission && is_multirc(names);
+    if (nested) passages_write(out.stream, answers, names, predictions);
     if (!submission) fprintf(out.stream, "idx\tlabel\n");
-    for (int i = 0; i < names->idx.count; i++) {
+    for (int i = 0; i < names->idx.count && !nested; i++) {
         Mark before = mark();
-        int k = 0;
-        while (answers->word[k] != predictions[i].predicted) k++;
-        const char *name = text_string(answers->name[k]), *idx = text_line(names->idx.at[i]);
-        if (submission) fprintf(out.stream, "{\"idx\": %s, \"label\": %s}\n", idx, json_quote(name));
+        const char *name = predicted_label(answers, &predictions[i]), *idx = text_line(names->idx.at[i]);
+        if (submission) fprintf(out.stream, "{\"idx\": %s, \"label\": %s}\n", idx, json_label(name));
         else fprintf(out.stream, "%s\t%s\n", idx, name);
         release(before);
     }
@@ -1228,9 +1333,10 @@ static void predictions_write(const char *path, const Model *model, const Datase
     for (int i = 0; i < data->count; i++) {
         const Example *e = &data->at[i];
         const Prediction *p = &predictions[i];
-        const Text answer = model->vocab.piece[e->answer], predicted = model->vocab.piece[p->predicted];
-        fprintf(out.stream, "%s\t%.*s\t%.*s\t%d\t%.6f\n", or_dash(e->subject), (int)answer.size, answer.data,
-                (int)predicted.size, predicted.data, p->rank, p->log_probability);
+        Mark before = mark();
+        fprintf(out.stream, "%s\t%s\t%s\t%d\t%.6f\n", or_dash(e->subject), answer_text(model, e->answer),
+                answer_text(model, p->predicted), p->rank, p->log_probability);
+        release(before);
     }
     output_close(out);
 }
@@ -1242,6 +1348,22 @@ static void print_ranks(const Prediction *predictions, int count) {
         reciprocal_rank += 1.0 / predictions[i].rank;
     }
     printf("P@10 %.2f, MRR %.4f\n", 100.0 * hits_at_10 / count, reciprocal_rank / count);
+}
+/* MultiRC's own figures: F1 of label 1 over all answers, and the share of questions whose answers are all right. */
+static void print_multirc(const Answers *answers, const Dataset *data, const Names *names,
+                          const Prediction *predictions) {
+    AnswerIdx before, now;
+    int questions = 0, exact = 0;
+    bool right = false; /* so far, in this question */
+    for (int i = 0; i < data->count; i++, before = now) {
+        answer_idx(names->idx.at[i], &now);
+        const bool same = i && text_equal(now.passage, before.passage) && text_equal(now.question, before.question);
+        if (!same) right = true, questions++, exact++;
+        if (right && predictions[i].rank > 1) right = false, exact--;
+    }
+    const int one = label_named(answers, text_of("1"));
+    if (one >= 0) printf("F1a %.2f, ", fmax(0, label_f1(answers->word[one], data, predictions)));
+    printf("EM %.2f (%d of %d questions)\n", 100.0 * exact / questions, exact, questions);
 }
 /* Whether the first example of a file brings the sentence to complete. */
 static bool has_own_sentences(const char *path) {
@@ -1274,6 +1396,7 @@ static void command_eval(Options *o) {
         if (names.unlabelled) return;
     } else if (o->predictions) predictions_write(o->predictions, model, &data, predictions);
     if (!o->labels) print_ranks(predictions, data.count);
+    else if (is_multirc(&names)) print_multirc(&model->answers, &data, &names, predictions);
     print_score(o, score, macro_f1(&model->answers, &data, predictions));
 }
 
@@ -1288,9 +1411,10 @@ static void command_words(Options *o) {
 
 static void command_search(Options *o) {
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
-    if (!o->template) o->template = DEFAULT_TEMPLATE;
-    if (!template_parse(o->template).pseudo) usage("nothing to search: no [P] in the template", NULL);
+    if (o->template && !template_parse(o->template).pseudo)
+        usage("nothing to search: no [P] in the template", NULL);
     Model *model = model_load(o);
+    o->template = chosen_template(o, model);
     printf("%s\n", search(o, model, o->template));
 }
 
@@ -1303,6 +1427,7 @@ static void command_table(Options *o) {
     check_settings(o);
     const World all = world_read(o->data), world = chosen_relations(o, &all);
     Model *model = model_load(o);
+    o->template = chosen_template(o, model);
     if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
     run_table(o, model, &world);
 }
@@ -1313,7 +1438,8 @@ static void command_vocab(Options *o) {
     const World world = world_read(o->data);
     Texts objects = {0};
     const Texts sentences = world_sentences(&world, o->training.seed, &objects);
-    const Vocab vocab = vocab_learn(&sentences, &objects, o->size);
+    const Vocab vocab =
+        o->causal ? bpe_learn(&sentences, &objects, o->size) : vocab_learn(&sentences, &objects, o->size);
     make_folder(o->model);
     vocab_save(&vocab, o->model);
     printf("%d sentences, %d entries\n", sentences.count, vocab.size);
@@ -1325,10 +1451,10 @@ static Example *sentence_examples(const Texts *sentences, const Vocab *vocab, in
     for (int i = 0; i < sentences->count; i++) {
         const Text text = sentences->at[i];
         Ids ids = {0};
-        ids_push(&ids, vocab->cls);
+        if (!vocab->bytes) ids_push(&ids, vocab->cls);
         tokenize(vocab, text, &ids);
-        ids_push(&ids, vocab->sep);
-        if (ids.count < 3 || ids.count > positions)
+        if (!vocab->bytes) ids_push(&ids, vocab->sep);
+        if (ids.count < (vocab->bytes ? 2 : 3) || ids.count > positions)
             die("'%.*s': %d tokens, at most %d fit", (int)text.size, text.data, ids.count, positions);
         examples[i] = (Example){.id = ids.id, .length = ids.count};
     }
@@ -1340,14 +1466,13 @@ static void add_knowledge(Knowledge *k, const Model *model, const Relation *rela
                           const Options *o) {
     Mark before = mark();
     const Texts paraphrases = relation_paraphrases(relation);
-    Dataset facts;
-    const Prediction *p =
-        answers_to(o, model, relation, text_string(paraphrases.at[paraphrase]), (Tensor){0}, &facts);
+    const char *form = readable_prompt(model, text_string(paraphrases.at[paraphrase]));
+    Dataset facts = {0};
+    const Prediction *p = form ? answers_to(o, model, relation, form, (Tensor){0}, &facts) : NULL;
     for (int i = 0; i < facts.count; i++) {
         const Example *fact = &facts.at[i];
-        const Text object = model->vocab.piece[fact->answer];
-        const int *order =
-            paraphrase_order(o->training.seed, text_of(fact->subject), object, paraphrases.count);
+        const Text object = text_of(answer_text(model, fact->answer));
+        const int *order = paraphrase_order(o->training.seed, text_of(fact->subject), object, paraphrases.count);
         bool read = false;
         for (int w = 0; w < min_int(PARAPHRASES_READ, paraphrases.count); w++) read |= order[w] == paraphrase;
         k->all.examples++, k->all.hits += p[i].rank == 1;
@@ -1370,23 +1495,35 @@ static void print_knowledge(const Options *o, const Model *model, const World *w
     printf("in all: %.2f (%d of %d) and %.2f (%d of %d)\n", p_at_1(sum.read), sum.read.hits, sum.read.examples,
            p_at_1(sum.all), sum.all.hits, sum.all.examples);
 }
-/* A small BERT that has read every sentence of the world. */
+/* The sizes of the small world's models. */
+static void small_lm(Lm *lm, bool causal, int words) {
+    enum { HIDDEN = 128, LAYERS = 3, HEADS = 4, INTERMEDIATE = 512, POSITIONS = 64 };
+    lm->causal = causal;
+    lm->bert = (Bert){.hidden = HIDDEN, .layers = LAYERS, .heads = HEADS, .intermediate = INTERMEDIATE, .vocab = words,
+                      .positions = POSITIONS, .types = 2, .eps = (real)1e-12};
+    lm->gpt = (Gpt){.hidden = HIDDEN, .layers = LAYERS, .heads = HEADS, .intermediate = INTERMEDIATE, .vocab = words,
+                    .positions = POSITIONS, .tanh_gelu = true, .eps = (real)1e-5};
+    if (causal) gpt_list_weights(&lm->gpt);
+    else bert_list_weights(&lm->bert);
+}
+/* A small BERT or GPT that has read every sentence of the world. */
 static void command_pretrain(Options *o) {
     if (!o->data) usage("--data DIR is missing", NULL);
     const World world = world_read(o->data);
     const Texts sentences = world_sentences(&world, o->training.seed, NULL);
     Model model = {.vocab = vocab_load(o->model)};
     if (model.vocab.size <= SPECIAL_TOKENS) die("%s: no words beside the special tokens", model.vocab.path);
-    model.bert = (Bert){.hidden = 128, .layers = 3, .heads = 4, .intermediate = 512, .vocab = model.vocab.size,
-                        .positions = 64, .types = 2, .eps = (real)1e-12};
-    bert_list_weights(&model.bert);
+    if (model.vocab.bytes != o->causal)
+        die("%s: %s needs the vocabulary of ptune vocab%s", o->model, o->causal ? "--causal" : "pretraining BERT",
+            o->causal ? " --causal" : " without --causal");
+    small_lm(&model.lm, o->causal, model.vocab.size);
     Random random = {(uint64_t)o->training.seed};
-    bert_random(&model.bert, &random);
-    const Example *examples = sentence_examples(&sentences, &model.vocab, model.bert.positions);
-    printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(model.bert.weights));
-    pretrain(&model.bert, &model.vocab, examples, sentences.count, &o->training);
+    lm_random(&model.lm, &random);
+    const Example *examples = sentence_examples(&sentences, &model.vocab, lm_positions(&model.lm));
+    printf("%d sentences, %zu parameters\n", sentences.count, parameters_size(lm_weights(&model.lm)));
+    pretrain(&model.lm, &model.vocab, examples, sentences.count, &o->training);
     model_write(&model, o->model);
-    model.answers = answers_from(&model.vocab, model.bert.vocab, NULL, NULL);
+    model.answers = answers_from(&model.vocab, lm_word(&model.lm).rows, NULL, NULL);
     print_knowledge(o, &model, &world);
 }
 
@@ -1426,7 +1563,7 @@ static Options default_options(char command) {
         o.training.epochs = 56, o.training.batch = 64, o.training.adamw = true;
     }
     if (command == 'd') {
-        o.model = "data/bert", o.data = "data", o.template = DEFAULT_TEMPLATE;
+        o.model = "data/bert", o.data = "data";
         o.training.rate = -1, o.training.epochs = 8, o.jobs = omp_get_max_threads();
         o.methods = "majority,worst,manual,best,search,ft,best+ft,p-lstm,p-mlp,p-embedding";
     }
@@ -1472,6 +1609,7 @@ static const Option option_table[] = {
     {"--max-length", INTEGER, offsetof(Options, max_length), "teb", 3},
     {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "t", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
+    {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},
 };
 static const Option *option_named(const char *word) { /* NULL: none */
     for (size_t k = 0; k < sizeof option_table / sizeof *option_table; k++)
@@ -1502,18 +1640,25 @@ static void add_argument(Options *o, char command, const char *word) {
     o->text = word;
 }
 
-/* SuperGLUE's tasks with the patterns of the published code. --tasks names another file of this form: a heading, then
- * name, template and labels with tabs between. */
+/* SuperGLUE's tasks with the patterns of the published code; but COPA and WSC, for which that scores the words of an
+ * answer at several [MASK], ask for a label word here. --tasks names another file of this form: a heading, then name,
+ * template and labels with tabs between. */
 static const char known_tasks[] =
     "name\ttemplate\tlabels\n"
     "RTE\t{premise} Question: {hypothesis-}? [P] Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
     "CB\t{premise} [SEP] {hypothesis}? [P] answer: [MASK]\tentailment=Yes,contradiction=No,neutral=Maybe\n"
     "BoolQ\t{passage}. [P] Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
     "WiC\t{sentence1} [SEP] {sentence2} [P] *{word} *? [MASK]\ttrue=Yes,false=No\n"
+    "MultiRC\t{passage}. Question: {question}? Is it {answer}? [P] [MASK].\t1=Yes,0=No\n"
+    "COPA\t{premise} What was the {question}? {choice1} Or: {choice2} [P] The [MASK].\t0=first,1=second\n"
+    "WSC\t{text} [P] Here {target.span2_text} means {target.span1_text}? [MASK].\ttrue=Yes,false=No\n"
     "RTE-manual\t{premise} Question: {hypothesis-}? Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
     "CB-manual\t{premise} [SEP] {hypothesis}? answer: [MASK]\tentailment=Yes,contradiction=No,neutral=Maybe\n"
     "BoolQ-manual\t{passage}. Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
-    "WiC-manual\t{sentence1} [SEP] {sentence2} *{word} *? [MASK]\ttrue=Yes,false=No\n";
+    "WiC-manual\t{sentence1} [SEP] {sentence2} *{word} *? [MASK]\ttrue=Yes,false=No\n"
+    "MultiRC-manual\t{passage}. Question: {question}? Is it {answer}? [MASK].\t1=Yes,0=No\n"
+    "COPA-manual\t{premise} What was the {question}? {choice1} Or: {choice2} The [MASK].\t0=first,1=second\n"
+    "WSC-manual\t{text} Here {target.span2_text} means {target.span1_text}? [MASK].\ttrue=Yes,false=No\n";
 
 /* Command-line options override what the task says. */
 static void task_read(Options *o) {

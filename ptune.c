@@ -10,10 +10,10 @@
  *   7  the run              epoch after epoch; the one that is best on dev is kept                         (4.1)
  *   8  what is kept         the vectors h alone: the encoder is thrown away                                (3.2)
  *
- * The language model is in bert.h, the LSTM in lstm.h, the layers are in tensor.h. What surrounds the pass (data,
- * files, options, baselines, tables) is in lab.h.
+ * The language models are in bert.h and gpt.h, the LSTM is in lstm.h, the layers are in tensor.h. What surrounds the
+ * pass (data, files, options, baselines, tables) is in lab.h.
  */
-#include "bert.h"
+#include "lm.h"
 #include "lstm.h"
 #include "tokenizer.h"
 
@@ -45,13 +45,14 @@ static const char *template_from_counts(const char *form) {
         return form;
     return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
 }
-/* [CLS] at the beginning and [SEP] at the end stand there anyway: a template may name them. */
+/* [CLS] at the beginning and [SEP] at the end stand there anyway: a template may name them. Spaces at its end mean
+ * nothing. */
 static const char *without_ends(const char *form) {
     const char *start = form + strspn(form, " "), *end = form + strlen(form);
     if (!strncmp(start, "[CLS]", 5)) form = start + 5;
     while (end > form && end[-1] == ' ') end--;
-    const bool named = end - form >= 5 && !strncmp(end - 5, "[SEP]", 5);
-    return named ? format("%.*s", (int)(end - 5 - form), form) : form;
+    if (end - form >= 5 && !strncmp(end - 5, "[SEP]", 5)) end -= 5;
+    return format("%.*s", (int)(end - form), form);
 }
 /* The parts of a template, from left to right; they point into its text, which template_from_counts and without_ends
  * give from the form. [P], [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text between
@@ -84,7 +85,7 @@ static Template template_parse(const char *form) {
 
 /* An example under a template: its token ids, where an id < 0 stands for vector -1 - id of the prompt. */
 typedef struct {
-    int *id, length, mask, answer; /* mask: the position of [MASK]; answer: the token that belongs there */
+    int *id, length, mask, answer; /* mask: the position at which the answer, a token, is predicted */
     const char *subject;           /* NULL: the example names none */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
@@ -94,15 +95,26 @@ static int placeholder_id(PartKind kind, const Vocab *vocab, int *pseudo) {
     if (kind == SEPARATOR) return vocab->sep;
     return -1 - (*pseudo)++;
 }
+/* A causal LM reads from left to right: the answer must come last, and [SEP] says nothing to it. */
+static void template_check_causal(const Template *t) {
+    for (int i = 0; i < t->parts; i++)
+        if (t->part[i].kind == SEPARATOR) die("template '%s': [SEP] is BERT's, and this LM is causal", t->text);
+    if (t->part[t->parts - 1].kind != MASK)
+        die("template '%s': [MASK] must stand at its end: this LM is causal", t->text);
+}
 /* [CLS] template [SEP] as ids, with field[i] in the place of part i if that is a field. Words and fields up to the next
- * placeholder are one span of text, which is tokenised whole, as in the published code. */
+ * placeholder are one span of text, which is tokenised whole, as in the published code; a space at its end belongs to
+ * what follows. A causal LM, whose vocabulary has no [CLS], [SEP] and [MASK], is given the template up to its [MASK]:
+ * the answer is the next token, predicted at the last one that is given. */
 static void template_ids(const Template *t, const Vocab *vocab, const Text *field, Example *example) {
+    const bool causal = vocab->mask < 0;
     Ids ids = {0};
     int pseudo = 0;
     size_t size = 1, used = 0;
     for (int i = 0; i < t->parts; i++) size += t->part[i].kind == FIELD ? field[i].size : t->part[i].text.size;
     char *span = allocate(size);
-    ids_push(&ids, vocab->cls);
+    if (causal) template_check_causal(t);
+    else ids_push(&ids, vocab->cls);
     for (int i = 0; i < t->parts; i++) {
         const Part *p = &t->part[i];
         if (p->kind == WORDS || p->kind == FIELD) {
@@ -111,13 +123,15 @@ static void template_ids(const Template *t, const Vocab *vocab, const Text *fiel
             used += text.size;
             continue;
         }
+        while (used && span[used - 1] == ' ') used--;
         tokenize(vocab, (Text){span, used}, &ids);
         used = 0;
-        if (p->kind == MASK) example->mask = ids.count;
-        ids_push(&ids, placeholder_id(p->kind, vocab, &pseudo));
+        if (p->kind == MASK) example->mask = causal ? ids.count - 1 : ids.count;
+        if (p->kind != MASK || !causal) ids_push(&ids, placeholder_id(p->kind, vocab, &pseudo));
     }
     tokenize(vocab, (Text){span, used}, &ids);
-    ids_push(&ids, vocab->sep);
+    if (!causal) ids_push(&ids, vocab->sep);
+    if (!ids.count) die("template '%s': nothing stands before [MASK]", t->text);
     example->id = ids.id, example->length = ids.count;
 }
 
@@ -234,10 +248,10 @@ typedef struct {
 } Answers;
 
 /* What answers, and what it may answer with. */
-typedef struct { Bert bert; Vocab vocab; Answers answers; } Model;
+typedef struct { Lm lm; Vocab vocab; Answers answers; } Model;
 
 /* Several examples as one tall matrix without padding: where each begins, the ids of all tokens, the selected positions
- * (here the [MASK] of each example) and the word that belongs there. */
+ * (here the one position of each example at which its answer is predicted) and the word that belongs there. */
 typedef struct { Batch batch; int *id, *target; } Inputs; /* id (tokens), target (selected_count) */
 
 /* The examples order[0 .. count - 1]. */
@@ -270,33 +284,33 @@ static void mask_logits(Tensor logits, const bool *allowed) {
             if (!allowed[w]) row(logits, i)[w] = -INFINITY;
 }
 /* The logits (selected_count, V), for when no backward follows. */
-static Tensor batch_logits(const Bert *bert, Tensor prompt, const Inputs *in, const bool *allowed) {
-    const Tensor e = embed_forward(bert->word, prompt, in->id, in->batch.tokens);
-    const Tensor logits = bert_logits(bert, e, &in->batch);
+static Tensor batch_logits(const Lm *lm, Tensor prompt, const Inputs *in, const bool *allowed) {
+    const Tensor e = embed_forward(lm_word(lm), prompt, in->id, in->batch.tokens);
+    const Tensor logits = lm_logits(lm, e, &in->batch);
     mask_logits(logits, allowed);
     return logits;
 }
 /* The loss at the selected positions, and the gradient of all that is trained: of the prompt, of the LM's weights. */
-static double loss_and_gradient(const Bert *bert, Tensor prompt, const Inputs *in, const bool *in_loss) {
-    const Tensor e = embed_forward(bert->word, prompt, in->id, in->batch.tokens);
-    BertActivations a = bert_forward(bert, e, &in->batch);
-    mask_logits(a.head.logits, in_loss);
-    const double loss = cross_entropy_forward(a.head.logits, in->target);
-    needs_grad(&a.head.logits);
-    cross_entropy_backward(a.head.logits, in->target);
+static double loss_and_gradient(const Lm *lm, Tensor prompt, const Inputs *in, const bool *in_loss) {
+    const Tensor e = embed_forward(lm_word(lm), prompt, in->id, in->batch.tokens);
+    LmActivations a = lm_forward(lm, e, &in->batch);
+    mask_logits(a.logits, in_loss);
+    const double loss = cross_entropy_forward(a.logits, in->target);
+    needs_grad(&a.logits);
+    cross_entropy_backward(a.logits, in->target);
     needs_grad(&a.e);
-    bert_backward(bert, &a, &in->batch);
-    embed_backward(bert->word, prompt, in->id, a.e);
+    lm_backward(lm, &a, &in->batch);
+    embed_backward(lm_word(lm), prompt, in->id, a.e);
     return loss;
 }
 /* A step's work, but for Adam: the prompt encoder, the loss, and back to the encoder's weights; returns the loss. h
  * needs a gradient first, unless it is E, which has its own. Without an encoder (NULL: the template has no [P]) the
  * prompt is an empty tensor, and only the LM is trained. */
-static double train_batch(const Bert *bert, const PromptEncoder *encoder, const Inputs *in, const bool *in_loss) {
-    if (!encoder) return loss_and_gradient(bert, (Tensor){0}, in, in_loss);
+static double train_batch(const Lm *lm, const PromptEncoder *encoder, const Inputs *in, const bool *in_loss) {
+    if (!encoder) return loss_and_gradient(lm, (Tensor){0}, in, in_loss);
     EncoderActivations a = encoder_forward(encoder);
     if (encoder->kind != ENCODER_EMBEDDING) needs_grad(&a.prompt); /* else h is E, which has its gradient */
-    const double loss = loss_and_gradient(bert, a.prompt, in, in_loss);
+    const double loss = loss_and_gradient(lm, a.prompt, in, in_loss);
     encoder_backward(encoder, &a);
     return loss;
 }
@@ -332,7 +346,7 @@ static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Pr
         Mark before = mark();
         count = evaluation_batch(data, first);
         const Inputs in = inputs_of(data->at, order + first, count);
-        const Tensor logits = batch_logits(&model->bert, prompt, &in, model->answers.allowed);
+        const Tensor logits = batch_logits(&model->lm, prompt, &in, model->answers.allowed);
         for (int i = 0; i < count; i++) {
             const Prediction p = prediction_of(row(logits, i), logits.cols, in.target[i]);
             if (!isfinite(p.log_probability)) die("the logits are not finite"); /* NaN would rank first */
@@ -413,7 +427,7 @@ static bool train_epoch(Run *run, const Dataset *train) {
     for (int first = 0; first < count; first += t->batch) {
         Mark before = mark();
         const Inputs in = inputs_of(train->at, order + first, min_int(t->batch, count - first));
-        const double loss = train_batch(&run->model->bert, run->encoder, &in, run->model->answers.in_loss);
+        const double loss = train_batch(&run->model->lm, run->encoder, &in, run->model->answers.in_loss);
         const double share = schedule(t, ++run->step, run->steps_an_epoch), scale = clip_factor(t, run->trained);
         if (!isfinite(loss))
             die("the loss is %g in epoch %d, step %d: a smaller learning rate may help", loss, run->epoch, run->step);
@@ -438,12 +452,12 @@ static Run run_begin(const Training *t, Model *model, Tensor prompt) {
         Random random = {(uint64_t)t->seed};
         run.encoder = allocate(sizeof *run.encoder);
         encoder_init(run.encoder, t->encoder, prompt.rows, prompt.cols);
-        encoder_random(run.encoder, t->scale < 0 ? standard_deviation(model->bert.word) : t->scale, &random);
+        encoder_random(run.encoder, t->scale < 0 ? standard_deviation(lm_word(&model->lm)) : t->scale, &random);
         parameters_train(run.encoder->weights);
         run.trained = run.encoder->weights;
     }
     if (t->tune_lm) {
-        run.lm = model->bert.weights;
+        run.lm = lm_weights(&model->lm);
         parameters_train(run.lm);
         run.trained = parameters_joined(run.trained, run.lm);
         run.best_lm = parameters_like(run.lm);

@@ -465,7 +465,9 @@ static inline real normal_cdf(real x, real bell) { (void)bell; return erfc(-x / 
 /* exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]; a fitted polynomial, relative error 1e-7.
  * Below -87 it gives 1e-38 instead of 0, above 88 it gives exp(88); NaN stays NaN. */
 static inline real exp_fast(real x) {
-    const float limited = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float limited = x;
+    if (x < -87.0f) limited = -87.0f;
+    if (x > 88.0f) limited = 88.0f;
     const float shifted = limited * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
     const float n = shifted - 12582912.0f;
     const float r = (limited - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact */
@@ -611,6 +613,16 @@ static inline void add_layernorm(Parameters *list, LayerNorm *l, int cols, real 
 
 static inline void parameters_allocate(Parameters list) { /* values not set */
     for (int i = 0; i < list.count; i++) *list.at[i].tensor = tensor(list.at[i].tensor->rows, list.at[i].tensor->cols);
+}
+/* Values for pretraining: weights from N(0, 0.02^2), biases 0, gains 1. */
+static inline void parameters_random(Parameters list, Random *random) {
+    parameters_allocate(list);
+    for (int i = 0; i < list.count; i++) {
+        const Parameter *p = &list.at[i];
+        if (p->kind == GAIN) fill_constant(*p->tensor, 1);
+        else if (p->kind == BIAS) fill_constant(*p->tensor, 0);
+        else fill_normal(*p->tensor, 0.02, random);
+    }
 }
 static inline void parameters_train(Parameters list) { /* gives each a gradient and moments, all zero */
     for (int i = 0; i < list.count; i++) {

@@ -313,7 +313,7 @@ static uint64_t attention_bits(uint64_t hash, Random *random) {
     const Batch batch = {3, 300, 0, start, NULL, NULL};
     Tensor qkv[3];
     for (int i = 0; i < 3; i++) qkv[i] = random_tensor(300, 99, random);
-    Attention a = attention_forward(qkv[0], qkv[1], qkv[2], 3, &batch, start);
+    Attention a = attention_forward(qkv[0], qkv[1], qkv[2], 3, &batch, start, NULL);
     draw_gradient(&a.context, random);
     attention_backward(&a, qkv[0], qkv[1], qkv[2], 3, &batch, start);
     for (int i = 0; i < 3; i++) hash = hash_elements(hash, qkv[i].grad, size_of(qkv[i]));
@@ -486,7 +486,7 @@ static void check_cross_entropy(void) {
     loss.data[0] = (real)cross_entropy_forward(given("logits"), targets);
     check_output("cross_entropy_forward", loss);
 }
-/* A row is shifted by 2000 or -2000: the gradient is the same to the last bit, and the one in double. */
+/* A row is shifted by 2000 or -2000: the gradient is that of the row as it was, computed in double. */
 static void check_cross_entropy_backward(void) {
     static const double x[] = {0.25, -1.5, 3, 0.5, 9.75};
     static const int shift[] = {0, 2000, -2000}, target[] = {1, 1, 1};
@@ -497,12 +497,11 @@ static void check_cross_entropy_backward(void) {
         for (int j = 0; j < 5; j++) row(logits, i)[j] = (real)(x[j] + shift[i]);
     needs_grad(&logits);
     cross_entropy_backward(logits, target);
-    for (int j = 0; j < 5; j++)
-        worst = worse(worst, fabs((double)logits.grad[j] - (exp(x[j]) / sum - (j == 1)) / 3));
-    const bool same = !memcmp(logits.grad, grad_row(logits, 1), sizeof(real[5])) &&
-                      !memcmp(logits.grad, grad_row(logits, 2), sizeof(real[5]));
-    check(same && worst < 1e-6, "%-22s logits near 2000 and -2000: %s gradient, which differs by %.1e",
-          "cross_entropy_backward", same ? "the same" : "another", worst);
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 5; j++)
+            worst = worse(worst, fabs((double)grad_row(logits, i)[j] - (exp(x[j]) / sum - (j == 1)) / 3));
+    check(worst < 1e-6, "%-22s logits near 0, 2000 and -2000: the gradient differs by %.1e", "cross_entropy_backward",
+          worst);
 }
 /* A thousand steps with changing gradients, against the formulas in double: the corrections fade. */
 static void check_adam_steps(void) {
@@ -943,13 +942,13 @@ static void check_attention(void) {
     const Batch batch = ragged();
     const Tensor x = given("x"), k = given("k"), v = given("v");
     const Tensor selected_q = {batch.selected_count, x.cols, x.data, NULL};
-    check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start).context);
+    check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start, NULL).context);
     check_output("attention_forward.read",
-                 attention_forward(selected_q, k, v, 2, &batch, batch.selected_start).context);
+                 attention_forward(selected_q, k, v, 2, &batch, batch.selected_start, NULL).context);
 }
 /* The largest difference of a context from plain loops in double. */
 static double attention_difference(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch, const int *q_start) {
-    const Tensor context = attention_forward(q, k, v, heads, batch, q_start).context;
+    const Tensor context = attention_forward(q, k, v, heads, batch, q_start, NULL).context;
     const int width = q.cols / heads;
     double worst = 0;
     for (int s = 0; s < batch->sequences; s++)
@@ -999,6 +998,59 @@ static void check_batch(void) {
           worst);
     bert_close(&bert);
 }
+/* ==== gpt.h ======================================================================================================= */
+
+/* All logits of a text, against transformers, also when the last layer computes a selection of them. */
+static void check_gpt_logits(void) {
+    static Gpt gpt;
+    const Safetensors file = safetensors_open(oracle("gpt/logits.safetensors"));
+    Tensor ids, want;
+    gpt_load(&gpt, oracle("gpt"));
+    if (!safetensors_find(&file, "ids", &ids) || !safetensors_find(&file, "logits", &want))
+        die("%s: no ids or no logits", oracle("gpt/logits.safetensors"));
+    const int count = (int)size_of(ids);
+    int *id = allocate(sizeof(int[count])), start[] = {0, count}, some[] = {1, count - 1}, two[] = {0, 2};
+    for (int i = 0; i < count; i++) id[i] = (int)ids.data[i];
+    const Tensor e = rows_forward(gpt.word, id, count);
+    const Tensor all = gpt_logits(&gpt, e, &(Batch){1, count, count, start, start, in_order(count)});
+    const Tensor selected = gpt_forward(&gpt, e, &(Batch){1, count, 2, start, two, some}).logits;
+    double largest = 0, worst = largest_difference(all.data, want.data, size_of(want)), worst_of_two = 0;
+    for (size_t i = 0; i < size_of(want); i++) largest = fmax(largest, fabs((double)want.data[i]));
+    for (int i = 0; i < 2; i++)
+        worst_of_two = worse(worst_of_two, largest_difference(row(selected, i), row(want, some[i]), (size_t)want.cols));
+    check(worst < 1e-5 * largest && worst_of_two < 1e-5 * largest && all.rows == count && selected.rows == 2,
+          "%-22s %d positions: logits up to %.2f differ by %.1e, those of two of them by %.1e", "gpt_logits", count,
+          largest, worst, worst_of_two);
+    gpt_close(&gpt);
+}
+/* A batch of several sequences has the logits that each has alone, and no token sees the next one. */
+static void check_gpt_batch(void) {
+    static Gpt gpt;
+    gpt_load(&gpt, oracle("gpt"));
+    Random random = {1};
+    const Batch all = more_ragged();
+    Tensor e = random_tensor(all.tokens, gpt.hidden, &random);
+    const Tensor logits = gpt_logits(&gpt, e, &all);
+    double worst = 0, seen = 0;
+    for (int s = 0; s < all.sequences; s++)
+        for (int r = all.selected_start[s]; r < all.selected_start[s + 1]; r++) { /* the text up to that position */
+            const int from = all.start[s], length = all.selected[r] - from + 1;
+            int start[] = {0, length}, selected_start[] = {0, 1}, last = length - 1;
+            const Batch one = {1, length, 1, start, selected_start, &last};
+            const Tensor alone = gpt_logits(&gpt, (Tensor){length, e.cols, row(e, from), NULL}, &one);
+            worst = worse(worst, largest_difference(alone.data, row(logits, r), (size_t)alone.cols));
+        }
+    for (int i = 0; i + 1 < all.tokens; i++) { /* each token but a sequence's last: its vector matters below, not above */
+        const Batch whole = {1, all.tokens, 1, (int[]){0, all.tokens}, (int[]){0, 1}, &i};
+        const Tensor before = gpt_logits(&gpt, e, &whole);
+        row(e, i + 1)[0] += 1;
+        seen = worse(seen, largest_difference(before.data, gpt_logits(&gpt, e, &whole).data, size_of(before)));
+    }
+    check(worst < 1e-5, "%-22s four sequences in one batch, and each text alone up to its position: logits differ by "
+          "%.1e", "gpt_logits", worst);
+    check(seen == 0, "%-22s the next token changes a logit by %.1e", "gpt_logits", seen);
+    gpt_close(&gpt);
+}
 /* The five best words for each text with a [MASK], against transformers: all of BERT. */
 static void check_fill(const char *path, const Model *model, double tolerance) {
     Text rest = read_file(path);
@@ -1015,14 +1067,14 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
         int mask = json_int(member(line, "mask_position", path)), start[] = {0, ids.count}, selected_start[] = {0, 1};
         if (mask >= ids.count || mask < 0) die("%s:%d: mask_position", path, texts);
         const Batch batch = {1, ids.count, 1, start, selected_start, &mask};
-        const Tensor e = embed_forward(model->bert.word, (Tensor){0}, ids.id, ids.count);
-        real *logits = bert_forward(&model->bert, e, &batch).head.logits.data;
-        const double all = log_sum_exp(logits, model->bert.vocab);
+        const Tensor e = embed_forward(lm_word(&model->lm), (Tensor){0}, ids.id, ids.count);
+        real *logits = lm_forward(&model->lm, e, &batch).logits.data;
+        const double all = log_sum_exp(logits, lm_word(&model->lm).rows);
         const Text words = member(line, "top5", path), scores = member(line, "logits", path),
                    logs = member(line, "log_probs", path);
         for (int k = 0; k < 5; k++) {
             int best = 0;
-            for (int w = 0; w < model->bert.vocab; w++)
+            for (int w = 0; w < lm_word(&model->lm).rows; w++)
                 if (logits[w] > logits[best]) best = w;
             wrong_words += !text_equal(model->vocab.piece[best], json_string(json_at(words, k)));
             worst = worse(worst, fabs((double)logits[best] - json_number(json_at(scores, k))));
@@ -1038,7 +1090,7 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
 static void check_layers(void) { /* in the small world's BERT */
     Model *model = model_load(&(Options){.model = "data/bert"});
     check_fill("data/expected/fill_world.jsonl", model, 1e-4);
-    bert_close(&model->bert);
+    lm_close(&model->lm);
 }
 
 /* ==== ptune.c ===================================================================================================== */
@@ -1100,7 +1152,7 @@ static void check_template_cut(void) {
     const Text wide[32] = {[0] = accents, [4] = text_of("b"), [6] = text_of("b")};
     Example e = {0};
     template_fill(&t, &cased, field, 12, &e, "fields", 1);
-    check(e.length == 11 && e.id[4] == cased.sep && e.id[8] == single_token(&cased, text_of("b")),
+    check(e.length == 11 && e.id[4] == cased.sep && e.id[8] == vocab_word(&cased, text_of("b")),
           "%-22s two fields of 10 words, at most 12 tokens: %d, expected 11, with 3 words each", "template_fill",
           e.length);
     Text cut[32];
@@ -1130,7 +1182,7 @@ static void check_embed(void) { check_output("embed_forward", embed_forward(give
 typedef struct { Model model; PromptEncoder encoder; Example example[5]; int id[5][6]; } Tiny;
 static void tiny_load(Tiny *t) {
     const Safetensors file = safetensors_open(oracle("tiny/encoder.safetensors"));
-    bert_load(&t->model.bert, oracle("tiny"));
+    lm_load(&t->model.lm, oracle("tiny"));
     encoder_load(&t->encoder, ENCODER_LSTM, &file);
     parameters_train(t->encoder.weights);
     for (int s = 0; s < 5; s++) {
@@ -1139,7 +1191,7 @@ static void tiny_load(Tiny *t) {
     }
 }
 static bool *answers_of(const Tiny *t) { /* as the words that are allowed */
-    bool *allowed = allocate_zeroed(sizeof(bool[t->model.bert.vocab]));
+    bool *allowed = allocate_zeroed(sizeof(bool[lm_word(&t->model.lm).rows]));
     for (int i = 0; i < 5; i++) allowed[t->example[i].answer] = true;
     return allowed;
 }
@@ -1148,7 +1200,7 @@ static void check_mask_logits(void) {
     static Tiny t;
     tiny_load(&t);
     const Inputs in = inputs_of(t.example, in_order(5), 5);
-    const Tensor prompt = encoder_forward(&t.encoder).prompt, logits = batch_logits(&t.model.bert, prompt, &in, NULL);
+    const Tensor prompt = encoder_forward(&t.encoder).prompt, logits = batch_logits(&t.model.lm, prompt, &in, NULL);
     double want = 0;
     for (int i = 0; i < 5; i++) {
         double sum = 0;
@@ -1156,13 +1208,13 @@ static void check_mask_logits(void) {
         want += (log(sum) - (double)row(logits, i)[t.example[i].answer]) / 5;
     }
     const bool *allowed = answers_of(&t);
-    const double all = batch_loss(&t.model.bert, prompt, &in, NULL);
-    const double labels = batch_loss(&t.model.bert, prompt, &in, allowed);
-    const double trained = loss_and_gradient(&t.model.bert, prompt, &in, allowed);
+    const double all = batch_loss(&t.model.lm, prompt, &in, NULL);
+    const double labels = batch_loss(&t.model.lm, prompt, &in, allowed);
+    const double trained = loss_and_gradient(&t.model.lm, prompt, &in, allowed);
     check(all > 1 && fabs(labels - want) < 1e-5 && fabs(trained - want) < 1e-5,
           "%-22s loss %.3f; %.6f and %.6f with the answers as the only words, expected %.6f", "mask_logits", all,
           labels, trained, want);
-    bert_close(&t.model.bert);
+    lm_close(&t.model.lm);
 }
 /* In prediction too, and in each of several batches: the five examples a hundred times. */
 static void check_evaluate(void) {
@@ -1185,7 +1237,7 @@ static void check_evaluate(void) {
     check(!wrong && score.hits == hits && score.examples == 5 * TIMES,
           "%-22s five words are allowed: %d of %d predictions are wrong; %d hits, counted %d", "evaluate", wrong,
           5 * TIMES, hits, score.hits);
-    bert_close(&t.model.bert);
+    lm_close(&t.model.lm);
 }
 /* At rate 0 an epoch's loss is the mean over the examples, whatever the batches; --recipe paper drops the short one. */
 static void check_train_epoch(void) {
@@ -1195,7 +1247,7 @@ static void check_train_epoch(void) {
     Run run = {&settings, &t.model, &t.encoder, .trained = t.encoder.weights, .epoch = 1};
     const Dataset five = {t.example, 5, ""};
     const Inputs all = inputs_of(t.example, in_order(5), 5);
-    const double want = batch_loss(&t.model.bert, encoder_forward(&t.encoder).prompt, &all, NULL);
+    const double want = batch_loss(&t.model.lm, encoder_forward(&t.encoder).prompt, &all, NULL);
     train_epoch(&run, &five);
     check(fabs(run.loss / want - 1) < 1e-5 && run.tokens == 30 && run.step == 3,
           "%-22s loss %.6f, expected %.6f; %d tokens, expected 30; %d steps, expected 3", "train_epoch", run.loss,
@@ -1204,13 +1256,13 @@ static void check_train_epoch(void) {
     train_epoch(&run, &five);
     check(run.tokens == 24 && run.step == 2, "%-22s --recipe paper: %d tokens, expected 24; %d steps, expected 2",
           "train_epoch", run.tokens, run.step);
-    bert_close(&t.model.bert);
+    lm_close(&t.model.lm);
 }
 /* An epoch of one batch is one step of Adam: a rate for the encoder, another for BERT, one clipping for both. */
 static void check_train_step(void) {
     static Tiny t, hand;
     tiny_load(&t), tiny_load(&hand);
-    const Parameters lm = t.model.bert.weights, hand_lm = hand.model.bert.weights;
+    const Parameters lm = lm_weights(&t.model.lm), hand_lm = lm_weights(&hand.model.lm);
     parameters_train(lm), parameters_train(hand_lm);
     const Training settings = {.rate = 0.01, .rate_lm = 0.002, .decay = 0.1, .adamw = true, .clip = 0.001, .epochs = 1,
                                .batch = 1};
@@ -1218,7 +1270,7 @@ static void check_train_step(void) {
     Run run = {&settings, &t.model, &t.encoder, lm, both, .epoch = 1};
     train_epoch(&run, &(Dataset){t.example, 1, ""});
     const Inputs in = inputs_of(hand.example, in_order(1), 1);
-    train_batch(&hand.model.bert, &hand.encoder, &in, NULL);
+    train_batch(&hand.model.lm, &hand.encoder, &in, NULL);
     const double share = schedule(&settings, 1, 1);
     const double scale = 0.001 / gradient_norm(parameters_joined(hand.encoder.weights, hand_lm));
     adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
@@ -1228,7 +1280,7 @@ static void check_train_step(void) {
     check(encoder < 1e-6 && bert < 1e-6,
           "%-22s clipped AdamW on one example, against a step by hand: encoder differs by %.1e, BERT by %.1e",
           "train_epoch", encoder, bert);
-    bert_close(&t.model.bert), bert_close(&hand.model.bert);
+    lm_close(&t.model.lm), lm_close(&hand.model.lm);
 }
 /* The best epoch's weights are kept. After a run nothing has a gradient, so its memory may be released, and the next
  * run with the same LM, which is frozen again, has the same loss as if it were the first. */
@@ -1238,8 +1290,8 @@ static void check_run(void) {
     tiny_load(&t);
     Training settings = {.rate = 0.01, .rate_lm = 0.01, .epochs = 3, .batch = 2, .patience = 9, .scale = -1, .seed = 1};
     const Dataset five = {t.example, 5, ""};
-    const Tensor prompt = tensor(2, t.model.bert.hidden);
-    const Parameters lm = t.model.bert.weights, published = parameters_like(lm);
+    const Tensor prompt = tensor(2, lm_word(&t.model.lm).cols);
+    const Parameters lm = lm_weights(&t.model.lm), published = parameters_like(lm);
     parameters_copy(published, lm);
     for (int k = 0; k < 2; k++) { /* P-tuning, before and after a run that trains the LM too */
         Mark before = mark();
@@ -1267,7 +1319,7 @@ static void check_run(void) {
     check(!left && loss[0] == loss[1],
           "%-22s %d weights still have a gradient; the next run has loss %.6f, expected %.6f", "run_end", left, loss[1],
           loss[0]);
-    bert_close(&t.model.bert);
+    lm_close(&t.model.lm);
 }
 /* Two epochs of five steps. */
 static void check_schedule(void) {
@@ -1312,10 +1364,11 @@ static void check_macro_f1(void) {
 }
 
 /* ---- A training run in PyTorch ----------------------------------------------------------------------------------- */
-/* The example for a template like "[CLS] P P subject [MASK] [SEP]" and a subject; special tokens as in the oracle. */
+/* The example for a template like "[CLS] P P subject [MASK] [SEP]", or for GPT "P P subject", whose answer is predicted
+ * at the last position; special tokens as in the oracle. */
 static Example oracle_example(Text template, Text subject, int answer) {
     Ids ids = {0};
-    Example e = {.answer = answer};
+    Example e = {.answer = answer, .mask = -1};
     const Texts words = split(template, ' ');
     for (int w = 0, pseudo = 0; w < words.count; w++) {
         const Text word = words.at[w];
@@ -1327,14 +1380,15 @@ static Example oracle_example(Text template, Text subject, int answer) {
             ids_push(&ids, json_int(json_at(subject, i)));
     }
     e.id = ids.id, e.length = ids.count;
+    if (e.mask < 0) e.mask = ids.count - 1;
     return e;
 }
 /* Trains for `steps` steps as in the file; returns the largest relative difference of a loss. */
-static double replay(Text run, const char *part, int steps, Bert *bert, PromptEncoder *encoder, Text template,
+static double replay(Text run, const char *part, int steps, Lm *lm, PromptEncoder *encoder, Text template,
                      const char *path) {
     const Text plan = member(run, part, path), losses = member(plan, "losses", path),
                batches = member(run, "batches", path);
-    const Parameters trained = encoder ? encoder->weights : bert->weights;
+    const Parameters trained = encoder ? encoder->weights : lm_weights(lm);
     const Optimizer adam = {json_number(member(plan, "lr", path)), 5e-4, false};
     double worst = 0;
     parameters_train(trained);
@@ -1348,31 +1402,69 @@ static double replay(Text run, const char *part, int steps, Bert *bert, PromptEn
             examples[i] = oracle_example(template, json_at(pair, 0), json_int(json_at(pair, 1)));
         }
         const Inputs in = inputs_of(examples, in_order(count), count);
-        const double loss = train_batch(bert, encoder, &in, NULL);
+        const double loss = train_batch(lm, encoder, &in, NULL);
         adam_step(trained, adam, step, 1);
         worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
         release(before);
     }
     return worst;
 }
-static void check_training(void) {
-    static Bert bert;
+/* 30 steps of P-tuning, then 10 of fine-tuning, of the model in oracles/<name>. */
+static void check_training_of(const char *name, Text template, Text fine) {
     static PromptEncoder encoder, want;
-    const char *path = oracle("tiny/run.json");
-    const Text run = read_json(path), template = json_string(member(run, "template", path));
-    const Safetensors before = safetensors_open(oracle("tiny/encoder.safetensors"));
-    const Safetensors after = safetensors_open(oracle("tiny/encoder_after_30.safetensors"));
-    bert_load(&bert, oracle("tiny"));
+    Lm *lm = allocate_zeroed(sizeof *lm);
+    const char *folder_of_model = oracle(name), *path = format("%s/run.json", folder_of_model);
+    const Text run = read_json(path);
+    const Safetensors before = safetensors_open(format("%s/encoder.safetensors", folder_of_model));
+    const Safetensors after = safetensors_open(format("%s/encoder_after_30.safetensors", folder_of_model));
+    lm_load(lm, folder_of_model);
     encoder_load(&encoder, ENCODER_LSTM, &before), encoder_load(&want, ENCODER_LSTM, &after);
-    double worst = replay(run, "p_tuning", 30, &bert, &encoder, template, path);
+    double worst = replay(run, "p_tuning", 30, lm, &encoder, template, path);
     check(worst < 1e-4, "%-22s %s: 30 losses of P-tuning, relative difference at most %.1e", "training", path, worst);
     worst = weights_difference(encoder.weights, want.weights);
     check(worst < 1e-3, "%-22s %s: the encoder's weights after them differ by %.1e", "training", path, worst);
-    const Text fine = json_string(member(member(run, "fine_tuning", path), "template", path));
-    worst = replay(run, "fine_tuning", 10, &bert, NULL, fine, path);
+    worst = replay(run, "fine_tuning", 10, lm, NULL, fine, path);
     check(worst < 1e-4, "%-22s %s: 10 losses of fine-tuning, relative difference at most %.1e", "training", path,
           worst);
-    bert_close(&bert);
+    lm_close(lm);
+}
+static void check_training(void) {
+    const char *path = oracle("tiny/run.json");
+    const Text run = read_json(path);
+    check_training_of("tiny", json_string(member(run, "template", path)),
+                      json_string(member(member(run, "fine_tuning", path), "template", path)));
+    if (have("gpt/run.json", "training")) check_training_of("gpt", text_of("P P P subject P P P"), text_of("subject"));
+}
+/* 5 steps of AdamW on every next token of texts, each a subject and its answer. */
+static void check_pretraining(void) {
+    Lm *lm = allocate_zeroed(sizeof *lm);
+    const char *path = oracle("gpt/run.json");
+    const Text run = read_json(path), plan = member(run, "causal_lm", path), losses = member(plan, "losses", path);
+    const Optimizer adam = {json_number(member(plan, "lr", path)), 0.01, true};
+    double worst = 0;
+    lm_load(lm, oracle("gpt"));
+    parameters_train(lm_weights(lm));
+    for (int step = 1; step <= 5; step++) {
+        Mark before = mark();
+        const Text batch = json_at(member(run, "batches", path), step - 1);
+        const int count = json_count(batch);
+        Example *texts = allocate(sizeof(Example[count]));
+        for (int i = 0; i < count; i++) {
+            const Text pair = json_at(batch, i);
+            Ids ids = {0};
+            for (int k = 0; k < json_count(json_at(pair, 0)); k++) ids_push(&ids, json_int(json_at(json_at(pair, 0), k)));
+            ids_push(&ids, json_int(json_at(pair, 1)));
+            texts[i] = (Example){.id = ids.id, .length = ids.count};
+        }
+        const Inputs in = next_words(texts, in_order(count), count);
+        const double loss = loss_and_gradient(lm, (Tensor){0}, &in, NULL);
+        adam_step(lm_weights(lm), adam, step, 1);
+        worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
+        release(before);
+    }
+    check(worst < 1e-4, "%-22s %s: 5 losses of causal pretraining, relative difference at most %.1e", "next_words",
+          path, worst);
+    lm_close(lm);
 }
 
 /* ---- The small world --------------------------------------------------------------------------------------------- */
@@ -1440,7 +1532,7 @@ static int check_relation(const Relation *relation, const Vocab *vocab) {
                        object = example_field(lines.at[i], text_of("obj_label"), path, i + 1),
                        pair = text_of(format("%s\n%s", text_string(subject), text_string(object)));
             twice += texts_contain(many ? &other_sets : &subjects, subject) || texts_contain(&pairs, pair);
-            long_objects += single_token(vocab, object) < 0;
+            long_objects += vocab_word(vocab, object) < 0;
             texts_push(&subjects, subject), texts_push(&pairs, pair);
         }
     }
@@ -1520,12 +1612,12 @@ static void check_prompt_gradient(const char *path, const Model *model) {
             const Text fact = json_at(facts, f);
             Text field[32];
             for (int i = 0; i < t.parts; i++) field[i] = json_string(member(fact, "sub", path));
-            template_fill(&t, &model->vocab, field, model->bert.positions, &examples[f], path, 0);
-            examples[f].answer = single_token(&model->vocab, json_string(member(fact, "obj", path)));
+            template_fill(&t, &model->vocab, field, lm_positions(&model->lm), &examples[f], path, 0);
+            examples[f].answer = vocab_word(&model->vocab, json_string(member(fact, "obj", path)));
         }
         const Inputs in = inputs_of(examples, in_order(count), count);
         needs_grad(&prompt);
-        const double loss = loss_and_gradient(&model->bert, prompt, &in, NULL);
+        const double loss = loss_and_gradient(&model->lm, prompt, &in, NULL);
         const double loss_error = fabs(loss - (double)expected(&file, format("loss_%s", orders[k][0])).data[0]);
         const int elements = (int)size_of(want);
         for (int i = 0; i < elements; i++) prompt.grad[i] -= want.data[i];
@@ -1547,7 +1639,7 @@ static void section_bert(const char **folders, int count) {
         seen[cased] = true;
         if (have(texts, "BERT-base")) check_fill(oracle(texts), model, 5e-3);
         if (cased && have(prompt, "BERT-base")) check_prompt_gradient(oracle(prompt), model);
-        bert_close(&model->bert);
+        lm_close(&model->lm);
         release(before);
     }
     for (int k = 1; k >= 0; k--)
@@ -1608,6 +1700,9 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"attention_forward", check_more_attention, NULL},
     {"bert_logits", check_batch, "tiny/encoder.safetensors"},
     {"layer_forward", check_layers, NULL},
+    {"gpt.h", NULL, NULL},
+    {"gpt_logits", check_gpt_logits, "gpt/logits.safetensors"},
+    {"gpt_logits", check_gpt_batch, "gpt/model.safetensors"},
     {"ptune.c", NULL, NULL},
     {"template_parse", check_template_parse, NULL},
     {"template_ids", check_template_ids, NULL},
@@ -1625,6 +1720,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"prediction_of", check_prediction, NULL},
     {"macro_f1", check_macro_f1, NULL},
     {"training", check_training, "tiny/run.json"},
+    {"next_words", check_pretraining, "gpt/run.json"},
     {"sentence", check_sentence, NULL},
     {"mask_words", check_mask_words, NULL},
     {"world", check_world, NULL},
@@ -1690,7 +1786,7 @@ struct Check {
     LayerNorm layernorm;
     LstmCell cell;
     Lstm lstm;
-    Bert bert;
+    Lm lm;
     PromptEncoder encoder;
     Inputs in;
 };
@@ -1958,6 +2054,12 @@ static double gelu_loss(Check *c, bool backward) {
     if (backward) gelu_backward(c->x, y);
     return loss;
 }
+static double tanh_gelu_loss(Check *c, bool backward) {
+    Tensor y = tanh_gelu_forward(c->x);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) tanh_gelu_backward(c->x, y);
+    return loss;
+}
 static double relu_loss(Check *c, bool backward) {
     Tensor y = relu_forward(c->x);
     const double loss = loss_of(c, &y, backward);
@@ -1994,11 +2096,14 @@ static void rows_tensors(Check *c) {
     depends_on_random(c, "x", &c->x, 10, 4);
 }
 
-/* Variant: queries at the selected positions only, as in the last layer. */
+/* Variants: queries at the selected positions only, as in the last layer; each query sees the keys up to its own. */
+enum { SELECTED = 1, CAUSAL = 2 };
 static double attention_loss(Check *c, bool backward) {
     const Batch *batch = &c->in.batch;
-    const int *q_start = c->variant ? batch->selected_start : batch->start;
-    Attention a = attention_forward(c->x, c->y, c->z, 3, batch, q_start);
+    const bool selected = c->variant & SELECTED;
+    const int *q_start = selected ? batch->selected_start : batch->start;
+    const int *seen = c->variant & CAUSAL ? seen_by_tokens(batch, selected) : NULL;
+    Attention a = attention_forward(c->x, c->y, c->z, 3, batch, q_start, seen);
     const double loss = loss_of(c, &a.context, backward);
     if (backward) attention_backward(&a, c->x, c->y, c->z, 3, batch, q_start);
     return loss;
@@ -2006,7 +2111,8 @@ static double attention_loss(Check *c, bool backward) {
 static void attention_tensors(Check *c) {
     c->in.batch = more_ragged();
     c->never_frozen = "";
-    depends_on_random(c, c->variant ? "selected q" : "q", &c->x, c->variant ? 6 : 10, 9);
+    const bool selected = c->variant & SELECTED;
+    depends_on_random(c, selected ? "selected q" : "q", &c->x, selected ? 6 : 10, 9);
     depends_on_random(c, "k", &c->y, 10, 9);
     depends_on_random(c, "v", &c->z, 10, 9);
 }
@@ -2053,34 +2159,37 @@ static void lstm_stack_tensors(Check *c) {
     depends_on_all(c, list, "");
 }
 
-static void small_bert(Check *c) {
-    c->in.batch = more_ragged();
-    c->bert = (Bert){.hidden = 12, .layers = 3, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8, .types = 2,
-                     .eps = (real)1e-12};
-    bert_list_weights(&c->bert);
-    for (int i = 0; i < c->bert.weights.count; i++) {
-        const Parameter *p = &c->bert.weights.at[i];
+static void draw_weights(Check *c, Parameters weights) {
+    for (int i = 0; i < weights.count; i++) {
+        const Parameter *p = &weights.at[i];
         fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.4, &c->random);
         for (size_t j = 0; p->kind == GAIN && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
     }
 }
+static void small_bert(Check *c) {
+    c->in.batch = more_ragged();
+    c->lm.bert = (Bert){.hidden = 12, .layers = 3, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8, .types = 2,
+                     .eps = (real)1e-12};
+    bert_list_weights(&c->lm.bert);
+    draw_weights(c, c->lm.bert.weights);
+}
 static double embeddings_loss(Check *c, bool backward) {
-    Tensor sum = embeddings_forward(&c->bert, c->x, &c->in.batch);
+    Tensor sum = embeddings_forward(&c->lm.bert, c->x, &c->in.batch);
     const double loss = loss_of(c, &sum, backward);
-    if (backward) embeddings_backward(&c->bert, c->x, sum, &c->in.batch);
+    if (backward) embeddings_backward(&c->lm.bert, c->x, sum, &c->in.batch);
     return loss;
 }
 static void embeddings_tensors(Check *c) {
     small_bert(c);
     depends_on_random(c, "e", &c->x, 10, 12);
-    depends_on(c, "position", &c->bert.position);
-    depends_on(c, "type", &c->bert.type);
+    depends_on(c, "position", &c->lm.bert.position);
+    depends_on(c, "type", &c->lm.bert.type);
 }
 
 static double layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
-    LayerActivations a = layer_forward(&c->bert.layer[0], c->x, 3, &c->in.batch, c->variant);
+    LayerActivations a = layer_forward(&c->lm.bert.layer[0], c->x, 3, &c->in.batch, c->variant);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) layer_backward(&c->bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
+    if (backward) layer_backward(&c->lm.bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
     return loss;
 }
 static void layer_tensors(Check *c) {
@@ -2088,29 +2197,29 @@ static void layer_tensors(Check *c) {
     c->no_gradient = "key.bias";
     if (c->variant) c->never_frozen = "x";
     depends_on_random(c, "x", &c->x, 10, 12);
-    depends_on_all(c, c->bert.weights, "layer.0.");
+    depends_on_all(c, c->lm.bert.weights, "layer.0.");
 }
 
 static double head_loss(Check *c, bool backward) {
-    HeadActivations a = head_forward(&c->bert, c->x);
+    HeadActivations a = head_forward(&c->lm.bert, c->x);
     const double loss = loss_of(c, &a.logits, backward);
-    if (backward) head_backward(&c->bert, c->x, &a);
+    if (backward) head_backward(&c->lm.bert, c->x, &a);
     return loss;
 }
 static void head_tensors(Check *c) {
     small_bert(c);
     depends_on_random(c, "x", &c->x, 3, 12);
-    depends_on(c, "word", &c->bert.word);
-    depends_on_all(c, c->bert.weights, "cls.");
+    depends_on(c, "word", &c->lm.bert.word);
+    depends_on_all(c, c->lm.bert.weights, "cls.");
 }
 
 static double bert_loss(Check *c, bool backward) {
-    BertActivations a = bert_forward(&c->bert, c->x, &c->in.batch);
+    BertActivations a = bert_forward(&c->lm.bert, c->x, &c->in.batch);
     if (backward) {
         needs_grad(&a.head.logits);
         cross_entropy_backward(a.head.logits, targets);
         for (size_t i = 0; i < size_of(a.head.logits); i++) a.head.logits.grad[i] *= c->scale;
-        bert_backward(&c->bert, &a, &c->in.batch);
+        bert_backward(&c->lm.bert, &a, &c->in.batch);
     }
     return cross_entropy_forward(a.head.logits, targets);
 }
@@ -2118,7 +2227,68 @@ static void bert_tensors(Check *c) {
     small_bert(c);
     c->no_gradient = "key.bias";
     depends_on_random(c, "e", &c->x, 10, 12);
-    depends_on_all(c, c->bert.weights, "");
+    depends_on_all(c, c->lm.bert.weights, "");
+}
+
+static void small_gpt(Check *c) {
+    c->in.batch = more_ragged();
+    c->lm.causal = true;
+    c->lm.gpt = (Gpt){.hidden = 12, .layers = 3, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8,
+                      .tanh_gelu = true, .eps = (real)1e-5};
+    gpt_list_weights(&c->lm.gpt);
+    draw_weights(c, c->lm.gpt.weights);
+}
+static double positions_loss(Check *c, bool backward) {
+    Tensor x = positions_forward(c->lm.gpt.position, c->x, &c->in.batch);
+    const double loss = loss_of(c, &x, backward);
+    if (backward) positions_backward(c->lm.gpt.position, c->x, x, &c->in.batch);
+    return loss;
+}
+static void positions_tensors(Check *c) {
+    small_gpt(c);
+    depends_on_random(c, "e", &c->x, 10, 12);
+    depends_on(c, "position", &c->lm.gpt.position);
+}
+static double gpt_layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
+    GptLayerActivations a = gpt_layer_forward(&c->lm.gpt.layer[0], c->x, 3, &c->in.batch, c->variant);
+    const double loss = loss_of(c, &a.y, backward);
+    if (backward) gpt_layer_backward(&c->lm.gpt.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
+    return loss;
+}
+static void gpt_layer_tensors(Check *c) {
+    small_gpt(c);
+    c->no_gradient = "key.bias";
+    c->never_frozen = "x";
+    depends_on_random(c, "x", &c->x, 10, 12);
+    depends_on_all(c, c->lm.gpt.weights, "h.0.");
+}
+static double gpt_head_loss(Check *c, bool backward) {
+    Tensor logits = gpt_head_forward(c->lm.gpt.word, c->x);
+    const double loss = loss_of(c, &logits, backward);
+    if (backward) gpt_head_backward(c->lm.gpt.word, c->x, logits);
+    return loss;
+}
+static void gpt_head_tensors(Check *c) {
+    small_gpt(c);
+    c->never_frozen = "x";
+    depends_on_random(c, "x", &c->x, 3, 12);
+    depends_on(c, "word", &c->lm.gpt.word);
+}
+static double gpt_loss(Check *c, bool backward) {
+    GptActivations a = gpt_forward(&c->lm.gpt, c->x, &c->in.batch);
+    if (backward) {
+        needs_grad(&a.logits);
+        cross_entropy_backward(a.logits, targets);
+        for (size_t i = 0; i < size_of(a.logits); i++) a.logits.grad[i] *= c->scale;
+        gpt_backward(&c->lm.gpt, &a, &c->in.batch);
+    }
+    return cross_entropy_forward(a.logits, targets);
+}
+static void gpt_tensors(Check *c) {
+    small_gpt(c);
+    c->no_gradient = "key.bias";
+    depends_on_random(c, "e", &c->x, 10, 12);
+    depends_on_all(c, c->lm.gpt.weights, "");
 }
 
 static double encoder_loss(Check *c, bool backward) { /* variant: the kind of encoder */
@@ -2138,8 +2308,8 @@ static void encoder_of_one_tensors(Check *c) { encoder_of(c, 1); }
 /* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT; with
  * the embedding as the encoder, to d loss / d h, which P-tuning descends along, and to BERT outside of its layers. */
 static double whole_loss(Check *c, bool backward) {
-    if (backward) return train_batch(&c->bert, &c->encoder, &c->in, c->in_loss);
-    return batch_loss(&c->bert, encoder_forward(&c->encoder).prompt, &c->in, c->in_loss);
+    if (backward) return train_batch(&c->lm, &c->encoder, &c->in, c->in_loss);
+    return batch_loss(&c->lm, encoder_forward(&c->encoder).prompt, &c->in, c->in_loss);
 }
 static void whole_inputs(Check *c) {
     static int ids[3][8] = {{1, -1, 5, -2, 4, -3}, {4}, {1, -3, 7, -1, 6, -2, 4, 2}};
@@ -2154,17 +2324,39 @@ static void whole_inputs(Check *c) {
 static void whole_tensors(Check *c) {
     whole_inputs(c);
     c->no_gradient = "key.bias";
-    depends_on_all(c, c->bert.weights, "");
+    depends_on_all(c, c->lm.bert.weights, "");
 }
 static void whole_embedding_tensors(Check *c) {
     whole_inputs(c);
-    depends_on_all(c, c->bert.weights, "embeddings");
-    depends_on_all(c, c->bert.weights, "cls.");
+    depends_on_all(c, c->lm.bert.weights, "embeddings");
+    depends_on_all(c, c->lm.bert.weights, "cls.");
 }
 static void whole_labels_tensors(Check *c) { /* the loss is of the probabilities of label words alone */
     static const bool label[9] = {[0] = true, [3] = true, [5] = true, [8] = true};
     whole_embedding_tensors(c);
     c->in_loss = label;
+}
+
+/* The same with GPT-2: the answer is predicted at the last position. */
+static void whole_gpt_inputs(Check *c) {
+    static int ids[3][6] = {{-1, 5, -2, 4, -3}, {4}, {-3, 7, -1, 6, -2, 4}};
+    const Example examples[] = {{.id = ids[0], .length = 5, .mask = 4, .answer = 3},
+                                {.id = ids[1], .length = 1, .mask = 0, .answer = 8},
+                                {.id = ids[2], .length = 6, .mask = 5, .answer = 0}};
+    encoder_tensors(c);
+    small_gpt(c);
+    c->in = inputs_of(examples, in_order(3), 3);
+    c->fixed_scale = true;
+}
+static void whole_gpt_tensors(Check *c) {
+    whole_gpt_inputs(c);
+    c->no_gradient = "key.bias";
+    depends_on_all(c, c->lm.gpt.weights, "");
+}
+static void whole_gpt_embedding_tensors(Check *c) {
+    whole_gpt_inputs(c);
+    depends_on(c, "word", &c->lm.gpt.word);
+    depends_on(c, "position", &c->lm.gpt.position);
 }
 
 /* The primitives first, then what is built from them. */
@@ -2179,12 +2371,15 @@ static const struct {
     {"layernorm", layernorm_tensors, layernorm_loss, 0},
     {"layernorm flat", flat_tensors, layernorm_loss, 0},
     {"gelu", wide_tensor, gelu_loss, 0},
+    {"tanh gelu", wide_tensor, tanh_gelu_loss, 0},
     {"relu", x_tensor, relu_loss, 0},
     {"softmax", saturated_tensor, softmax_loss, 14},
     {"cross-entropy", saturated_tensor, cross_entropy_loss, 11},
     {"rows", rows_tensors, rows_loss, 0},
-    {"attention", attention_tensors, attention_loss, false},
-    {"attention", attention_tensors, attention_loss, true},
+    {"attention", attention_tensors, attention_loss, 0},
+    {"attention", attention_tensors, attention_loss, SELECTED},
+    {"causal attention", attention_tensors, attention_loss, CAUSAL},
+    {"causal attention", attention_tensors, attention_loss, CAUSAL | SELECTED},
     {"embeddings", embeddings_tensors, embeddings_loss, 0},
     {"embed", embed_tensors, embed_loss, 0},
     {"lstm", lstm_cell_tensors, lstm_cell_loss, false},
@@ -2194,6 +2389,11 @@ static const struct {
     {"last layer", layer_tensors, layer_loss, true},
     {"head", head_tensors, head_loss, 0},
     {"bert", bert_tensors, bert_loss, 0},
+    {"positions", positions_tensors, positions_loss, 0},
+    {"gpt layer", gpt_layer_tensors, gpt_layer_loss, false},
+    {"gpt last layer", gpt_layer_tensors, gpt_layer_loss, true},
+    {"gpt head", gpt_head_tensors, gpt_head_loss, 0},
+    {"gpt", gpt_tensors, gpt_loss, 0},
     {"encoder lstm", encoder_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder mlp", encoder_tensors, encoder_loss, ENCODER_MLP},
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
@@ -2201,16 +2401,17 @@ static const struct {
     {"whole", whole_tensors, whole_loss, ENCODER_LSTM},
     {"whole embedding", whole_embedding_tensors, whole_loss, ENCODER_EMBEDDING},
     {"whole labels", whole_labels_tensors, whole_loss, ENCODER_EMBEDDING},
+    {"whole gpt", whole_gpt_tensors, whole_loss, ENCODER_MLP},
+    {"whole gpt embedding", whole_gpt_embedding_tensors, whole_loss, ENCODER_EMBEDDING},
 };
 
-/* All checks, or those of one layer in detail. */
-static void section_gradients(const char *layer, double eps) {
+/* All checks, or those of one layer. */
+static void check_gradients(const char *layer, double eps, bool in_detail) {
     const char *names = "";
     bool known = !layer;
     Mark start = mark();
-    printf("\n== gradients, %s, eps %g ==\n", sizeof(real) == 8 ? "double" : "float", eps);
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-        if (!i || strcmp(checks[i].name, checks[i - 1].name)) names = format("%s, %s", names, checks[i].name);
+        if (!i || strcmp(checks[i].name, checks[i - 1].name)) names = format("%s%s %s", names, i ? "," : "", checks[i].name);
         if (layer && strcmp(layer, checks[i].name)) continue;
         known = true;
         running = checks[i].name;
@@ -2218,10 +2419,14 @@ static void section_gradients(const char *layer, double eps) {
                    .random = {3}, /* a seed with which no input of a relu is within eps of its kink */
                    .tensors = {allocate_zeroed(sizeof(Parameter[MAX_TENSORS])), 0}};
         checks[i].tensors(&c);
-        gradcheck(&c, eps, layer);
+        gradcheck(&c, eps, in_detail);
     }
-    if (!known) die("no layer '%s'; there are%s", layer, names + 1);
+    if (!known) die("no layer '%s'; there are%s", layer, names);
     release(start);
+}
+static void section_gradients(const char *layer, double eps) { /* a layer in detail */
+    printf("\n== gradients, %s, eps %g ==\n", sizeof(real) == 8 ? "double" : "float", eps);
+    check_gradients(layer, eps, layer);
 }
 
 /* Runs this program with a mistake compiled in: the line of tools/mutants.tsv that ends with this name. */

@@ -266,24 +266,42 @@ static Inputs mask_words(const Example *sentences, const int *order, int count, 
     batch->selected_start[count] = batch->selected_count;
     return in;
 }
-static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, int count, const Training *t) {
+/* GPT's task: at each token but the last, the one that follows (Radford et al. 2018, equation 1). */
+static Inputs next_words(const Example *sentences, const int *order, int count) {
+    Inputs in = inputs_of(sentences, order, count);
+    Batch *batch = &in.batch;
+    batch->selected_count = 0;
+    batch->selected = allocate(sizeof(int[batch->tokens]));
+    in.target = allocate(sizeof(int[batch->tokens]));
+    for (int s = 0; s < count; s++) {
+        batch->selected_start[s] = batch->selected_count;
+        for (int i = batch->start[s]; i + 1 < batch->start[s + 1]; i++) {
+            in.target[batch->selected_count] = in.id[i + 1];
+            batch->selected[batch->selected_count++] = i;
+        }
+    }
+    batch->selected_start[count] = batch->selected_count;
+    return in;
+}
+static void pretrain(Lm *lm, const Vocab *vocab, const Example *sentences, int count, const Training *t) {
+    const Parameters weights = lm_weights(lm);
     const int steps_an_epoch = count / t->batch; /* the last short batch is dropped */
     const double start = seconds();
     int *order = in_order(count), step = 0;
     double loss = 0;
     Random random = {(uint64_t)t->seed + 1};
     if (!steps_an_epoch) die("%d sentences do not fill one batch of %d", count, t->batch);
-    parameters_train(bert->weights);
+    parameters_train(weights);
     for (int epoch = 1; epoch <= t->epochs; epoch++) {
         shuffle(order, count, &random);
         for (int first = 0; first + t->batch <= count; first += t->batch) {
             Mark before = mark();
-            const Inputs in = mask_words(sentences, order + first, t->batch, vocab, &random);
+            const Inputs in = lm->causal ? next_words(sentences, order + first, t->batch)
+                                         : mask_words(sentences, order + first, t->batch, vocab, &random);
             const double share = schedule(t, ++step, steps_an_epoch);
-            loss += loss_and_gradient(bert, (Tensor){0}, &in, NULL);
+            loss += loss_and_gradient(lm, (Tensor){0}, &in, NULL);
             if (!isfinite(loss)) die("the loss is not finite in step %d: a smaller learning rate may help", step);
-            adam_step(bert->weights, (Optimizer){t->rate * share, t->decay, t->adamw}, step,
-                      clip_factor(t, bert->weights));
+            adam_step(weights, (Optimizer){t->rate * share, t->decay, t->adamw}, step, clip_factor(t, weights));
             release(before);
             if (step % 500) continue;
             printf("step %d of %.0f, loss %.4f, %.0f s\n", step, (double)steps_an_epoch * t->epochs, loss / 500,
@@ -292,7 +310,7 @@ static void pretrain(Bert *bert, const Vocab *vocab, const Example *sentences, i
             loss = 0;
         }
     }
-    parameters_freeze(bert->weights);
+    parameters_freeze(weights);
 }
 
 #endif

@@ -207,17 +207,17 @@ static void bench_growth(const Bert *bert, PromptEncoder *encoder, const Example
     printf("a step takes %.1f ms + %.2f ms per token\n", 1e3 * (y - slope * x) / n, 1e3 * slope);
 }
 static void bench_bert(bool brief) {
-    static Bert bert;
+    static Lm lm;
     static PromptEncoder encoder;
     static Example examples[MAX_BATCH], words[MAX_BATCH];
     static int ids[MAX_BATCH][LONGEST], word_ids[MAX_BATCH][LONGEST];
     static const char *const names[] = {"prompt encoder", "BERT forward", "BERT backward",
                                         "Adam",           "a step",       "the products with weights"};
     Random random = {1};
-    bert = (Bert){.hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072, .vocab = 28996, .positions = 512,
+    lm.bert = (Bert){.hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072, .vocab = 28996, .positions = 512,
                   .types = 2, .eps = (real)1e-12};
-    bert_list_weights(&bert);
-    bert_random(&bert, &random);
+    bert_list_weights(&lm.bert);
+    bert_random(&lm.bert, &random);
     encoder_init(&encoder, ENCODER_LSTM, 9, 768);
     encoder_random(&encoder, 0, &random);
     parameters_train(encoder.weights);
@@ -225,37 +225,66 @@ static void bench_bert(bool brief) {
     double parts[PARTS], one[PARTS];
     int tokens;
     threads(1);
-    bench_step(&bert, &encoder, examples, 8, 5, one, &tokens);
+    bench_step(&lm.bert, &encoder, examples, 8, 5, one, &tokens);
     threads(cores);
-    bench_step(&bert, &encoder, examples, 8, 15, parts, &tokens);
+    bench_step(&lm.bert, &encoder, examples, 8, 15, parts, &tokens);
     printf("\na step of P-tuning, batch 8, %d tokens, ms   1 thread   %d threads\n", tokens, cores);
     for (int k = 0; k < PARTS; k++) printf("%-42s %9.1f   %9.1f\n", names[k], 1e3 * one[k], 1e3 * parts[k]);
     printf("%-42s %9.0f   %9.0f   (%.2f times as many)\n", "tokens/s", tokens / one[STEP], tokens / parts[STEP],
            one[STEP] / parts[STEP]);
     printf("%-42s %9.0f MiB\n", "peak memory", peak_memory());
-    if (!brief) bench_growth(&bert, &encoder, examples);
+    if (!brief) bench_growth(&lm.bert, &encoder, examples);
     double times[9];
     const int count = min_int(MAX_BATCH, EVALUATION_TOKENS / MEAN_LENGTH);
     for (int i = 0; i < 9; i++) {
         Mark before = mark();
         const double start = seconds();
         const Inputs in = inputs_of(words, in_order(count), count);
-        bert_logits(&bert, embed_forward(bert.word, (Tensor){0}, in.id, in.batch.tokens), &in.batch);
+        bert_logits(&lm.bert, embed_forward(lm.bert.word, (Tensor){0}, in.id, in.batch.tokens), &in.batch);
         times[i] = seconds() - start;
         release(before);
     }
     printf("\nevaluation, %d tokens per example: %.1f examples/s\n", MEAN_LENGTH, count / median(times, 9));
-    parameters_train(bert.weights);
+    parameters_train(lm.bert.weights);
     for (int i = 0; i < 5; i++) {
         Mark before = mark();
         const double start = seconds();
         const Inputs in = inputs_of(words, in_order(8), 8);
-        loss_and_gradient(&bert, (Tensor){0}, &in, NULL);
-        adam_step(bert.weights, (Optimizer){5e-6, 5e-4, false}, i + 1, 1);
+        loss_and_gradient(&lm, (Tensor){0}, &in, NULL);
+        adam_step(lm.bert.weights, (Optimizer){5e-6, 5e-4, false}, i + 1, 1);
         times[i] = seconds() - start;
         release(before);
     }
     printf("fine-tuning all of BERT, batch 8, %d tokens: %.0f ms per step\n", tokens, 1e3 * median(times, 5));
+}
+/* The same tokens for GPT-2, its smallest published size: a step of P-tuning. */
+static void bench_gpt(void) {
+    static Lm lm;
+    static PromptEncoder encoder;
+    static Example examples[MAX_BATCH];
+    static int ids[MAX_BATCH][LONGEST];
+    double times[9];
+    Random random = {1};
+    lm.causal = true;
+    lm.gpt = (Gpt){.hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072, .vocab = 50257, .positions = 1024,
+                   .tanh_gelu = true, .eps = (real)1e-5};
+    gpt_list_weights(&lm.gpt);
+    gpt_random(&lm.gpt, &random);
+    encoder_init(&encoder, ENCODER_LSTM, 9, 768);
+    encoder_random(&encoder, 0, &random);
+    parameters_train(encoder.weights);
+    bench_examples(examples, ids, true);
+    for (int s = 0; s < MAX_BATCH; s++) examples[s].mask = examples[s].length - 1;
+    for (int i = -1; i < 9; i++) {
+        Mark before = mark();
+        const double start = seconds();
+        const Inputs in = inputs_of(examples, in_order(8), 8);
+        train_batch(&lm, &encoder, &in, NULL);
+        adam_step(encoder.weights, (Optimizer){5e-4, 5e-4, false}, i + 2, 1);
+        if (i >= 0) times[i] = seconds() - start;
+        release(before);
+    }
+    printf("P-tuning of GPT-2 small, batch 8, 120 tokens: %.1f ms each step\n", 1e3 * median(times, 9));
 }
 int main(int argc, char **argv) {
     const bool brief = argc == 2 && !strcmp(argv[1], "brief");
@@ -270,6 +299,7 @@ int main(int argc, char **argv) {
            LANES, one, multiply_add_peak(), cores);
     if (!brief) bench_ladder();
     bench_bert(brief); /* before bench_matmul, whose weights would add to its peak memory */
+    bench_gpt();
     bench_matmul();
     return 0;
 }

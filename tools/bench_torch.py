@@ -1,6 +1,6 @@
 """The speed of ptune and of PyTorch: `make bench TORCH=1`.
 
-Both do the same work with random weights of BERT-base's shape. Training: batches of 8 examples of 13 to 18 tokens, 120
+Both do the same work with random weights of BERT-base's shape, and of GPT-2 small's. Training: batches of 8 examples of 13 to 18 tokens, 120
 in all, which PyTorch pads to 144 (1.20 times; LAMA: 1.17 to 1.27). Evaluation: for PyTorch batches of 32 examples of
 equal length, since batches sorted by length need hardly any padding; for ptune its own batches of 960 tokens. The two
 take turns, so that a slow minute of the machine affects both; ROUNDS=7 in the environment runs more rounds. Needs torch
@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 CORES = len(os.sched_getaffinity(0))
@@ -89,6 +89,30 @@ def steps(lm, rates):
     rates["fine-tuning, ms"] = 1e3 * median_time(lambda: train(adam, False, True), 5)
 
 
+def gpt_steps(lm, rates):
+    encoder = PromptEncoder(lm.config.n_embd)
+    length = SUBJECT + 12
+    sequences = torch.arange(len(SUBJECT))
+    padding = (torch.arange(length.max()) < length[:, None]).long()
+    ids = torch.randint(100, 20000, padding.shape)
+    answers = torch.randint(100, 20000, (len(SUBJECT),))
+    places = torch.tensor([[1, 2, 3, x + 4, x + 5, x + 6, x + 8, x + 9, x + 10] for x in SUBJECT])
+    words = lm.get_input_embeddings()
+    adam = torch.optim.Adam(encoder.parameters(), lr=5e-4, weight_decay=5e-4)
+    lm.requires_grad_(False)
+
+    def train(last_alone):
+        e = words(ids).index_put((sequences[:, None], places), encoder())
+        y = lm.transformer(inputs_embeds=e, attention_mask=padding)[0]
+        logits = lm.lm_head(y[sequences, length - 1]) if last_alone else lm.lm_head(y)[sequences, length - 1]
+        torch.nn.functional.cross_entropy(logits, answers).backward()
+        adam.step()
+        adam.zero_grad()
+
+    rates["GPT-2, logits at the last position, ms"] = 1e3 * median_time(lambda: train(True), 9)
+    rates["GPT-2, logits at all positions, ms"] = 1e3 * median_time(lambda: train(False), 9)
+
+
 def ptune():
     text = subprocess.run(["build/bench", "brief"], capture_output=True, text=True, check=True).stdout
     rates = {}
@@ -101,17 +125,21 @@ def ptune():
     rates["P-tuning, logits at the masks, ms"] = rates["P-tuning, logits at all positions, ms"] = step
     rates["evaluation, examples/s"] = float(re.search(r"([\d.]+) examples/s", text).group(1))
     rates["fine-tuning, ms"] = float(re.search(r"([\d.]+) ms per step", text).group(1))
+    gpt = float(re.search(r"([\d.]+) ms each step", text).group(1))
+    rates["GPT-2, logits at the last position, ms"] = rates["GPT-2, logits at all positions, ms"] = gpt
     return rates
 
 
 torch.manual_seed(0)
 lm = BertForMaskedLM(BertConfig(vocab_size=28996)).eval()
+gpt = GPT2LMHeadModel(GPT2Config()).eval()
 ours, theirs = [], []
 for _ in range(ROUNDS):
     ours.append(ptune())
     theirs.append({})
     products(theirs[-1])
     steps(lm, theirs[-1])
+    gpt_steps(gpt, theirs[-1])
 print(f"medians of {ROUNDS} rounds, PyTorch {torch.__version__}")
 print(f"{'':<44} {'ptune':>8} {'PyTorch':>8}   times as fast (least, most)")
 for name in theirs[0]:

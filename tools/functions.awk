@@ -1,9 +1,10 @@
 # Prints a source with some of its functions taken from another folder, and the bodies of others removed:
 #   awk -F '\t' -v file=tensor.h -v N=5 -v written=0 -v from=THEIRS -v first=1 -v last=4 \
-#       -f functions.awk tools/assignments.tsv tensor.h
+#       -v graded=5 -f functions.awk tools/assignments.tsv tensor.h
 # Of assignment N the first `written` functions stay; the bodies of its others, and of all later assignments, are
 # removed. The functions of the assignments first .. last are those of THEIRS/tensor.h; what is not there stays, or,
-# with complete=1, loses its body. A function ends with a line that is only "}".
+# with complete=1, loses its body. A function ends with a line that is only "}". With graded=5 the tables of checks keep
+# those of assignment 5 alone: what only others use is not compiled then.
 function begins(line,   name) { # the function of the table that begins here
     if (line ~ /^[a-z_]/ && line !~ /;$/)
         for (name in number) if (line ~ "[ *]" name "[(]") return name
@@ -43,9 +44,14 @@ function result(name) {
 FNR == NR {
     if (FNR > 1) ++count[$1]
     if ($3 == file) { number[$4] = $1; place[$4] = count[$1]; missing[$4] }
+    checks = $1 == graded ? split($5, check, ", ") : 0
+    for (i = 1; i <= checks; i++) { sub(/^[a-z]+ /, "", check[i]); kept[check[i]] }
     next
 }
 FNR == 1 && from != "" { read_theirs() }
+/checks\[\] = [{]$/ { in_checks = graded }
+/^}/ && !/[{]$/ { in_checks = 0 }
+in_checks && /^    [{]"/ { split($0, part, "\""); if (!(part[2] in kept)) next }
 name == "" { name = begins($0) }
 name == "" { print; next }
 collect($0) { printf "%s", result(name); delete missing[name]; name = whole = "" }

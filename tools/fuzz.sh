@@ -3,6 +3,8 @@ train --out run >run.txt && cp run/prompt.safetensors . && make_world world &&
 printf '{"text": "W70 ab[MASK] w71\\u00e9"}\n' >text.jsonl && printf 'w70\nW71\nnone\n' >words.txt &&
 printf '{"masked_sentences": ["w70 [MASK] ."], "obj_label": "w72"}\n' >own.jsonl &&
 printf '{"sub": "w70 a", "label": "yes", "idx": 3}\n{"sub": 7, "label": "no", "idx": {"a": 1}}\n' >labels.jsonl &&
+printf '{"idx": 0, "passage": {"text": "w70", "questions": [{"question": "w71", "idx": 0, "answers": [%s, %s]}]}}\n' \
+    '{"text": "a", "idx": 0, "label": 1}' '{"text": "b", "idx": 1, "label": 0}' >nested.jsonl &&
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
 mkdir made && printf 'a\tmanual\tv\t34\tT\t1\t2\t1\t0\t0\t1.5\t0\t-\n' >made/a.result.tsv &&
 cp -r model rich && printf '%s' '{"do_lower_case": true, "strip_accents": false, "tokenize_chinese_chars": false,
@@ -11,6 +13,6 @@ cp -r model rich && printf '%s' '{"do_lower_case": true, "strip_accents": false,
     >rich/tokenizer_config.json && cp -r model old && printf '{"w70": 70, "ab": 120}' >old/added_tokens.json &&
 printf '{"mask_token": "[MASK]", "additional_special_tokens": ["w72"]}' >old/special_tokens_map.json &&
 "$PTUNE" copy-tokenizer rich rich && cp -r rich whole && rm whole/vocab.txt &&
-mkdir gpt && cp "$HERE"/data/expected/gpt/merges.txt gpt && "$PTUNE" copy-tokenizer gpt bpe &&
+mkdir bytes && cp "$HERE"/data/expected/gpt/merges.txt bytes && "$PTUNE" copy-tokenizer bytes bpe &&
 cp -r bpe pairs && rm pairs/tokenizer.json &&
 "$PTUNE" weights F16 model half && "$PTUNE" weights parts model parts && "$PTUNE" weights decoder model decoder

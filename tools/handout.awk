@@ -7,7 +7,8 @@ function finish(   at, item) {
     if (item == "goal") goal = text
     else if (item == "hint") hint[++hints] = text
     else if (item == "question") questions = questions (++asked) ". " text
-    else if (item == "variant " variant) different = "**Variant " variant ".** " text
+    else if (item ~ /^variant / && item != "variant " variant) text = ""
+    else if (item ~ /^variant /) different = "**Variant " variant ".** " text
     else if (at) { sub(/\n$/, "", text); facts = facts "| " item " | " text " |\n" }
     text = ""
 }

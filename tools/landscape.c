@@ -38,7 +38,7 @@ static void between(real *to, const real *a, const real *b, double x, size_t cou
     for (size_t j = 0; j < count; j++) to[j] = (real)((1 - x) * (double)a[j] + x * (double)b[j]);
 }
 static void nearest_words(const Model *model, Tensor prompt, int slot, int word, const Inputs *in) {
-    const Tensor table = model->bert.word;
+    const Tensor table = lm_word(&model->lm);
     real *nearness = allocate(sizeof(real) * (size_t)table.rows), value;
     for (int w = 0; w < table.rows; w++) nearness[w] = -(real)distance(row(table, w), row(table, word), table.cols);
     for (int k = 0; k < NEAREST; k++) {
@@ -65,10 +65,10 @@ int main(int argc, char **argv) {
     const Template manual = template_parse(text_string(relation->template));
     int words[MOST_WORDS], count, slot = 0;
     const Template t = template_parse(words_as_pseudo(model, &manual, words, &count));
-    const int word = single_token(&model->vocab, text_of(argv[2])), to = single_token(&model->vocab, text_of(argv[3]));
+    const int word = vocab_word(&model->vocab, text_of(argv[2])), to = vocab_word(&model->vocab, text_of(argv[3]));
     while (slot < count && words[slot] != word) slot++;
     if (word < 0 || to < 0 || slot == count) die("%s, %s: not a word of the template, or not one token", argv[2], argv[3]);
-    const Tensor table = model->bert.word, prompt = tensor(count, table.cols);
+    const Tensor table = lm_word(&model->lm), prompt = tensor(count, table.cols);
     for (int k = 0; k < count; k++) memcpy(row(prompt, k), row(table, words[k]), sizeof(real) * (size_t)table.cols);
     Dataset train = read_split(&o, model, TRAIN_SET, &t);
     const Inputs in = all_of(&train);
@@ -76,7 +76,7 @@ int main(int argc, char **argv) {
     for (int k = 0; k <= STEPS; k++) {
         Mark before = mark();
         between(row(prompt, slot), row(table, word), row(table, to), (double)k / STEPS, (size_t)table.cols);
-        printf("line\t%.4f\t%.4f\n", (double)k / STEPS, batch_loss(&model->bert, prompt, &in, NULL));
+        printf("line\t%.4f\t%.4f\n", (double)k / STEPS, batch_loss(&model->lm, prompt, &in, NULL));
         release(before);
     }
     const Template with = template_parse(o.template);
@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
     for (int k = 0; k <= STEPS; k++) {
         Mark before = mark();
         between(h.data, a.data, b.data, (double)k / STEPS, size_of(h));
-        printf("learned\t%.4f\t%.4f\n", (double)k / STEPS, batch_loss(&model->bert, h, &tuned, NULL));
+        printf("learned\t%.4f\t%.4f\n", (double)k / STEPS, batch_loss(&model->lm, h, &tuned, NULL));
         release(before);
     }
     return finish_output();

@@ -5,9 +5,10 @@ ptune() { "$PTUNE" as-ptune "$@"; }
 evaluate() { ptune eval --model model --data data/test.jsonl "$@"; }
 manual() { evaluate --template '[X] [MASK]' "$@"; }
 read_json() { ptune fill --model json '[MASK]'; }
-read_gpt() { ptune tokenize --model "$1" gpt.jsonl; }
+read_bpe() { ptune tokenize --model "$1" bpe.jsonl; }
 ask() { manual --predictions asked.tsv; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
+multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w80,0=w99 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
 same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
@@ -137,17 +138,17 @@ ptune tokenize --model json text.jsonl | cmp - ids.txt && rm json/tokenizer_conf
 ptune fill --model json 'w70 is [MASK] . [MASK]' | cmp - fill.txt
 
 # tokenize: byte-level BPE, from merges.txt alone and from the files that ptune writes
-sed 's/.*"ids": \[\(.*\)\]}/\1/; s/,//g' "$HERE"/data/expected/gpt/bpe.jsonl >gpt.txt &&
-cp "$HERE"/data/expected/gpt/bpe.jsonl gpt.jsonl && mkdir gpt && cp "$HERE"/data/expected/gpt/merges.txt gpt &&
-read_gpt gpt | cmp - gpt.txt && "$PTUNE" copy-tokenizer gpt bpe && read_gpt bpe | cmp - gpt.txt &&
-cp -r bpe bpe2 && rm bpe2/tokenizer.json && read_gpt bpe2 | cmp - gpt.txt && rm bpe2/tokenizer_config.json &&
-read_gpt bpe2 | cmp - gpt.txt && rm bpe2/* && cp bpe/tokenizer.json bpe2 && read_gpt bpe2 | cmp - gpt.txt &&
+sed 's/.*"ids": \[\(.*\)\]}/\1/; s/,//g' "$HERE"/data/expected/gpt/bpe.jsonl >bpe.txt &&
+cp "$HERE"/data/expected/gpt/bpe.jsonl . && mkdir bytes && cp "$HERE"/data/expected/gpt/merges.txt bytes &&
+read_bpe bytes | cmp - bpe.txt && "$PTUNE" copy-tokenizer bytes bpe && read_bpe bpe | cmp - bpe.txt &&
+cp -r bpe bpe2 && rm bpe2/tokenizer.json && read_bpe bpe2 | cmp - bpe.txt && rm bpe2/tokenizer_config.json &&
+read_bpe bpe2 | cmp - bpe.txt && rm bpe2/* && cp bpe/tokenizer.json bpe2 && read_bpe bpe2 | cmp - bpe.txt &&
 "$PTUNE" copy-tokenizer bpe2 bpe2 && diff -r bpe bpe2 && cp -r bpe pairs && rm pairs/tokenizer.json
 
 # tokenize: byte-level BPE with merges as strings, with a model that does not say its type, and with ids of its own
 rm bpe2/*.* && sed 's/^  \["\(.*\)", "\(.*\)"\]/  "\1 \2"/' bpe/tokenizer.json >bpe2/tokenizer.json &&
-grep -qx '  "h e",' bpe2/tokenizer.json && read_gpt bpe2 | cmp - gpt.txt &&
-sed 's/"type": "BPE", //' bpe/tokenizer.json >bpe2/tokenizer.json && read_gpt bpe2 | cmp - gpt.txt &&
+grep -qx '  "h e",' bpe2/tokenizer.json && read_bpe bpe2 | cmp - bpe.txt &&
+sed 's/"type": "BPE", //' bpe/tokenizer.json >bpe2/tokenizer.json && read_bpe bpe2 | cmp - bpe.txt &&
 cp bpe/merges.txt bpe2 && rm bpe2/tokenizer.json &&
 sed -e 's/": 64,/": 65,/' -e t -e 's/": 65,/": 64,/' bpe/vocab.json >bpe2/vocab.json &&
 printf '{"text": "a<|endoftext|>b"}\n' >ab.jsonl && test "$(ptune tokenize --model bpe2 ab.jsonl)" = '65 619 64'
@@ -155,10 +156,10 @@ printf '{"text": "a<|endoftext|>b"}\n' >ab.jsonl && test "$(ptune tokenize --mod
 # tokenize: added tokens of byte-level BPE; where the folder's files differ, a line says it
 printf '%s' '{"tokenizer_class": "GPT2Tokenizer", "pad_token": "[PAD]", "eos_token": "<|endoftext|>", "added_tokens_decoder":
     {"620": {"content": "[PAD]", "special": true}, "621": {"content": "b b", "normalized": true}}}' \
-    >bpe2/tokenizer_config.json && cp gpt/merges.txt bpe2 && rm bpe2/vocab.json &&
+    >bpe2/tokenizer_config.json && cp bytes/merges.txt bpe2 && rm bpe2/vocab.json &&
 printf '{"text": "ab b[PAD] <|endoftext|>"}\n' >ab.jsonl &&
 test "$(ptune tokenize --model bpe2 ab.jsonl)" = '64 621 620 220 619' && "$PTUNE" copy-tokenizer bpe2 bpe2 &&
-test "$(ptune tokenize --model bpe2 ab.jsonl)" = '64 621 620 220 619' && sed '$d' gpt/merges.txt >bpe2/merges.txt &&
+test "$(ptune tokenize --model bpe2 ab.jsonl)" = '64 621 620 220 619' && sed '$d' bytes/merges.txt >bpe2/merges.txt &&
 ptune tokenize --model bpe2 ab.jsonl 2>noted >/dev/null &&
 grep -qx 'note: bpe2/merges.txt and bpe2/tokenizer.json differ in their merges: the latter counts' noted
 
@@ -385,6 +386,44 @@ awk -F '\t' 'BEGIN { name["w80"] = "yes"; name["w81"] = "no"; name["w82"] = "may
     NR == 1 { print "idx\tlabel" } NR > 1 { print NR - 2 "\t" name[$3] }' f1.tsv | cmp - minus.out.tsv &&
 awk -F '\t' 'NR > 1 { printf "{\"idx\": {\"a\": 1}, \"label\": \"%s\"}\n", $2 }' minus.out.tsv | cmp - none.out.jsonl
 
+# eval: a line of MultiRC is a row for each answer; F1a, EM and the form of a submission follow from the rows
+printf '{"idx": 7, "passage": {"text": "w70", "questions": [%s, %s, %s]}, %s}\n' \
+    '{"question": "w71", "idx": 2, "answers": [{"text": "w72", "idx": 5, "label": 1}' \
+    '{"label": 0, "text": "a", "idx": 6}]}' \
+    '{"answers": [{"idx": 0, "text": "w74", "label": 1}], "idx": 0, "question": "w73"}' '"version": 1' >nested.jsonl &&
+printf '{"passage": {"questions": [%s], "text": "w\\u0037\\u0036"}}\n' \
+    '{"answers": [{"text": "w75", "label": 0}], "question": "b"}' >>nested.jsonl &&
+printf '{"passage": "%s", "question": "%s", "answer": "%s", "label": %d}\n' \
+    w70 w71 w72 1 w70 w71 a 0 w70 w73 w74 1 w76 b w75 0 >flat.jsonl &&
+multirc --data nested.jsonl --predictions nested.tsv >nested.txt &&
+multirc --data flat.jsonl --predictions flat.tsv && cmp nested.tsv flat.tsv &&
+awk -F '\t' 'NR > 1 {
+        both += $2 == "w80" && $3 == "w80"
+        times += ($2 == "w80") + ($3 == "w80")
+        wrong[NR < 4 ? 2 : NR] += $2 != $3
+    }
+    END {
+        for (question in wrong) exact += !wrong[question]
+        printf "F1a %.2f, EM %.2f (%d of 3 questions)\n", 200 * both / times, 100 * exact / 3, exact
+    }' flat.tsv >figures.txt && sed -n 2p nested.txt | cmp - figures.txt || exit 1
+set -- $(awk -F '\t' 'NR > 1 { print $3 == "w80" ? 1 : 0 }' flat.tsv)
+printf '{"idx": 7, "passage": {"questions": [{"idx": 2, "answers": [%s, %s]}, {"idx": 0, "answers": [%s]}]}}\n' \
+    "{\"idx\": 5, \"label\": $1}" "{\"idx\": 6, \"label\": $2}" "{\"idx\": 0, \"label\": $3}" >submission.txt &&
+printf '{"idx": 1, "passage": {"questions": [{"idx": 0, "answers": [%s]}]}}\n' "{\"idx\": 0, \"label\": $4}" \
+    >>submission.txt &&
+for change in '' 's/"label": [01]/"label": -1/g' 's/, "label": [01]//g; s/"label": [01], //g'; do
+    sed "$change" nested.jsonl >changed.jsonl && multirc --data changed.jsonl --predictions changed.out.jsonl &&
+    cmp changed.out.jsonl submission.txt || exit 1
+done
+
+# eval --task: the rows of COPA and WSC as they are; in a submission a label that is a number has no quotes
+printf '{"premise": "a", "choice1": "b", "choice2": "c", "question": "cause", "label": 1, "idx": 4}\n' >copa.jsonl &&
+printf '{"text": "a", "target": {"span1_text": "b", "span2_text": "c"}, "label": true, "idx": 4}\n' >wsc.jsonl &&
+evaluate --data copa.jsonl --task COPA-manual --labels 1=w80 --predictions copa.out.jsonl &&
+evaluate --data wsc.jsonl --task WSC-manual --labels true=w80 --predictions wsc.out.jsonl &&
+printf '{"idx": 4, "label": 1}\n{"idx": 4, "label": "true"}\n' >labels.out &&
+cat copa.out.jsonl wsc.out.jsonl | cmp - labels.out
+
 # train and eval --task: template and labels from the file of --tasks
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
 printf '{"premise": "w72", "hypothesis": "w73", "label": 0}\n' >>toy.jsonl &&
@@ -518,3 +557,62 @@ awk -F '"' '/two words/ { next }
     { rows++; hits += $8 == most; known += $4 in seen }
     END { print hits "\t" rows "\t" known }' pick/toy/train.jsonl pick/toy/test.jsonl >counted &&
 cut -f 6-8 picked/toy.majority.*.result.tsv | cmp - counted
+
+# GPT: vocab and pretrain --causal, a byte-level BPE and a causal LM; each answer of the world is one token
+lettered() { tr 0123456789 abcdefghij; } # byte-level BPE cuts w70 between letter and number
+make_world gworld && mkdir gdata || exit 1
+for split in train dev test; do
+    lettered <data/$split.jsonl >gdata/$split.jsonl
+    for toy in toy1 toy2; do head -n 4 data/test.jsonl | lettered >gworld/$toy/$split.jsonl; done
+done
+ptune vocab --causal --model gpt --data gworld --size 300 &&
+ptune pretrain --causal --model gpt --data gworld --epochs 2 --batch 8 --lr 0.003 >learnt.txt &&
+ls gpt | tr '\n' ' ' | grep -qx 'config.json merges.txt model.safetensors tokenizer.json tokenizer_config.json vocab.json ' &&
+! grep -q skipped learnt.txt && grep -q '^in all: ' learnt.txt
+
+# GPT: the same seed writes the same file, whatever the number of threads
+cp -r gpt gpt_again && OMP_NUM_THREADS=3 ptune pretrain --causal --model gpt_again --data gworld --epochs 2 --batch 8 \
+    --lr 0.003 >learnt.txt && cmp gpt/model.safetensors gpt_again/model.safetensors
+
+# GPT: fill goes on with a text; a space or [MASK] at its end changes nothing
+ptune fill --model gpt 'first is' >next.txt && test $(wc -l <next.txt) = 5 &&
+for text in 'first is ' 'first is [MASK]' 'first is [MASK] '; do
+    ptune fill --model gpt "$text" | cmp next.txt - || exit 1
+done && ! ptune fill --model gpt ' first is' | cmp -s next.txt -
+
+# GPT: training, from which the prompt alone is kept; eval, fill and words use it
+gtrain() { ptune train --model gpt --data gdata --epochs 2 --lr 0.01 "$@"; }
+gtrain --out gpt_run >gpt.txt && test $(wc -l <gpt_run/log.tsv) = 2 &&
+ptune eval --model gpt --data gdata/test.jsonl --prompt gpt_run/prompt.safetensors --predictions gpt.tsv >eval.txt &&
+same_end gpt.txt eval.txt && ! grep -q "$(printf '\304\240')" gpt.tsv && ptune words --model gpt \
+    --prompt gpt_run/prompt.safetensors >gpt_words.txt && test $(grep -c '^\[P\][0-9]' gpt_words.txt) = 6 &&
+head -n 1 gpt_words.txt | grep -qF '[P][P][P] [X] [P][P][P] [MASK]' && test "$(sed -n '2s/	.*//p' gpt.tsv)" = first &&
+test "$(ptune fill --model gpt --prompt gpt_run/prompt.safetensors first | sed -n '1s/^ *\([^	]*\)	.*/\1/p')" = \
+    "$(awk -F '\t' 'NR == 2 { print $3 }' gpt.tsv)"
+
+# GPT: the published short form, label words, a trained LM that is written as it is read
+ptune train --model gpt --data gdata --epochs 1 --template '(2,1,0)' --out gpt_short &&
+ptune words --model gpt --prompt gpt_short/prompt.safetensors | head -n 1 | grep -qx '\[P\]\[P\] \[X\] \[P\] \[MASK\]' &&
+sed 's/"obj_label": "wha"/"label": 1/; s/"obj_label".*/"label": 0}/' gdata/dev.jsonl >gpt_labels.jsonl &&
+ptune train --model gpt --train gpt_labels.jsonl --dev gpt_labels.jsonl --test gpt_labels.jsonl --epochs 1 \
+    --template '{sub_label} [P] [MASK]' --labels '1=wha,0=whb' --tune-lm --out gpt_tuned | grep -q '^accuracy' &&
+ptune fill --model gpt_tuned/model 'first is' >tuned.txt && ! cmp -s tuned.txt next.txt &&
+for file in tokenizer.json vocab.json merges.txt; do cmp gpt/$file gpt_tuned/model/$file || exit 1; done
+
+# GPT: every method of the table but mask first; search prints words that are tokens
+ptune table --model gpt --data gworld --out gpt_results --lr 0.01 --lr-lm 0.001 --epochs 1 --methods majority,worst,\
+manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid >gpt_table.txt &&
+test $(ls gpt_results/*.result.tsv | wc -l) = 24 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
+grep -qF '	[X] : [Y]	' gpt_results/toy1.manual.*tsv && ! grep -qF '[Y] is' gpt_results/toy1.best.*tsv &&
+ptune search --model gpt --data gworld/toy1 --template '[P] [X] [P] [MASK]' >gpt_found.txt &&
+ptune eval --model gpt --data gworld/toy1/test.jsonl --template "$(cat gpt_found.txt)"
+
+# GPT: a run that was interrupted ends with the same numbers
+set -- as-ptune train --model gpt --data gdata --epochs 30 --lr 0.003 --tune-lm
+"$PTUNE" "$@" --out gpt_whole >gpt_whole.txt || exit 1
+"$PTUNE" "$@" --out gpt_part >gpt_part.txt 2>interrupted &
+await gpt_part/checkpoint.safetensors
+kill -INT $!
+wait $!
+test $? = 130 && "$PTUNE" "$@" --out gpt_part --resume >gpt_part.txt && same_end gpt_whole.txt gpt_part.txt &&
+cmp gpt_whole/model/model.safetensors gpt_part/model/model.safetensors

@@ -1,7 +1,7 @@
 /* Another right solution of assignment 8: no view of a matrix, only loops. */
 
 static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
-                                          const int *q_start) {
+                                          const int *q_start, const int *seen) {
     const int width = q.cols / heads;
     Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[batch->sequences]))};
     for (int s = 0; s < batch->sequences; s++) {
@@ -10,11 +10,12 @@ static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int head
         for (int h = 0; h < heads; h++)
             for (int i = 0; i < queries; i++) {
                 real *p = row(a.p[s], h * queries + i);
-                for (int j = 0; j < keys; j++)
+                const int used = seen ? seen[q_start[s] + i] : keys;
+                for (int j = 0; j < used; j++)
                     for (int c = h * width; c < (h + 1) * width; c++)
                         p[j] += row(q, q_start[s] + i)[c] * row(k, first + j)[c];
-                softmax_forward(p, keys, (real)pow(width, -0.5));
-                for (int j = 0; j < keys; j++)
+                softmax_forward(p, used, (real)pow(width, -0.5));
+                for (int j = 0; j < used; j++)
                     for (int c = h * width; c < (h + 1) * width; c++)
                         row(a.context, q_start[s] + i)[c] += p[j] * row(v, first + j)[c];
             }

@@ -92,26 +92,27 @@ static void embed_backward(Tensor word, Tensor prompt, const int *id, Tensor e) 
             if (id[i] < 0 && prompt.grad) grad_row(prompt, -1 - id[i])[j] += grad_row(e, i)[j];
         }
 }
-static double loss_and_gradient(const Bert *bert, Tensor prompt, const Inputs *in, const bool *in_loss) {
-    Tensor e = embed_forward(bert->word, prompt, in->id, in->batch.tokens);
+static double loss_and_gradient(const Lm *lm, Tensor prompt, const Inputs *in, const bool *in_loss) {
+    Tensor e = embed_forward(lm_word(lm), prompt, in->id, in->batch.tokens);
     needs_grad(&e);
-    BertActivations a = bert_forward(bert, e, &in->batch);
-    Tensor *logits = &a.head.logits;
+    LmActivations a = lm_forward(lm, e, &in->batch);
+    Tensor *logits = &a.logits;
     needs_grad(logits);
     for (int i = 0; in_loss && i < logits->rows; i++)
         for (int w = 0; w < logits->cols; w++)
             if (!in_loss[w]) row(*logits, i)[w] = (real)-1e30;
     cross_entropy_backward(*logits, in->target);
-    bert_backward(bert, &a, &in->batch);
-    embed_backward(bert->word, prompt, in->id, e);
+    a.e = e;
+    lm_backward(lm, &a, &in->batch);
+    embed_backward(lm_word(lm), prompt, in->id, e);
     return cross_entropy_forward(*logits, in->target);
 }
 
-static double train_batch(const Bert *bert, const PromptEncoder *encoder, const Inputs *in, const bool *in_loss) {
+static double train_batch(const Lm *lm, const PromptEncoder *encoder, const Inputs *in, const bool *in_loss) {
     EncoderActivations a = {0};
     if (encoder) a = encoder_forward(encoder);
     if (encoder && !a.prompt.grad) needs_grad(&a.prompt);
-    const double loss = loss_and_gradient(bert, a.prompt, in, in_loss);
+    const double loss = loss_and_gradient(lm, a.prompt, in, in_loss);
     if (encoder) encoder_backward(encoder, &a);
     return loss;
 }
@@ -127,7 +128,7 @@ static bool train_epoch(Run *run, const Dataset *train) {
         Mark before = mark();
         const int first = i * t->batch, count = min_int(t->batch, used - first);
         const Inputs in = inputs_of(train->at, order + first, count);
-        const double loss = train_batch(&run->model->bert, run->encoder, &in, run->model->answers.in_loss);
+        const double loss = train_batch(&run->model->lm, run->encoder, &in, run->model->answers.in_loss);
         run->step = (run->epoch - 1) * steps + i + 1;
         if (isnan(loss) || isinf(loss)) die("the loss is %g", loss);
         const double rate = schedule(t, run->step, steps), factor = clip_factor(t, run->trained);

@@ -7,7 +7,8 @@ static inline void lstm_cell_forward(const LstmCell *cell, Tensor x, Matrix h, L
         for (int j = 0; j < 4 * H; j++) row(trace.gates, t)[j] = cell->b_ih.data[j] + cell->b_hh.data[j];
     matmul(gates, values(x), transposed(values(cell->w_ih))); /* the input's half, all steps at once */
     for (int t = 0; t < steps; t++) {
-        const int now = reverse ? steps - 1 - t : t, before = reverse ? now + 1 : now - 1; /* at t = 0 there is none */
+        int now = t, before = t - 1; /* at t = 0 there is none */
+        if (reverse) now = steps - 1 - t, before = now + 1;
         real *f = row(trace.gates, now), *i = f + H, *o = i + H, *g = o + H, *c = row(trace.c, now);
         if (t > 0)
             matmul(part(gates, now, 1, 0, 4 * H), part(h, before, 1, 0, H), transposed(values(cell->w_hh)));
@@ -23,7 +24,8 @@ static inline void lstm_cell_backward(const LstmCell *cell, Tensor x, Matrix h, 
     const int steps = x.rows, H = cell->w_hh.cols;
     const Matrix dgates = values(trace.gates);
     for (int t = steps - 1; t >= 0; t--) {
-        const int now = reverse ? steps - 1 - t : t, before = reverse ? now + 1 : now - 1;
+        int now = t, before = t - 1;
+        if (reverse) now = steps - 1 - t, before = now + 1;
         real *gate = row(trace.gates, now), *dc = trace.dc.data;
         for (int j = 0; j < H; j++) {
             const real f = gate[j], i = gate[H + j], o = gate[2 * H + j], g = gate[3 * H + j];
