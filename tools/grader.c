@@ -302,17 +302,20 @@ static void case_attention_backward(void) {
     attention_backward(&a, q, k, v, heads, &b, start);
     show_gradient("q", q), show_gradient("k", k), show_gradient("v", v);
 }
+static void weights_drawn(Parameters weights) {
+    for (int i = 0; i < weights.count; i++) {
+        const Parameter *p = &weights.at[i];
+        fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.5, &draw);
+        for (size_t j = 0; p->kind == GAIN && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
+    }
+}
 static void bert_drawn(Bert *bert) {
     *bert = (Bert){.vocab = 12, .positions = 8, .types = 2, .eps = (real)1e-5};
     bert->layers = whole(1, 3), bert->heads = whole(1, 2), bert->intermediate = whole(3, 9);
     bert->hidden = bert->heads * 2 * whole(1, 3);
     bert_list_weights(bert);
     explain("%d layers, %d heads, hidden size %d", bert->layers, bert->heads, bert->hidden);
-    for (int i = 0; i < bert->weights.count; i++) {
-        const Parameter *p = &bert->weights.at[i];
-        fill_normal(*p->tensor = tensor(p->tensor->rows, p->tensor->cols), 0.5, &draw);
-        for (size_t j = 0; p->kind == GAIN && j < size_of(*p->tensor); j++) p->tensor->data[j] += 1;
-    }
+    weights_drawn(bert->weights);
 }
 static void case_layer_forward(void) {
     static Bert bert;
@@ -346,6 +349,46 @@ static void case_bert_backward(void) {
     a.head.logits.grad = drawn(a.head.logits.rows, a.head.logits.cols).data;
     bert_backward(&bert, &a, &batch);
     show_gradient("e", e), show_gradients(bert.weights);
+}
+
+/* ---- gpt.h ------------------------------------------------------------------------------------------------------- */
+
+static void gpt_drawn(Gpt *gpt) {
+    *gpt = (Gpt){.vocab = 12, .positions = 8, .tanh_gelu = true, .eps = (real)1e-5};
+    gpt->layers = whole(1, 3), gpt->heads = whole(1, 2), gpt->intermediate = whole(3, 9);
+    gpt->hidden = gpt->heads * 2 * whole(1, 3);
+    gpt_list_weights(gpt);
+    explain("%d layers, %d heads, hidden size %d", gpt->layers, gpt->heads, gpt->hidden);
+    explain("%s", chance(0) ? "the last layer: selected positions only" : "a layer below the last");
+    weights_drawn(gpt->weights);
+}
+static void case_seen_by_tokens(void) {
+    const Batch b = batch_drawn();
+    for (int selected_only = 0; selected_only < 2; selected_only++) {
+        const int count = selected_only ? b.selected_count : b.tokens, *seen = seen_by_tokens(&b, selected_only);
+        const Tensor shown = tensor(1, count);
+        for (int i = 0; i < count; i++) shown.data[i] = (real)seen[i];
+        show_values(selected_only ? "of the selected tokens" : "of all tokens", shown);
+    }
+}
+static void case_gpt_layer_forward(void) {
+    static Gpt gpt;
+    const Batch batch = batch_drawn();
+    gpt_drawn(&gpt);
+    const Tensor x = drawn(batch.tokens, gpt.hidden);
+    show_values("y", gpt_layer_forward(&gpt.layer[0], x, gpt.heads, &batch, chance(0)).y);
+}
+static void case_gpt_layer_backward(void) {
+    static Gpt gpt;
+    const Batch batch = batch_drawn();
+    gpt_drawn(&gpt);
+    Tensor x = drawn(batch.tokens, gpt.hidden);
+    GptLayerActivations a = gpt_layer_forward(&gpt.layer[0], x, gpt.heads, &batch, chance(0));
+    trained(&x);
+    all_trained_unless(chance(1), "the weights", gpt.weights);
+    a.y.grad = drawn(a.y.rows, a.y.cols).data;
+    gpt_layer_backward(&gpt.layer[0], x, &a, gpt.heads, &batch, chance(0));
+    show_gradient("x", x), show_gradients(gpt.weights);
 }
 /* The logits of the five best words for each [MASK], against transformers: all of the small world's BERT. */
 static void check_bert_logits(void) {
@@ -765,6 +808,10 @@ static const FunctionChecks function_checks[] = {
     {"training", check_training, NULL},
     {"train_batch", NULL, case_train_batch},
     {"train_epoch", check_train_epoch, case_train_epoch},
+    {"gpt_logits", check_gpt_logits, NULL},
+    {"seen_by_tokens", NULL, case_seen_by_tokens},
+    {"gpt_layer_forward", NULL, case_gpt_layer_forward},
+    {"gpt_layer_backward", NULL, case_gpt_layer_backward},
 };
 static const FunctionChecks *checks_of(const char *name) {
     for (size_t i = 0; i < sizeof function_checks / sizeof *function_checks; i++)
