@@ -2675,7 +2675,7 @@ static const char *const awkward[] = {
     "\"", "{", "}", "[", "]", ",", ":", "\\", "\\u0000", "\\ud800", "\\u0041", "null", "true", "false", "-1", "0",
     "1e308", "-0", "0.5", "2147483648", "9007199254740993", "18446744073709551616", "\xFF", "\xEF\xBB\xBF", "\xC3\xA9",
     "\xE4\xB8\xAD", "e\xCC\x81", "\n", "\r", "\t", " ", "[MASK]", "[P]", "[X]", "[SEP]", "{x}", "w70", "##",
-    "\"F16\"", "\"I64\"", "\"special\":true,", "\"normalized\":true,", "=", "../"};
+    "\"F16\"", "\"I64\"", "\"special\":true,", "<|endoftext|>", "\xC4\xA0", "\"normalized\":true,", "=", "../"};
 enum { AWKWARD = sizeof awkward / sizeof *awkward };
 
 static size_t below(Random *random, size_t limit) { return limit ? (size_t)(random_bits(random) % limit) : 0; }

@@ -87,7 +87,7 @@ static inline void merges_read_json(Vocab *vocab, Text list, const char *path) {
         const char *where = format("%s: merge %d", path, ++number);
         Texts parts = {0};
         if (json_is_string(value)) parts = split(json_string(value), ' ');
-        for (size_t at = 0; json_next(value, &at, &none, &part);) {
+        for (size_t at = 0; *value.data == '[' && json_next(value, &at, &none, &part);) {
             if (!json_is_string(part)) die("%s: not a string: %s", where, text_line(part));
             texts_push(&parts, json_string(part));
         }
@@ -329,7 +329,7 @@ static inline void check_gpt(Text json, const char *path) {
     static const char *const flags[] = {"add_prefix_space", NULL};
     Text part, added;
     if (json_member(json, "normalizer", &part) && !text_is(part, "null"))
-        die("%s: a normalizer is not implemented for BPE", path);
+        die("%s: a normalizer is not implemented for BPE: %s", path, text_line(part));
     if (!json_member(json, "pre_tokenizer", &part) || !json_is_object(part)) die("%s: no pre_tokenizer", path);
     json_refuse_unless(part, "type", "ByteLevel", path);
     json_refuse_true(part, flags, path);

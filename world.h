@@ -221,11 +221,13 @@ static void learn_merges(Vocab *vocab, const CountedWords *words, int *pairs, in
             if (has_pair(word, left, right)) cut_bytes(word, vocab);
     }
 }
-static inline Vocab bpe_learn(const Texts *sentences, const Texts *objects, int size) {
+static Vocab bpe_learn(const Texts *sentences, const Texts *objects, int size) {
     Vocab vocab = {.bytes = true, .cased = true, .unk = -1, .cls = -1, .sep = -1, .mask = -1, .path = "the sentences"};
     Texts answers = {0};
-    for (int i = 0; i < 2 * objects->count; i++) /* twice, so that none of their pairs occurs once */
-        texts_push(&answers, text_joined(text_of(" "), objects->at[i / 2]));
+    for (int i = 0; i < 2 * objects->count; i++) { /* twice, so that none of their pairs occurs once */
+        const Text answer = text_joined(text_of(" "), objects->at[i / 2]);
+        if (first_word(answer) == answer.size) texts_push(&answers, answer);
+    }
     vocab_push_bytes(&vocab), vocab_find_bytes(&vocab);
     if (size <= vocab.size) die("--size %d is too small: bytes and special token alone are more", size);
     int *pairs = allocate(sizeof(int) * (size_t)size * (size_t)size);

@@ -13,4 +13,6 @@ cp -r model rich && printf '%s' '{"do_lower_case": true, "strip_accents": false,
     >rich/tokenizer_config.json && cp -r model old && printf '{"w70": 70, "ab": 120}' >old/added_tokens.json &&
 printf '{"mask_token": "[MASK]", "additional_special_tokens": ["w72"]}' >old/special_tokens_map.json &&
 "$PTUNE" copy-tokenizer rich rich && cp -r rich whole && rm whole/vocab.txt &&
+mkdir bytes && cp "$HERE"/data/expected/gpt/merges.txt bytes && "$PTUNE" copy-tokenizer bytes bpe &&
+cp -r bpe pairs && rm pairs/tokenizer.json &&
 "$PTUNE" weights F16 model half && "$PTUNE" weights parts model parts && "$PTUNE" weights decoder model decoder

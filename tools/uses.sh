@@ -5,6 +5,7 @@ ptune() { "$PTUNE" as-ptune "$@"; }
 evaluate() { ptune eval --model model --data data/test.jsonl "$@"; }
 manual() { evaluate --template '[X] [MASK]' "$@"; }
 read_json() { ptune fill --model json '[MASK]'; }
+read_bpe() { ptune tokenize --model "$1" bpe.jsonl; }
 ask() { manual --predictions asked.tsv; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
 multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w80,0=w99 "$@"; }
@@ -135,6 +136,32 @@ grep -q 'no file says do_lower_case; by its words the model is taken for uncased
 "$PTUNE" copy-tokenizer model json && rm json/vocab.txt && cp model/config.json model/model.safetensors json &&
 ptune tokenize --model json text.jsonl | cmp - ids.txt && rm json/tokenizer_config.json &&
 ptune fill --model json 'w70 is [MASK] . [MASK]' | cmp - fill.txt
+
+# tokenize: byte-level BPE, from merges.txt alone and from the files that ptune writes
+sed 's/.*"ids": \[\(.*\)\]}/\1/; s/,//g' "$HERE"/data/expected/gpt/bpe.jsonl >bpe.txt &&
+cp "$HERE"/data/expected/gpt/bpe.jsonl . && mkdir bytes && cp "$HERE"/data/expected/gpt/merges.txt bytes &&
+read_bpe bytes | cmp - bpe.txt && "$PTUNE" copy-tokenizer bytes bpe && read_bpe bpe | cmp - bpe.txt &&
+cp -r bpe bpe2 && rm bpe2/tokenizer.json && read_bpe bpe2 | cmp - bpe.txt && rm bpe2/tokenizer_config.json &&
+read_bpe bpe2 | cmp - bpe.txt && rm bpe2/* && cp bpe/tokenizer.json bpe2 && read_bpe bpe2 | cmp - bpe.txt &&
+"$PTUNE" copy-tokenizer bpe2 bpe2 && diff -r bpe bpe2 && cp -r bpe pairs && rm pairs/tokenizer.json
+
+# tokenize: byte-level BPE with merges as strings, with a model that does not say its type, and with ids of its own
+rm bpe2/*.* && sed 's/^  \["\(.*\)", "\(.*\)"\]/  "\1 \2"/' bpe/tokenizer.json >bpe2/tokenizer.json &&
+grep -qx '  "h e",' bpe2/tokenizer.json && read_bpe bpe2 | cmp - bpe.txt &&
+sed 's/"type": "BPE", //' bpe/tokenizer.json >bpe2/tokenizer.json && read_bpe bpe2 | cmp - bpe.txt &&
+cp bpe/merges.txt bpe2 && rm bpe2/tokenizer.json &&
+sed -e 's/": 64,/": 65,/' -e t -e 's/": 65,/": 64,/' bpe/vocab.json >bpe2/vocab.json &&
+printf '{"text": "a<|endoftext|>b"}\n' >ab.jsonl && test "$(ptune tokenize --model bpe2 ab.jsonl)" = '65 619 64'
+
+# tokenize: added tokens of byte-level BPE; where the folder's files differ, a line says it
+printf '%s' '{"tokenizer_class": "GPT2Tokenizer", "pad_token": "[PAD]", "eos_token": "<|endoftext|>", "added_tokens_decoder":
+    {"620": {"content": "[PAD]", "special": true}, "621": {"content": "b b", "normalized": true}}}' \
+    >bpe2/tokenizer_config.json && cp bytes/merges.txt bpe2 && rm bpe2/vocab.json &&
+printf '{"text": "ab b[PAD] <|endoftext|>"}\n' >ab.jsonl &&
+test "$(ptune tokenize --model bpe2 ab.jsonl)" = '64 621 620 220 619' && "$PTUNE" copy-tokenizer bpe2 bpe2 &&
+test "$(ptune tokenize --model bpe2 ab.jsonl)" = '64 621 620 220 619' && sed '$d' bytes/merges.txt >bpe2/merges.txt &&
+ptune tokenize --model bpe2 ab.jsonl 2>noted >/dev/null &&
+grep -qx 'note: bpe2/merges.txt and bpe2/tokenizer.json differ in their merges: the latter counts' noted
 
 # tokenize: from standard input
 ptune tokenize --model model - <text.jsonl | cmp - ids.txt
