@@ -76,9 +76,11 @@ static inline Text trimmed_end(Text text) { /* without spaces at its end */
     while (text.size && text.data[text.size - 1] == ' ') text.size--;
     return text;
 }
-static inline Text trimmed(Text text) { /* without spaces at both ends */
-    while (text.size && text.data[0] == ' ') text.data++, text.size--;
-    return trimmed_end(text);
+static inline bool is_blank(char c) { return c && strchr(" \t\v\f\r\n", c); }
+static inline Text trimmed(Text text) { /* without white space at both ends */
+    while (text.size && is_blank(text.data[0])) text.data++, text.size--;
+    while (text.size && is_blank(text.data[text.size - 1])) text.size--;
+    return text;
 }
 static inline bool texts_contain(const Texts *list, Text text) {
     for (int i = 0; i < list->count; i++)
@@ -620,14 +622,18 @@ static inline bool safetensors_find(const Safetensors *st, const char *name, Ten
 /* The tensors of a folder: in model.safetensors, or in the parts that model.safetensors.index.json names. */
 typedef struct { const char *path; Safetensors *part; int parts; } TensorFiles; /* path: for messages */
 
-/* What to do about a folder without weights that can be read. */
+/* What to do about a folder without weights that can be read. Of other formats transformers 5 reads PyTorch's. */
 _Noreturn static inline void weights_missing(const char *folder) {
     static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5",
-                                         "flax_model.msgpack", "bert_model.ckpt.index"};
-    for (size_t k = 0; k < sizeof others / sizeof *others; k++)
-        if (file_exists(format("%s/%s", folder, others[k])))
+                                         "flax_model.msgpack", "bert_model.ckpt.index", "model.ckpt.index",
+                                         "model.fp16.safetensors", "adapter_model.safetensors", "model.onnx"};
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+        if (!file_exists(format("%s/%s", folder, others[k]))) continue;
+        if (k < 2)
             die("%s: no model.safetensors, only %s: convert it, in Python with transformers: "
                 "BertForMaskedLM.from_pretrained(\"%s\").save_pretrained(\"%s\")", folder, others[k], folder, folder);
+        die("%s: no model.safetensors, only %s, which is not read", folder, others[k]);
+    }
     die("%s/model.safetensors: %s", folder, strerror(ENOENT));
 }
 /* Which part, by the index, holds what: a name of the folder's own. */

@@ -8,7 +8,7 @@ read_json() { ptune fill --model json '[MASK]'; }
 read_bpe() { ptune tokenize --model "$1" bpe.jsonl; }
 ask() { manual --predictions asked.tsv; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
-multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w80,0=w99 "$@"; }
+multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w115,0=w68 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
 same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
@@ -370,8 +370,8 @@ printf 'W70\nw71\nUnknown\n' >capital.txt && manual --vocab capital.txt --predic
 manual --vocab words.txt --predictions few.tsv && cmp few.tsv capital.tsv &&
 grep -qx "note: capital.txt: 1 of its 3 words are not in the model's vocabulary: they are no answers" counted.txt
 
-# eval --labels: names and words without spaces around them
-manual --data f1.jsonl --labels ' yes = w80, no=w81 ,maybe=w82' | tail -n 1 | cmp - f1.txt
+# eval --labels: names and words without white space around them
+manual --data f1.jsonl --labels "$(printf ' yes = w80, no=w81 ,\n\tmaybe=w82\r')" | tail -n 1 | cmp - f1.txt
 
 # eval --predictions: a test set without labels, or with -1, gives idx and the label that is predicted; no score
 sed 's/, "label": "[a-z]*"/, "idx": {"a": 1}/' f1.jsonl >none.jsonl &&
@@ -387,29 +387,30 @@ awk -F '\t' 'BEGIN { name["w80"] = "yes"; name["w81"] = "no"; name["w82"] = "may
 awk -F '\t' 'NR > 1 { printf "{\"idx\": {\"a\": 1}, \"label\": \"%s\"}\n", $2 }' minus.out.tsv | cmp - none.out.jsonl
 
 # eval: a line of MultiRC is a row for each answer; F1a, EM and the form of a submission follow from the rows
-printf '{"idx": 7, "passage": {"text": "w70", "questions": [%s, %s, %s]}, %s}\n' \
+printf '{"idx": 7, "passage": {"text": "w70", "questions": [%s, %s, %s, %s]}, %s}\n' \
     '{"question": "w71", "idx": 2, "answers": [{"text": "w72", "idx": 5, "label": 1}' \
-    '{"label": 0, "text": "a", "idx": 6}]}' \
+    '{"label": 0, "text": "a", "idx": 6}' '{"text": "w79", "idx": 7, "label": 0}]}' \
     '{"answers": [{"idx": 0, "text": "w74", "label": 1}], "idx": 0, "question": "w73"}' '"version": 1' >nested.jsonl &&
 printf '{"passage": {"questions": [%s], "text": "w\\u0037\\u0036"}}\n' \
     '{"answers": [{"text": "w75", "label": 0}], "question": "b"}' >>nested.jsonl &&
 printf '{"passage": "%s", "question": "%s", "answer": "%s", "label": %d}\n' \
-    w70 w71 w72 1 w70 w71 a 0 w70 w73 w74 1 w76 b w75 0 >flat.jsonl &&
+    w70 w71 w72 1 w70 w71 a 0 w70 w71 w79 0 w70 w73 w74 1 w76 b w75 0 >flat.jsonl &&
 multirc --data nested.jsonl --predictions nested.tsv >nested.txt &&
 multirc --data flat.jsonl --predictions flat.tsv && cmp nested.tsv flat.tsv &&
 awk -F '\t' 'NR > 1 {
-        both += $2 == "w80" && $3 == "w80"
-        times += ($2 == "w80") + ($3 == "w80")
-        wrong[NR < 4 ? 2 : NR] += $2 != $3
+        both += $2 == "w115" && $3 == "w115"
+        times += ($2 == "w115") + ($3 == "w115")
+        wrong[NR < 5 ? 2 : NR] += $2 != $3
     }
     END {
         for (question in wrong) exact += !wrong[question]
         printf "F1a %.2f, EM %.2f (%d of 3 questions)\n", 200 * both / times, 100 * exact / 3, exact
     }' flat.tsv >figures.txt && sed -n 2p nested.txt | cmp - figures.txt || exit 1
-set -- $(awk -F '\t' 'NR > 1 { print $3 == "w80" ? 1 : 0 }' flat.tsv)
-printf '{"idx": 7, "passage": {"questions": [{"idx": 2, "answers": [%s, %s]}, {"idx": 0, "answers": [%s]}]}}\n' \
-    "{\"idx\": 5, \"label\": $1}" "{\"idx\": 6, \"label\": $2}" "{\"idx\": 0, \"label\": $3}" >submission.txt &&
-printf '{"idx": 1, "passage": {"questions": [{"idx": 0, "answers": [%s]}]}}\n' "{\"idx\": 0, \"label\": $4}" \
+set -- $(awk -F '\t' 'NR > 1 { print $3 == "w115" ? 1 : 0 }' flat.tsv)
+printf '{"idx": 7, "passage": {"questions": [{"idx": 2, "answers": [%s, %s, %s]}, {"idx": 0, "answers": [%s]}]}}\n' \
+    "{\"idx\": 5, \"label\": $1}" "{\"idx\": 6, \"label\": $2}" "{\"idx\": 7, \"label\": $3}" \
+    "{\"idx\": 0, \"label\": $4}" >submission.txt &&
+printf '{"idx": 1, "passage": {"questions": [{"idx": 0, "answers": [%s]}]}}\n' "{\"idx\": 0, \"label\": $5}" \
     >>submission.txt &&
 for change in '' 's/"label": [01]/"label": -1/g' 's/, "label": [01]//g; s/"label": [01], //g'; do
     sed "$change" nested.jsonl >changed.jsonl && multirc --data changed.jsonl --predictions changed.out.jsonl &&
