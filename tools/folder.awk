@@ -20,7 +20,7 @@ END {
     name = "assignment " N ", " titles[N] (variant > 0 ? ", variant " variant : "")
     printf "# A%s. Write\n%s", substr(name, 2), list
     print "# HANDOUT.md says more. `make` names the next function, or shows what is wrong with it; `make grade` runs"
-    print "# all checks, gives points and writes results.json."
+    print "# all checks, gives points and writes results.json. `make LONG=1` prints the tables of each gradient check too."
     print "NUMBER = " N
     print "VARIANT = " variant
     print "CFLAGS = -O2 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all"

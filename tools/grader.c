@@ -819,10 +819,10 @@ static const FunctionChecks *checks_of(const char *name) {
     die("no checks of %s", name);
 }
 
-static void run_case(void (*run)(void), int number) {
+static void run_case(void (*compute)(void), int number) {
     Mark before = mark();
     seed = number, draw = (Random){(uint64_t)number};
-    run();
+    compute();
     release(before);
 }
 static void record(int first, int count) {
@@ -857,7 +857,7 @@ static void run_check(const char *name, const char *path) {
 
 /* ==== Points ====================================================================================================== */
 
-enum { OUTPUT = 20000 }; /* bytes that are kept of what a check prints */
+enum { OUTPUT = 40000 }; /* bytes that are kept of what a check prints */
 static int seconds_allowed(void) { /* of processor time, for a check */
     return getenv("SECONDS_ALLOWED") ? atoi(getenv("SECONDS_ALLOWED")) : 20;
 }
@@ -883,7 +883,8 @@ static const char *in_json(const char *output) {
     return json_quote(text);
 }
 /* In the child: the check takes its place, and writes to the pipe. */
-_Noreturn static void become_check(const char *program, const char *name, const char *path, const char *token, int out) {
+_Noreturn static void become_check(const char *program, const char *name, const char *path, const char *token,
+                                   int out) {
     const rlim_t limit = (rlim_t)seconds_allowed();
     setrlimit(RLIMIT_CPU, &(struct rlimit){limit, limit + 5});
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
@@ -892,13 +893,12 @@ _Noreturn static void become_check(const char *program, const char *name, const 
     execl(program, program, "check", name, path, token, (char *)NULL);
     die("%s: %s", program, strerror(errno));
 }
-static char *read_output(int from) { /* its first OUTPUT bytes */
-    char *output = allocate(OUTPUT + 1), rest[1000];
+static char *read_output(int from) { /* all of it, or the end: at least half of OUTPUT */
+    char *output = allocate(OUTPUT + 1);
     size_t used = 0;
-    for (ssize_t got; (got = read(from, rest, sizeof rest)) > 0;) {
-        const size_t kept = (size_t)got < OUTPUT - used ? (size_t)got : OUTPUT - used;
-        memcpy(output + used, rest, kept);
-        used += kept;
+    for (ssize_t got; (got = read(from, output + used, OUTPUT - used)) > 0;) {
+        used += (size_t)got;
+        if (used == OUTPUT) memmove(output, output + OUTPUT / 2, used = OUTPUT / 2);
     }
     output[used] = 0;
     close(from);
