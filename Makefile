@@ -1,7 +1,7 @@
-# make            builds ./ptune and the tests          make run      the demo
+# make            builds ./ptune and the tests          make run      the demo; make run-gpt: with GPT
 # make test       runs the suite [BERT="DIR DIR"]       make mutants  shows that the gradient checks can fail
 # make gradcheck  gradients [LAYER=name] [BUG=name]     make error-curve [LAYER=name]  their error against the step
-# make pretrain   trains the small world's BERT again   make figures  the figures of NOTES.md
+# make pretrain   trains the small world's BERT again (pretrain-gpt: its GPT)   make figures  the figures of NOTES.md
 # make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
 # make docs       runs the commands of NOTES.md and README.md and compares what they print
 # make assignment N=3  a folder in which to write functions       make regrade FOLDER=F  grades it
@@ -32,11 +32,16 @@ build/test build/test-double: build/%: test.c ptune.c $(HEADERS) Makefile
 
 run: ptune
 	./ptune
+run-gpt: ptune
+	./ptune demo --model data/gpt --methods majority,manual,best,search,ft,mp+ft,best+ft,p-lstm
 
-# Trains the small world's BERT again: the same seed and binary give the same file.
+# Trains the small world's models again: the same seed and binary give the same file.
 pretrain: ptune
 	./ptune vocab --data data --model data/bert
 	./ptune pretrain --data data --model data/bert
+pretrain-gpt: ptune
+	./ptune vocab --causal --data data --model data/gpt
+	./ptune pretrain --causal --data data --model data/gpt --epochs @EPOCHS@
 
 # The figures of NOTES.md: see tools/figures.sh.
 build/landscape: tools/landscape.c ptune.c $(HEADERS) Makefile
@@ -231,7 +236,7 @@ build/assignments/wrong-%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all docs fuzz run pretrain figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
+.PHONY: all docs fuzz run run-gpt pretrain pretrain-gpt figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
     regrade clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -1103,9 +1103,10 @@ static void command_demo(Options *o) {
     const Result tuned = run_method(method_named(text_of("p-lstm")), o, model, shown);
     demo_instability(model, shown, o, &tuned);
     demo_examples(model, shown, o, &tuned);
-    printf("\n%.0f seconds. Next: ./ptune fill --model data/bert \"The capital of France is [MASK] .\"\n"
-           "      ./ptune train --model data/bert --data data/%s --lr 5e-3 --out run\n"
-           "      make gradcheck LAYER=layernorm\n", seconds() - start, shown->name);
+    printf("\n%.0f seconds. Next: ./ptune fill --model %s \"The capital of France is%s\"\n"
+           "      ./ptune train --model %s --data data/%s --lr 5e-3 --out run\n"
+           "      make gradcheck LAYER=layernorm\n", seconds() - start, o->model,
+           model->lm.causal ? "" : " [MASK] .", o->model, shown->name);
 }
 
 /* ---- fill, tokenize, train, eval, words, search, table, vocab, pretrain ------------------------------------------ */

@@ -7,6 +7,7 @@ manual() { evaluate --template '[X] [MASK]' "$@"; }
 read_json() { ptune fill --model json '[MASK]'; }
 read_bpe() { ptune tokenize --model "$1" bpe.jsonl; }
 ask() { manual --predictions asked.tsv; }
+go_on() { ptune fill --model gpt 'first is'; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
 multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w115,0=w68 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
