@@ -959,7 +959,7 @@ static double attention_difference(Tensor q, Tensor k, Tensor v, int heads, cons
                     double dot = 0;
                     for (int c = j / width * width; c < (j / width + 1) * width; c++)
                         dot += (double)row(q, i)[c] * (double)row(k, t)[c];
-                    const double weight = exp(dot / sqrt(width));
+                    const double weight = exp(dot / sqrt((double)width));
                     all += weight, sum += weight * (double)row(v, t)[j];
                 }
                 worst = worse(worst, fabs((double)row(context, i)[j] - sum / all));
