@@ -1131,6 +1131,21 @@ static void check_template_ids(void) {
     check(e.length == 16 && !memcmp(e.id, want, sizeof want) && e.mask == 11,
           "%-22s %d ids, expected 16; [MASK] at %d, expected 11", "template_ids", e.length, e.mask);
 }
+/* For a causal LM: no special tokens, no [MASK], and no space before a placeholder. */
+static void check_causal_template_ids(void) {
+    const Vocab vocab = small_gpt_vocab();
+    const Template t = template_parse("[P] born in [X] [P]of [MASK]");
+    Text field[32];
+    Ids want = {0};
+    Example e = {0};
+    for (int i = 0; i < t.parts; i++) field[i] = text_of("Paris");
+    ids_push(&want, -1), tokenize(&vocab, text_of(" born in Paris"), &want);
+    ids_push(&want, -2), tokenize(&vocab, text_of("of"), &want);
+    template_ids(&t, &vocab, field, &e);
+    check(e.length == want.count && !memcmp(e.id, want.id, sizeof(int[want.count])) && e.mask == e.length - 1,
+          "%-22s causal: %d ids, expected %d; the answer is predicted at %d, expected %d", "template_ids", e.length,
+          want.count, e.mask, want.count - 1);
+}
 static void check_template_fill(void) {
     const Vocab cased = cased_vocab();
     const Template t = template_parse(PLACES);
@@ -1706,6 +1721,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"ptune.c", NULL, NULL},
     {"template_parse", check_template_parse, NULL},
     {"template_ids", check_template_ids, NULL},
+    {"template_ids", check_causal_template_ids, NULL},
     {"template_fill", check_template_fill, NULL},
     {"template_fill", check_template_cut, NULL},
     {"encoder_forward", check_encoder, "layers.safetensors"},

@@ -31,7 +31,11 @@ static void template_ids(const Template *t, const Vocab *vocab, const Text *fiel
     Ids ids = {0};
     int pseudo = 0;
     const char *span = "";
-    ids_push(&ids, vocab->cls);
+    if (vocab->mask < 0) {
+        if (t->part[t->parts - 1].kind != MASK) die("template '%s': words after [MASK]", t->text);
+        for (int i = 0; i < t->parts; i++)
+            if (t->part[i].kind == SEPARATOR) die("template '%s': [SEP]", t->text);
+    } else ids_push(&ids, vocab->cls);
     for (int i = 0; i <= t->parts; i++) {
         const Part *p = i < t->parts ? &t->part[i] : NULL;
         if (p && p->kind <= FIELD) {
@@ -39,13 +43,15 @@ static void template_ids(const Template *t, const Vocab *vocab, const Text *fiel
             span = format("%s%s", span, text_string(text));
             continue;
         }
-        tokenize(vocab, text_of(span), &ids);
+        tokenize(vocab, trimmed_end(text_of(span)), &ids);
         span = "";
         if (!p) break;
-        if (p->kind == MASK) example->mask = ids.count;
+        if (p->kind == MASK) example->mask = ids.count - (vocab->mask < 0);
+        if (p->kind == MASK && vocab->mask < 0) continue;
         ids_push(&ids, p->kind == MASK ? vocab->mask : p->kind == SEPARATOR ? vocab->sep : -1 - pseudo++);
     }
-    ids_push(&ids, vocab->sep);
+    if (vocab->sep >= 0) ids_push(&ids, vocab->sep);
+    if (!ids.count) die("template '%s': empty", t->text);
     example->id = ids.id, example->length = ids.count;
 }
 static EncoderActivations encoder_forward(const PromptEncoder *e) {
