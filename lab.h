@@ -1296,7 +1296,9 @@ static const char *predicted_label(const Answers *answers, const Prediction *p) 
     return text_string(answers->name[k]);
 }
 static const char *json_label(const char *name) { /* a label that is a number stands without quotes */
-    return isnan(json_number(text_of(name))) ? json_quote(name) : name;
+    const char *end = name + strlen(name);
+    const bool number = strchr("-0123456789", *name) && json_value(name, end, 0) == end;
+    return number ? name : json_quote(name);
 }
 /* MultiRC's form of a submission: a line a passage, in it the questions, in them the answers. */
 static void passages_write(FILE *stream, const Answers *answers, const Names *names, const Prediction *predictions) {

@@ -420,10 +420,10 @@ done
 
 # eval --task: the rows of COPA and WSC as they are; in a submission a label that is a number has no quotes
 printf '{"premise": "a", "choice1": "b", "choice2": "c", "question": "cause", "label": 1, "idx": 4}\n' >copa.jsonl &&
-printf '{"text": "a", "target": {"span1_text": "b", "span2_text": "c"}, "label": true, "idx": 4}\n' >wsc.jsonl &&
+printf '{"text": "a", "target": {"span1_text": "b", "span2_text": "c"}, "label": "01", "idx": 4}\n' >wsc.jsonl &&
 evaluate --data copa.jsonl --task COPA-manual --labels 1=w80 --predictions copa.out.jsonl &&
-evaluate --data wsc.jsonl --task WSC-manual --labels true=w80 --predictions wsc.out.jsonl &&
-printf '{"idx": 4, "label": 1}\n{"idx": 4, "label": "true"}\n' >labels.out &&
+evaluate --data wsc.jsonl --task WSC-manual --labels 01=w80 --predictions wsc.out.jsonl &&
+printf '{"idx": 4, "label": 1}\n{"idx": 4, "label": "01"}\n' >labels.out &&
 cat copa.out.jsonl wsc.out.jsonl | cmp - labels.out
 
 # train and eval --task: template and labels from the file of --tasks
