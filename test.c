@@ -733,33 +733,33 @@ static void check_end_of_text(void) {
               bad.id[2] == vocab.byte_id[0xFE],
           "%-22s bytes that are not UTF-8 stand for themselves", "tokenize_bytes");
 }
+/* A form with the code point in the places of c. */
+static Text with_code_point(const char *form, uint32_t code) {
+    char *text = allocate(4 * strlen(form));
+    size_t size = 0;
+    for (; *form; form++)
+        if (*form == 'c') size += utf8_encode(code, text + size);
+        else text[size++] = *form;
+    return (Text){text, size};
+}
 /* The sizes of the words of a text around each code point; the first line of words.txt defines the hash. */
 static void check_first_word(void) {
     const char *path = "data/expected/gpt/words.txt";
     const Texts lines = read_lines(path);
     int wrong = 0;
     for (int i = 1; i < lines.count; i++) {
-        Mark before = mark();
-        char *end, text[64], letter[5] = "";
+        char *end;
         const uint32_t block = (uint32_t)strtoul(text_string(lines.at[i]), &end, 16);
         uint64_t hash = 0xCBF29CE484222325u;
         for (uint32_t c = block; c < block + 0x1000; c++) {
             if (c >= 0xD800 && c <= 0xDFFF) continue;
-            const int n = (int)utf8_encode(c, letter);
-            char *to = text;
-            for (const char *s = "ac1c!cc c's"; *s; s++) {
-                memcpy(to, *s == 'c' ? letter : s, *s == 'c' ? (size_t)n : 1);
-                to += *s == 'c' ? n : 1;
-            }
-            for (Text rest = {text, (size_t)(to - text)}; rest.size;) {
-                const size_t size = first_word(rest);
-                hash = (hash ^ size) * 0x100000001B3u;
-                rest = text_from(rest, size);
-            }
+            Mark before = mark();
+            for (Text rest = with_code_point("ac1c!cc c's", c); rest.size; rest = text_from(rest, first_word(rest)))
+                hash = (hash ^ first_word(rest)) * 0x100000001B3u;
             hash *= 0x100000001B3u;
+            release(before);
         }
         wrong += hash != strtoull(end, NULL, 16);
-        release(before);
     }
     check(lines.count == 273 && !wrong, "%-22s %s: every code point: %d of 272 blocks differ", "first_word", path,
           wrong);

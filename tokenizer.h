@@ -114,6 +114,29 @@ static inline void vocab_push(Vocab *vocab, Text piece) {
 /* How many entries are no added tokens: words are cut into these alone. */
 static inline int vocab_words(const Vocab *vocab) { return vocab->added_count ? vocab->base_size : vocab->size; }
 
+/* ---- Added tokens ------------------------------------------------------------------------------------------------ */
+
+/* The added token that the text begins with, the longest of several, of equal ones the last; NULL if there is none. */
+static inline const AddedToken *added_token_at(const Vocab *vocab, Text text, bool normal, bool reserved) {
+    const AddedToken *best = NULL;
+    if (!text.size || !vocab->begins[(unsigned char)text.data[0]]) return NULL;
+    for (const AddedToken *t = vocab->added; t < vocab->added + vocab->added_count; t++) {
+        if (t->normalized != normal || (t->reserved && !reserved) || t->sought.size > text.size ||
+            memcmp(t->sought.data, text.data, t->sought.size))
+            continue;
+        if (!best || t->sought.size >= best->sought.size) best = t;
+    }
+    return best;
+}
+/* The first added token in a text and where it begins; NULL and the end of the text if there is none. */
+static inline const AddedToken *next_added(const Vocab *vocab, Text text, bool normal, bool reserved, size_t *at) {
+    for (*at = 0; *at < text.size; ++*at) {
+        const AddedToken *added = added_token_at(vocab, text_from(text, *at), normal, reserved);
+        if (added) return added;
+    }
+    return NULL;
+}
+
 /* ---- WordPiece, step 1: the normalized text ---------------------------------------------------------------------- */
 
 enum { LONGEST_WORD = 100 };     /* code points; a longer word is [UNK] */
@@ -197,20 +220,8 @@ static inline void word_ids(const Vocab *vocab, char *word, size_t n, Ids *out) 
     else wordpiece(vocab, word, n, out);
 }
 
-/* ---- WordPiece, step 2, and added tokens ------------------------------------------------------------------------- */
+/* ---- WordPiece, step 2: words ------------------------------------------------------------------------------------ */
 
-/* The added token that the text begins with, the longest of several, of equal ones the last; NULL if there is none. */
-static inline const AddedToken *added_token_at(const Vocab *vocab, Text text, bool normal, bool reserved) {
-    const AddedToken *best = NULL;
-    if (!text.size || !vocab->begins[(unsigned char)text.data[0]]) return NULL;
-    for (const AddedToken *t = vocab->added; t < vocab->added + vocab->added_count; t++) {
-        if (t->normalized != normal || (t->reserved && !reserved) || t->sought.size > text.size ||
-            memcmp(t->sought.data, text.data, t->sought.size))
-            continue;
-        if (!best || t->sought.size >= best->sought.size) best = t;
-    }
-    return best;
-}
 /* Appends the ids of a text without added tokens other than normalized ones. */
 static inline void tokenize_span(const Vocab *vocab, Text text, bool reserved, Ids *out) {
     if (!text.size) return;
@@ -375,15 +386,6 @@ static inline void bpe(const Vocab *vocab, Text word, Ids *out) {
 
 /* ---- A text ------------------------------------------------------------------------------------------------------ */
 
-/* The first added token in a text and where it begins; NULL and the end of the text if there is none. */
-static inline const AddedToken *next_added(const Vocab *vocab, Text text, bool normal, bool reserved, size_t *at) {
-    for (*at = 0; *at < text.size; ++*at) {
-        const AddedToken *added = added_token_at(vocab, text_from(text, *at), normal, reserved);
-        if (added) return added;
-    }
-    return NULL;
-}
-
 /* tokenize_span for byte-level BPE. Nothing is normalized: normalized added tokens are only found after the others. */
 static inline void tokenize_bytes(const Vocab *vocab, Text text, bool reserved, Ids *out) {
     for (size_t at;; text = text_from(text, at)) {
@@ -422,16 +424,17 @@ static inline void tokenize_with_special(const Vocab *vocab, Text text, Ids *out
 /* The text of a token as it is printed: of byte-level BPE the bytes for which its characters stand. */
 static inline Text vocab_text(const Vocab *vocab, int id) {
     const Text piece = vocab->piece[id];
-    char *text = allocate(piece.size + 1);
+    if (!vocab->bytes) return piece;
+    char *text = allocate(piece.size);
     size_t size = 0;
-    for (size_t i = 0, length; vocab->bytes && i < piece.size; i += length) {
+    for (size_t i = 0, length; i < piece.size; i += length) {
         uint32_t symbol = 0;
         length = utf8_decode(piece.data + i, piece.size - i, &symbol);
         const int byte = symbol_byte(symbol);
         if (byte < 0) return piece;    /* an added token, which is written as it is */
         text[size++] = (char)byte;
     }
-    return vocab->bytes ? (Text){text, size} : piece;
+    return (Text){text, size};
 }
 /* The id of a word that is exactly one token where it stands in the middle of a text, or -1. */
 static inline int vocab_word(const Vocab *vocab, Text word) {

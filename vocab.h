@@ -255,7 +255,23 @@ static inline void check_stripping(const FoundTokens *found) {
         die("%s: lstrip or rstrip of '%s' is not implemented beside '%s', which has white space at an end",
             strips->path, text_line(strips->token.content), text_line(spaced->token.content));
 }
-/* All of them, and the form in which each is looked for. */
+/* The form in which each of them is looked for. */
+static inline void vocab_seek_tokens(Vocab *vocab) {
+    for (int i = 0; i < vocab->added_count; i++) {
+        AddedToken *t = &vocab->added[i];
+        if (t->normalized && !vocab->bytes) {
+            const Text normal = normalized(vocab, t->content);
+            t->sought = (Text){text_string(normal), normal.size};
+            free_normalized(normal);
+        }
+        if (!t->sought.size) die("%s: nothing is left of the added token '%s'", vocab->path, text_line(t->content));
+        for (int k = 0; k < i; k++)
+            if (t->normalized && vocab->added[k].normalized && text_equal(t->sought, vocab->added[k].sought))
+                note("%s: the added tokens '%s' and '%s' are the same to this model: the latter counts", vocab->path,
+                     text_line(vocab->added[k].content), text_line(t->content));
+        vocab->begins[(unsigned char)t->sought.data[0]] = true;
+    }
+}
 static inline void vocab_add_tokens(Vocab *vocab, FoundTokens *found) {
     vocab->base_size = vocab->size;
     for (int m = 0; m < SPECIAL_TOKENS && !vocab->bytes; m++)
@@ -271,20 +287,7 @@ static inline void vocab_add_tokens(Vocab *vocab, FoundTokens *found) {
     qsort(sorted, (size_t)count, sizeof *sorted, compare_found);
     check_stripping(found);
     for (int i = 0; i < found->count; i++) vocab_add_token(vocab, &sorted[i]);
-    for (int i = 0; i < vocab->added_count; i++) {
-        AddedToken *t = &vocab->added[i];
-        if (t->normalized && !vocab->bytes) {
-            const Text normal = normalized(vocab, t->content);
-            t->sought = (Text){text_string(normal), normal.size};
-            free_normalized(normal);
-        }
-        if (!t->sought.size) die("%s: nothing is left of the added token '%s'", vocab->path, text_line(t->content));
-        for (int k = 0; k < i; k++)
-            if (t->normalized && vocab->added[k].normalized && text_equal(t->sought, vocab->added[k].sought))
-                note("%s: the added tokens '%s' and '%s' are the same to this model: the latter counts", vocab->path,
-                     text_line(vocab->added[k].content), text_line(t->content));
-        vocab->begins[(unsigned char)t->sought.data[0]] = true;
-    }
+    vocab_seek_tokens(vocab);
 }
 
 /* ---- tokenizer.json ---------------------------------------------------------------------------------------------- */
