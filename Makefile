@@ -41,7 +41,7 @@ pretrain: ptune
 	./ptune pretrain --data data --model data/bert
 pretrain-gpt: ptune
 	./ptune vocab --causal --data data --model data/gpt
-	./ptune pretrain --causal --data data --model data/gpt --epochs @EPOCHS@
+	./ptune pretrain --causal --data data --model data/gpt --epochs 30
 
 # The figures of NOTES.md: see tools/figures.sh.
 build/landscape: tools/landscape.c ptune.c $(HEADERS) Makefile

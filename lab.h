@@ -793,10 +793,12 @@ static void add_name(Texts *names, const char *name) {
     if (!texts_contain(names, text_of(name))) texts_push(names, text_of(name));
 }
 static void table_add(Table *t, Result r) {
-    for (const Result *old = t->at; old < t->at + t->count; old++)
+    for (int i = 0; i < t->count; i++) {
+        const Result *old = &t->at[i];
         if (!strcmp(old->relation, r.relation) && !strcmp(old->method, r.method) && !strcmp(old->vocab, r.vocab) &&
             !strcmp(old->seed, r.seed))
             die("two results for relation %s, method %s, answers %s, seed %s", r.relation, r.method, r.vocab, r.seed);
+    }
     t->at = grow(t->at, t->count, sizeof r);
     t->at[t->count++] = r;
     add_name(&t->relations, r.relation), add_name(&t->methods, r.method);

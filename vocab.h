@@ -240,7 +240,8 @@ static inline void vocab_add_token(Vocab *vocab, const FoundToken *f) {
  * difference, unless a token is looked for with its white space. */
 static inline void check_stripping(const FoundTokens *found) {
     const FoundToken *strips = NULL, *spaced = NULL;
-    for (const FoundToken *f = found->at; f < found->at + found->count; f++) {
+    for (int i = 0; i < found->count; i++) {
+        const FoundToken *f = &found->at[i];
         const Text t = f->token.content;
         if (f->strips && found->bytes)
             die("%s: lstrip or rstrip of '%s' is not implemented with byte-level BPE", f->path, text_line(t));
