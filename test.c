@@ -1051,7 +1051,7 @@ static void check_gpt_batch(void) {
     check(seen == 0, "%-22s the next token changes a logit by %.1e", "gpt_logits", seen);
     gpt_close(&gpt);
 }
-/* The five best words for each text with a [MASK], against transformers: all of BERT. */
+/* The five best words for each text with a [MASK], or GPT's to go on with, against transformers: all of the LM. */
 static void check_fill(const char *path, const Model *model, double tolerance) {
     Text rest = read_file(path);
     int texts = 0, wrong_ids = 0, wrong_words = 0;
@@ -1060,9 +1060,9 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
         Mark before = mark();
         json_check(line, path, ++texts);
         Ids ids = {0};
-        ids_push(&ids, model->vocab.cls);
+        if (!model->lm.causal) ids_push(&ids, model->vocab.cls);
         tokenize_with_special(&model->vocab, json_string(member(line, "text", path)), &ids);
-        ids_push(&ids, model->vocab.sep);
+        if (!model->lm.causal) ids_push(&ids, model->vocab.sep);
         wrong_ids += !ids_are(ids.id, ids.count, member(line, "ids", path));
         int mask = json_int(member(line, "mask_position", path)), start[] = {0, ids.count}, selected_start[] = {0, 1};
         if (mask >= ids.count || mask < 0) die("%s:%d: mask_position", path, texts);
@@ -1090,6 +1090,11 @@ static void check_fill(const char *path, const Model *model, double tolerance) {
 static void check_layers(void) { /* in the small world's BERT */
     Model *model = model_load(&(Options){.model = "data/bert"});
     check_fill("data/expected/fill_world.jsonl", model, 1e-4);
+    lm_close(&model->lm);
+}
+static void check_gpt_layers(void) {
+    Model *model = model_load(&(Options){.model = "data/gpt"});
+    check_fill("data/expected/fill_gpt.jsonl", model, 1e-4);
     lm_close(&model->lm);
 }
 
@@ -1718,6 +1723,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"gpt.h", NULL, NULL},
     {"gpt_logits", check_gpt_logits, "gpt/logits.safetensors"},
     {"gpt_logits", check_gpt_batch, "gpt/model.safetensors"},
+    {"gpt_layer_forward", check_gpt_layers, NULL},
     {"ptune.c", NULL, NULL},
     {"template_parse", check_template_parse, NULL},
     {"template_ids", check_template_ids, NULL},
