@@ -106,8 +106,8 @@ static inline void gpt_layer_backward(const GptLayer *l, Tensor x, GptLayerActiv
     needs_grad(&a->normed);
     linear_backward(&l->value, a->normed, a->v);
     linear_backward(&l->key, a->normed, a->k);
-    Tensor query_input = a->normed, residual = x;
-    if (last) query_input = a->query_input, residual = a->residual, needs_grad(&query_input), needs_grad(&residual);
+    Tensor query_input = last ? a->query_input : a->normed, residual = last ? a->residual : x;
+    if (last) needs_grad(&query_input), needs_grad(&residual);
     linear_backward(&l->query, query_input, a->q);
     residual_backward(a->attended, residual);
     if (last) {
@@ -121,7 +121,8 @@ static inline void gpt_layer_backward(const GptLayer *l, Tensor x, GptLayerActiv
 /* ---- the whole: e (N, H) -> logits (R, V) of the selected positions: logits = layernorm(x) word' ------------------ */
 typedef struct { Tensor e, x, normed, logits; GptLayerActivations *layer; } GptActivations;
 
-/* x (R, H): the last layer's output. Tied, without a bias: the word table serves both ends. */
+/* normed (R, H): the final layernorm of the last layer's output. Tied, without a bias: the word table serves both
+ * ends. */
 static inline Tensor gpt_head_forward(Tensor word, Tensor normed) {
     Tensor logits = tensor_zeros(normed.rows, word.rows);
     matmul(values(logits), values(normed), transposed(values(word)));
@@ -235,7 +236,7 @@ static inline Tensor gpt_weight(const TensorFiles *files, const char *name, int 
     check_shape(files, name, t, rows, cols);
     return t;
 }
-/* Column `first` on of a published (in, columns) matrix and its bias. */
+/* A linear layer from the columns `first` on of a published matrix (in, columns) and of its bias. */
 static inline void gpt_load_linear(const TensorFiles *files, Linear *l, const char *name, int first, int columns) {
     const int out = l->w.rows, in = l->w.cols;
     const Tensor w = gpt_weight(files, format("%s.weight", name), in, columns),
