@@ -113,10 +113,28 @@ static Text example_field(Text json, Text name, const char *file, int line) {
     return value;
 }
 
+static const char *pseudo_tokens(int count) { /* [P], `count` times */
+    char *tokens = allocate(3 * (size_t)count + 1);
+    for (int i = 0; i < count; i++) memcpy(tokens + 3 * i, "[P]", 3);
+    tokens[3 * count] = 0;
+    return tokens;
+}
+/* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
+ * of 0 puts a full stop there. */
+static const char *template_from_counts(const char *form) {
+    int a, b, c, used = 0;
+    if (sscanf(form, " (%5d,%5d,%5d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
+        return form;
+    return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
+}
 /* With this form each example has a template of its own, LAMA's sentence; any other form is parsed. */
 static const char MASKED_SENTENCES[] = "{masked_sentences}";
 static Template template_read(const char *form) {
-    return strcmp(form, MASKED_SENTENCES) ? template_parse(form) : (Template){.text = form};
+    Template t = {.text = form};
+    if (!strcmp(form, MASKED_SENTENCES)) return t;
+    t = template_parse(template_from_counts(form));
+    t.text = form;
+    return t;
 }
 /* LAMA's sentence as a template. It has one [MASK]; of two sentences the second would need token types. */
 static Template sentence_template(Text json, const char *file, int line) {

@@ -118,9 +118,9 @@ static Dataset read_split(const Options *o, const Model *model, Split which, con
 /* A prompt of the data without what follows its answer, as in the published code, or NULL if it goes on with a
  * field. */
 static const char *causal_prompt(const char *form) {
-    Template t = template_parse(form);
+    Template t = template_read(form);
     const char *end = form + strlen(form);
-    for (int i = t.parts - 1; t.part[i].kind != MASK; i--)
+    for (int i = t.parts - 1; i >= 0 && t.part[i].kind != MASK; i--)
         if (t.part[i].kind != WORDS) return NULL;
     for (const char *at = form; at < end; at++)
         if (!strncmp(at, "[Y]", 3) || !strncmp(at, "[MASK]", 6)) end = strchr(at, ']') + 1;
@@ -174,7 +174,7 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
         die("%s: vectors of %d elements, the model has %d", path, prompt.cols, lm_word(&model->lm).cols);
     for (size_t i = 0; i < size_of(prompt); i++)
         if (!isfinite(prompt.data[i])) die("%s: has an element that is not finite", path);
-    *t = template_parse(text_string(text));
+    *t = template_read(text_string(text));
     template_origin = path;
     if (t->pseudo != prompt.rows)
         die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
@@ -489,7 +489,7 @@ static int best_swap(const Model *model, Tensor prompt, int slot, int present, c
  * also lowers the loss on another one. */
 static const char *search(const Options *o, const Model *model, const char *form) {
     enum { EXAMPLES = 24, SWEEPS = 2 };
-    const Template t = template_parse(form);
+    const Template t = template_read(form);
     const Dataset train = read_split(o, model, TRAIN_SET, &t);
     const Tensor table = lm_word(&model->lm);
     const bool *usable = search_words(model, &train);
@@ -1422,7 +1422,7 @@ static void command_words(Options *o) {
 
 static void command_search(Options *o) {
     if (!o->data && !o->train) usage("--data DIR is missing", NULL);
-    if (o->template && !template_parse(o->template).pseudo)
+    if (o->template && !template_read(o->template).pseudo)
         usage("nothing to search: no [P] in the template", NULL);
     Model *model = model_load(o);
     o->template = chosen_template(o, model);

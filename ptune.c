@@ -31,20 +31,6 @@ static void template_add(Template *t, PartKind kind, const char *from, const cha
     t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
     t->pseudo += kind == PSEUDO, t->masks += kind == MASK;
 }
-static const char *pseudo_tokens(int count) { /* [P], `count` times */
-    char *tokens = allocate(3 * (size_t)count + 1);
-    for (int i = 0; i < count; i++) memcpy(tokens + 3 * i, "[P]", 3);
-    tokens[3 * count] = 0;
-    return tokens;
-}
-/* The published short form (a,b,c): pseudo-tokens before the mask, between mask and subject, at the end; a third count
- * of 0 puts a full stop there. */
-static const char *template_from_counts(const char *form) {
-    int a, b, c, used = 0;
-    if (sscanf(form, " (%5d,%5d,%5d)%n", &a, &b, &c, &used) != 3 || form[used] || a < 0 || b < 0 || c < 0)
-        return form;
-    return format("%s [MASK] %s [X] %s", pseudo_tokens(a), pseudo_tokens(b), c ? pseudo_tokens(c) : ".");
-}
 /* [CLS] at the beginning and [SEP] at the end stand there anyway: a template may name them. Spaces at its end mean
  * nothing. */
 static const char *without_ends(const char *form) {
@@ -54,16 +40,15 @@ static const char *without_ends(const char *form) {
     if (end - form >= 5 && !strncmp(end - 5, "[SEP]", 5)) end -= 5;
     return format("%.*s", (int)(end - form), form);
 }
-/* The parts of a template, from left to right; they point into its text, which template_from_counts and without_ends
- * give from the form. [P], [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text between
- * the braces, if a } follows anywhere. All that lies between these is WORDS, spaces included. template_add leaves out
- * empty WORDS and counts. Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]. */
+/* The parts of a template, from left to right; they point into its text, which without_ends gives from the form. [P],
+ * [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text between the braces, if a } follows
+ * anywhere. All that lies between these is WORDS, spaces included. template_add leaves out empty WORDS and counts. Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]. */
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
     Template t = {.text = form};
     if (!utf8_valid(text_of(form))) die("template '%s': not valid UTF-8", form);
-    const char *at = without_ends(template_from_counts(form)), *words = at;
+    const char *at = without_ends(form), *words = at;
     if (strstr(at, "[CLS]")) die("template '%s': [CLS] stands at the beginning only", form);
     while (*at) {
         const char *close = *at == '{' ? strchr(at, '}') : NULL;

@@ -1115,7 +1115,7 @@ static void check_template_parse(void) {
           "%-22s parts %s, expected ppwfwfwpwmwsw; %d [P], expected 3", "template_parse", kinds, t.pseudo);
     check(!t.part[3].text.size && text_is(t.part[4].text, "s is near ") && text_is(t.part[5].text, "place"),
           "%-22s the texts of [X], of the words after it, and of {place}", "template_parse");
-    const Template published = template_parse("(2,1,0)");
+    const Template published = template_read("(2,1,0)");
     template_kinds(&published, kinds);
     check(!strcmp(kinds, "ppwmwpwfw") && text_is(published.part[8].text, " ."),
           "%-22s (2,1,0) has the parts %s, expected ppwmwpwfw, and ends with a full stop", "template_parse", kinds);
@@ -1123,7 +1123,7 @@ static void check_template_parse(void) {
     template_kinds(&ends, kinds);
     check(!strcmp(kinds, "wfwswmw"), "%-22s without outer [CLS] and [SEP] %s, expected wfwswmw", "template_parse",
           kinds);
-    check(template_parse("(64,64,9)").pseudo == 137, "%-22s (64,64,9) has 137 [P]", "template_parse");
+    check(template_read("(64,64,9)").pseudo == 137, "%-22s (64,64,9) has 137 [P]", "template_parse");
 }
 /* "Berlins" is one span: Berlin ##s. On its own, s would be another piece. */
 static void check_template_ids(void) {
@@ -1625,7 +1625,7 @@ static void check_prompt_gradient(const char *path, const Model *model) {
     json_check(facts, path, 0);
     for (int k = 0; k < 2; k++) {
         Mark before = mark();
-        const Template t = template_parse(orders[k][1]);
+        const Template t = template_read(orders[k][1]);
         Tensor prompt = expected(&file, "prompt");
         const Tensor want = expected(&file, format("grad_%s", orders[k][0]));
         const int count = json_count(facts);

@@ -519,17 +519,14 @@ static const char *template_drawn(void) { /* with one mask */
 }
 static void attempt_parse(void *form) { template_parse(form); }
 static void case_template_parse(void) {
-    const int a = whole(0, 3), b = whole(0, 3), c = chance(0) ? 0 : whole(1, 3);
-    const char *const forms[] = {template_drawn(), format("(%d,%d,%d)", a, b, c)};
-    for (int k = 0; k < 2; k++) {
-        explain("template '%s'", forms[k]);
-        const Template t = template_parse(forms[k]);
-        char kinds[MOST_PARTS + 1];
-        template_kinds(&t, kinds);
-        show_bytes("kinds of the parts (characters w f p m s)", text_of(kinds));
-        for (int i = 0; i < t.parts; i++) show_bytes(format("text of part %d (characters)", i), t.part[i].text);
-        show_ids("counts of [P] and [MASK]", (int[]){t.pseudo, t.masks}, 2);
-    }
+    const char *form = template_drawn();
+    explain("template '%s'", form);
+    const Template t = template_parse(form);
+    char kinds[MOST_PARTS + 1];
+    template_kinds(&t, kinds);
+    show_bytes("kinds of the parts (characters w f p m s)", text_of(kinds));
+    for (int i = 0; i < t.parts; i++) show_bytes(format("text of part %d (characters)", i), t.part[i].text);
+    show_ids("counts of [P] and [MASK]", (int[]){t.pseudo, t.masks}, 2);
     const char *const bad[] = {"[X] is here", "[MASK] [X] [Y]", "[MASK] \xC3 [X]", "[MASK] [X] \xFF"};
     const char *const why[] = {"no mask", "two masks", "a cut character", "a byte that is not UTF-8"};
     for (int k = 0; k < 4; k++) show_refused(why[k], attempt_parse, (void *)bad[k]);

@@ -79,7 +79,7 @@ int main(int argc, char **argv) {
         printf("line\t%.4f\t%.4f\n", (double)k / STEPS, batch_loss(&model->lm, prompt, &in, NULL));
         release(before);
     }
-    const Template with = template_parse(o.template);
+    const Template with = template_read(o.template);
     train = read_split(&o, model, TRAIN_SET, &with);
     const Inputs tuned = all_of(&train);
     const Tensor a = learned_prompt(&o, model, relation, 34), b = learned_prompt(&o, model, relation, 35);

@@ -3,7 +3,7 @@
 static Template template_parse(const char *form) {
     Template t = {.text = form};
     if (!utf8_valid(text_of(form))) die("template '%s': not valid UTF-8", form);
-    const char *rest = without_ends(template_from_counts(form));
+    const char *rest = without_ends(form);
     if (strstr(rest, "[CLS]")) die("template '%s': [CLS] in its middle", form);
     while (*rest) {
         const char *at = rest;
