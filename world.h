@@ -241,24 +241,32 @@ static Vocab bpe_learn(const Texts *sentences, const Texts *objects, int size) {
     return vocab;
 }
 
-/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1) ---------------------------------------- */
+/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1), or the next token (GPT) --------------- */
 
+/* Sentences as a batch in which no position is selected yet, with room for all. */
+static Inputs unselected(const Example *sentences, const int *order, int count) {
+    Inputs in = inputs_of(sentences, order, count);
+    in.batch.selected_count = 0;
+    in.batch.selected = allocate(sizeof(int[in.batch.tokens]));
+    in.target = allocate(sizeof(int[in.batch.tokens]));
+    return in;
+}
+static void select_position(Inputs *in, int position, int target) {
+    in->target[in->batch.selected_count] = target;
+    in->batch.selected[in->batch.selected_count++] = position;
+}
 /* Of the tokens of each sentence 15 % are prediction targets, at least one (the forced one): 80 % of them are replaced
  * by [MASK], 10 % by a random token, 10 % stay. */
 static Inputs mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {
-    Inputs in = inputs_of(sentences, order, count);
-    Batch *batch = &in.batch;
-    batch->selected_count = 0;
-    batch->selected = allocate(sizeof(int[batch->tokens]));
-    in.target = allocate(sizeof(int[batch->tokens]));
+    Inputs in = unselected(sentences, order, count);
+    const Batch *batch = &in.batch;
     for (int s = 0; s < count; s++) {
         const int first = batch->start[s] + 1, last = batch->start[s + 1] - 1; /* without [CLS] and [SEP] */
         const int forced = first + (int)(random_bits(random) % (uint64_t)(last - first));
         batch->selected_start[s] = batch->selected_count;
         for (int i = first; i < last; i++) {
             if (uniform(random) >= 0.15 && i != forced) continue;
-            in.target[batch->selected_count] = in.id[i];
-            batch->selected[batch->selected_count++] = i;
+            select_position(&in, i, in.id[i]);
             const double change = uniform(random);
             const int words = vocab->size - SPECIAL_TOKENS;
             if (change < 0.8) in.id[i] = vocab->mask;
@@ -270,17 +278,11 @@ static Inputs mask_words(const Example *sentences, const int *order, int count, 
 }
 /* GPT's task: at each token but the last, the one that follows (Radford et al. 2018, equation 1). */
 static Inputs next_words(const Example *sentences, const int *order, int count) {
-    Inputs in = inputs_of(sentences, order, count);
-    Batch *batch = &in.batch;
-    batch->selected_count = 0;
-    batch->selected = allocate(sizeof(int[batch->tokens]));
-    in.target = allocate(sizeof(int[batch->tokens]));
+    Inputs in = unselected(sentences, order, count);
+    const Batch *batch = &in.batch;
     for (int s = 0; s < count; s++) {
         batch->selected_start[s] = batch->selected_count;
-        for (int i = batch->start[s]; i + 1 < batch->start[s + 1]; i++) {
-            in.target[batch->selected_count] = in.id[i + 1];
-            batch->selected[batch->selected_count++] = i;
-        }
+        for (int i = batch->start[s]; i + 1 < batch->start[s + 1]; i++) select_position(&in, i, in.id[i + 1]);
     }
     batch->selected_start[count] = batch->selected_count;
     return in;
