@@ -537,21 +537,24 @@ static const char *words_drawn(int count) { /* single letters: each is one token
     for (int i = 0; i < count; i++) words = format("%s%s", words, ANY(letters));
     return words;
 }
-static void attempt_causal(void *form) {
+static Example causal_ids(const char *form) {
     const Vocab vocab = small_gpt_vocab();
     const Template t = template_parse(form);
     Text field[MOST_PARTS];
     Example e = {0};
     for (int i = 0; i < t.parts; i++) field[i] = text_of("Berlin");
-    explain("a causal LM: template '%s'", (const char *)form);
     template_ids(&t, &vocab, field, &e);
-    show_ids("ids", e.id, e.length);
-    show_number("position at which the answer is predicted", e.mask);
+    return e;
 }
+static void attempt_causal(void *form) { causal_ids(form); }
 static void case_causal_template_ids(void) {
     static const char *const forms[] = {"[P][P] [X] [P] [MASK]", "The capital of [X] is [Y]", "[X] [MASK] ",
                                         " {a} of [P]{b}[P]  [MASK]"};
-    attempt_causal((void *)ANY(forms));
+    const char *form = ANY(forms);
+    explain("a causal LM: template '%s'", form);
+    const Example e = causal_ids(form);
+    show_ids("ids", e.id, e.length);
+    show_number("position at which the answer is predicted", e.mask);
     show_refused("words after the answer", attempt_causal, (void *)"[X] is [MASK] .");
     show_refused("[SEP]", attempt_causal, (void *)"[X] [SEP] [MASK]");
     show_refused("nothing before the answer", attempt_causal, (void *)"[MASK]");
