@@ -51,7 +51,6 @@ static void template_ids(const Template *t, const Vocab *vocab, const Text *fiel
         ids_push(&ids, p->kind == MASK ? vocab->mask : p->kind == SEPARATOR ? vocab->sep : -1 - pseudo++);
     }
     if (vocab->sep >= 0) ids_push(&ids, vocab->sep);
-    if (!ids.count) die("template '%s': empty", t->text);
     example->id = ids.id, example->length = ids.count;
 }
 static EncoderActivations encoder_forward(const PromptEncoder *e) {
