@@ -28,6 +28,7 @@
 typedef struct {
     Training training;
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
+    const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
     const char *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
     int seeds, jobs, max_length, size;
     uint64_t model_hash; /* of the files in --model, where results are kept */
@@ -223,10 +224,10 @@ static const char *settings(const Options *o, bool trains) {
     if (!trains) return read;
     const bool encodes = t->encoder != ENCODERS; /* else its rate and its scale do not matter */
     return format("%s; encoder %s; tune-lm %d; optimizer %s; lr %.15g; lr-lm %.15g; weight-decay %.15g; clip %.15g; "
-                  "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s",
+                  "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s; start %s",
                   read, encoder_names[t->encoder], t->tune_lm, o->optimizer, encodes ? t->rate : 0,
                   t->tune_lm ? t->rate_lm : 0, t->decay, t->clip, t->warmup, encodes ? t->scale : 0, t->epochs,
-                  t->batch, or_dash(o->recipe));
+                  t->batch, or_dash(o->recipe), or_dash(o->start));
 }
 /* Exits, naming the first setting that differs, unless both lists are equal. */
 static void check_same_settings(const char *path, Text then, const char *now) {
@@ -316,20 +317,20 @@ static bool after_step(const Run *run, double loss) {
 static void stop_if_interrupted(const Options *o, const Run *run) {
     if (!interrupted) return;
     fprintf(stderr, "ptune: interrupted");
-    if (run->best_epoch && o->out)
+    if (run->best >= 0 && o->out)
         fprintf(stderr, "; the best epoch so far, epoch %d, is kept in %s", run->best_epoch, o->out);
     fputc('\n', stderr);
     exit(130);
 }
 
-/* log.tsv has a line an epoch: seed, epoch, mean loss, dev P@1, seconds. A run that goes on keeps the lines up to its
- * checkpoint: a run killed between the two writes has left one line too many. */
+/* log.tsv has a line an epoch, a start from words included: seed, epoch, mean loss, dev P@1, seconds. A run that goes on
+ * keeps the lines up to its checkpoint: a run killed between the two writes has left one line too many. */
 static FILE *log_open(const Options *o, const Run *run) {
     const char *path = format("%s/log.tsv", o->out);
     if (o->resume && file_exists(path)) {
         const Texts lines = read_lines(path);
         Output kept = output_open(path);
-        for (int i = 0; i < min_int(lines.count, run->epoch); i++)
+        for (int i = 0; i < min_int(lines.count, run->epoch + (o->start != NULL)); i++)
             fprintf(kept.stream, "%.*s\n", (int)lines.at[i].size, lines.at[i].data);
         output_close(kept);
     }
@@ -346,16 +347,18 @@ static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoc
     Mark before = mark();
     const bool better = run->best_epoch == run->epoch;
     if (!o->quiet) {
-        printf("epoch %d: loss %.4f, dev %s %.2f%s, %.0f tokens/s\n", run->epoch, run->loss,
-               o->labels ? "accuracy" : "P@1", run->dev, better ? " *" : "", run->tokens / epoch_seconds);
+        const char *loss = run->epoch ? format("loss %.4f, ", run->loss) : "", *star = better ? " *" : "";
+        const char *speed = run->epoch ? format(", %.0f tokens/s", run->tokens / epoch_seconds) : "";
+        printf("epoch %d: %sdev %s %.2f%s%s\n", run->epoch, loss, o->labels ? "accuracy" : "P@1", run->dev, star,
+               speed);
         fflush(stdout);
     }
     if (!o->out) return;
     if (better && run->encoder)
         prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, &run->model->vocab);
     if (better && run->lm.count) model_write(run->model, format("%s/model", o->out));
-    fprintf(log_file, "%d\t%d\t%.6f\t%.2f\t%.1f\n", run->training->seed, run->epoch, run->loss, run->dev,
-            seconds() - progress.start);
+    fprintf(log_file, "%d\t%d\t%s\t%.2f\t%.1f\n", run->training->seed, run->epoch,
+            run->epoch ? format("%.6f", run->loss) : "-", run->dev, seconds() - progress.start);
     if (fflush(log_file)) die("%s/log.tsv: cannot be written", o->out);
     checkpoint_write(o, run);
     release(before);
@@ -391,7 +394,8 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     Run run = run_begin(&o->training, model, prompt);
     if (o->resume) checkpoint_read(o, &run);
     FILE *log_file = o->out ? log_open(o, &run) : NULL;
-    progress.shown = !o->quiet && isatty(2), progress.start = seconds(), progress.epochs_before = run.epoch;
+    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
+    progress.epochs_before = run.epoch < 0 ? 0 : run.epoch;
     catch_interrupts(true);
     while (run_goes_on(&run)) {
         const double start = seconds();
@@ -528,7 +532,8 @@ typedef struct {
     const char *name;
     MethodKind kind;
     const char *template; /* manual: that of relations.jsonl; hybrid: the same with [P] between its words and fields;
-                             best, worst: of relation_prompts; NULL: --template */
+                             best, worst: of relation_prompts; start: the manual one's words are where [P] start;
+                             NULL: --template */
     EncoderKind encoder;  /* ENCODERS: none */
     bool tune_lm;
     double demo_rate; /* on the small world, chosen on dev; elsewhere --lr and --lr-lm */
@@ -547,7 +552,8 @@ static const Method methods[] = {
     {"p-mlp", TRAIN, NULL, ENCODER_MLP, false, 8e-3, "P-tuning, MLP"},
     {"p-embedding", TRAIN, NULL, ENCODER_EMBEDDING, false, 3e-2, "P-tuning, plain embeddings"},
     {"p-swapped", TRAIN, "(3,3,3)", ENCODER_LSTM, false, 5e-3, "P-tuning, mask before subject"},
-    {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] between the words of the manual prompt"}};
+    {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] between the words of the manual prompt"},
+    {"p-start", TRAIN, "start", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] that start from the manual prompt"}};
 enum { METHODS = sizeof methods / sizeof *methods };
 
 static const Method *method_named(Text name) {
@@ -614,7 +620,7 @@ static const char *choose_prompt(const Options *o, const Model *model, const Rel
 /* What the template of a method says, before anything is chosen or searched. */
 static const char *method_form(const Method *m, const Options *o, const Model *model, const Relation *relation) {
     const char *form = m->template;
-    if (!form) return o->template;
+    if (!form || !strcmp(form, "start")) return o->template;
     if (!strcmp(form, "best") || !strcmp(form, "worst")) return form;
     if (!strcmp(form, "manual")) return manual_prompt(o, model, relation);
     if (!strcmp(form, "hybrid"))
@@ -629,6 +635,46 @@ static const char *method_template(const Method *m, const Options *o, const Mode
     if (!strcmp(form, "best")) return choose_prompt(o, model, relation, true);
     if (!strcmp(form, "worst")) return choose_prompt(o, model, relation, false);
     return form;
+}
+
+/* ---- A start from words ------------------------------------------------------------------------------------------ */
+
+/* Whether a part can be tokenised without the fields beside it: words can where a space stands between the two, or a
+ * sign, which for BERT is a word of its own. `[X]s` may be one word. */
+static bool stands_apart(const Template *t, int i, const Vocab *vocab) {
+    const Text text = t->part[i].text;
+    if (t->part[i].kind != WORDS || !trimmed_end(text).size) return true;
+    const char first = text.data[0], last = text.data[text.size - 1];
+    const bool left = first == ' ' || (!vocab->bytes && ispunct((unsigned char)first));
+    const bool right = last == ' ' || (!vocab->bytes && ispunct((unsigned char)last));
+    return (left || !i || t->part[i - 1].kind != FIELD) &&
+           (right || i + 1 == t->parts || t->part[i + 1].kind != FIELD);
+}
+/* A part as text, with a [P] for each token of its words; where its [P] start is added to `start`. A space at the end of
+ * words belongs to what follows, as in template_ids. */
+static const char *part_with_start(const Part *p, const Vocab *vocab, Ids *start) {
+    const Text words = trimmed_end(p->text);
+    const int before = start->count;
+    if (p->kind == PSEUDO) ids_push(start, -1);
+    else if (p->kind == WORDS) tokenize(vocab, words, start);
+    else return text_string(part_text(p, vocab, 0));
+    return format("%s%s%.*s", words.size && words.data[0] == ' ' ? " " : "", pseudo_tokens(start->count - before),
+                  (int)(p->text.size - words.size), p->text.data + words.size);
+}
+/* The template becomes the prompt o->start with [P] in the place of its words, each of which starts at the embedding of
+ * its token: so until the first step the prompt says what it said before. */
+static void start_from_words(Options *o, const Model *model) {
+    const Template t = template_read(o->start);
+    Ids start = {0};
+    o->template = "";
+    for (int i = 0; i < t.parts; i++) {
+        if (!stands_apart(&t, i, &model->vocab))
+            die("template '%s': no start from words that may be one word with a field: '%s'", o->start,
+                text_string(t.part[i].text));
+        o->template = format("%s%s", o->template, part_with_start(&t.part[i], &model->vocab, &start));
+    }
+    if (start.count == t.pseudo) die("template '%s': no words to start from", o->start);
+    o->training.start = start.id;
 }
 
 /* ---- One method on one relation ---------------------------------------------------------------------------------- */
@@ -702,10 +748,14 @@ static const char *stem(const char *path) {
     return text_line(text_of(name));
 }
 /* The options with what the method says. */
-static Options method_options(const Method *m, const Options *options, const Relation *relation) {
+static Options method_options(const Method *m, const Options *options, const Model *model, const Relation *relation) {
     Options o = *options;
     o.data = relation->folder, o.training.encoder = m->encoder, o.training.tune_lm = m->tune_lm;
     if (o.training.rate < 0) o.training.rate = o.training.rate_lm = m->demo_rate;
+    if (m->template && !strcmp(m->template, "start")) {
+        o.start = manual_prompt(&o, model, relation);
+        start_from_words(&o, model);
+    }
     return o;
 }
 /* All that the score of a method depends on; best and worst also depend on the prompts to choose from. */
@@ -724,7 +774,7 @@ static const char *method_settings(const Method *m, const Options *o, const Mode
  * as it was published. */
 static Result run_method(const Method *m, const Options *options, Model *model, const Relation *relation) {
     const double start = seconds();
-    Options o = method_options(m, options, relation);
+    Options o = method_options(m, options, model, relation);
     Dataset data[3];
     o.template = method_template(m, &o, model, relation);
     const Template t = template_read(o.template);
@@ -772,7 +822,7 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
     const Lock lock = lock_file(format("%s.lock", o.out));
     Result r;
     if (file_exists(path)) {
-        const Options now = method_options(m, &o, relation);
+        const Options now = method_options(m, &o, model, relation);
         r = result_read(path);
         check_same_settings(path, text_of(r.settings), text_line(text_of(method_settings(m, &now, model, relation))));
     } else {
@@ -1255,7 +1305,8 @@ static void command_train(Options *o) {
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
     if (o->seeds > 1 && o->resume) usage("--resume cannot be combined with --seeds", NULL);
     Model *model = model_load(o);
-    o->template = chosen_template(o, model);
+    if (o->start) start_from_words(o, model);
+    else o->template = chosen_template(o, model);
     const bool pseudo = template_read(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
     const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
@@ -1593,6 +1644,7 @@ static const Option option_table[] = {
     {"--dev", STRING, offsetof(Options, dev), "t", 0},
     {"--test", STRING, offsetof(Options, test), "t", 0},
     {"--template", STRING, offsetof(Options, template), "tesb", 0},
+    {"--start", STRING, offsetof(Options, start), "t", 0},
     {"--prompt", STRING, offsetof(Options, prompt), "few", 0},
     {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
     {"--vocab", STRING, offsetof(Options, vocab), "tesb", 0},
@@ -1684,7 +1736,7 @@ static void task_read(Options *o) {
         if (field.count != 3) die("%s: a line has %d fields, not 3", path, field.count);
         if (!text_is(field.at[0], o->task)) continue;
         const char *origin = format("task %s", o->task);
-        if (!o->template && !o->prompt) o->template = text_string(field.at[1]), template_origin = origin;
+        if (!o->template && !o->prompt && !o->start) o->template = text_string(field.at[1]), template_origin = origin;
         if (!o->labels) o->labels = text_string(field.at[2]), labels_origin = origin;
         return;
     }
@@ -1717,6 +1769,7 @@ static Options options_read(const Command *command, int argc, char **argv) {
     if (folder_of_results && given) usage("option does not apply to a folder of results: ", given);
     if (!o.model && !folder_of_results && command->letter != 'h') usage("--model DIR is missing", NULL);
     if (o.tasks && !o.task) usage("--tasks goes with --task", NULL);
+    if (o.start && o.template) usage("--start gives the template: no --template beside it", NULL);
     if (o.task) task_read(&o);
     if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
     if (o.labels && !*o.labels && labels_origin) die("%s has no labels", labels_origin);

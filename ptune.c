@@ -142,7 +142,8 @@ static void embed_backward(Tensor word, Tensor prompt, const int *id, Tensor e) 
 
 /* ==== 3. The prompt encoder ========================================================================================
  * h = W2 relu(W0 bilstm(E) + b0) + b2,   E (m, H): one trained vector per pseudo-token, h (m, H).
- * The paper's ablation leaves parts out: `mlp` has no LSTM, `embedding` has h = E.
+ * The paper's ablation leaves parts out: `mlp` has no LSTM, `embedding` has h = E. If h starts from words, their
+ * embeddings are added to what the network gives.
  */
 typedef enum { ENCODER_LSTM, ENCODER_MLP, ENCODER_EMBEDDING, ENCODERS } EncoderKind;
 typedef struct {
@@ -150,6 +151,7 @@ typedef struct {
     Tensor embedding;     /* E (m, H) */
     Lstm lstm;            /* 2 layers, H / 2 units per direction */
     Linear first, second; /* of the MLP, (H, H) each: W0, b0 and W2, b2 */
+    Tensor start;         /* (m, H), added to the MLP's output and not trained; empty: nothing is added */
     Parameters weights;
 } PromptEncoder;
 typedef struct { LstmActivations lstm; Tensor context, inner, active, prompt; } EncoderActivations;
@@ -167,6 +169,7 @@ static EncoderActivations encoder_forward(const PromptEncoder *e) {
     a.inner = linear_forward(&e->first, a.context);
     a.active = relu_forward(a.inner);
     a.prompt = linear_forward(&e->second, a.active);
+    if (e->start.rows) residual_forward(a.prompt, e->start);
     return a;
 }
 /* From the gradient of h to those of the encoder's weights. */
@@ -217,6 +220,16 @@ static void encoder_random(PromptEncoder *e, double scale, Random *random) {
     const Tensor last[] = {e->kind == ENCODER_EMBEDDING ? e->embedding : e->second.w, e->second.b};
     for (int k = 0; k < (e->kind == ENCODER_EMBEDDING ? 1 : 2); k++)
         for (size_t i = 0; i < size_of(last[k]); i++) last[k].data[i] *= factor;
+}
+/* Row k of h starts at the embedding of word[k], exactly; at random, as above, if that is negative. The plain encoder's
+ * E begins there. A network's last layer begins at 0 instead, and h is the start plus whatever it learns to add. */
+static void encoder_start(PromptEncoder *e, Tensor table, const int *word) {
+    const Tensor h = encoder_forward(e).prompt;
+    for (int k = 0; k < h.rows; k++)
+        if (word[k] >= 0) memcpy(row(h, k), row(table, word[k]), (size_t)h.cols * sizeof(real));
+    if (e->kind == ENCODER_EMBEDDING) return; /* h is E */
+    e->start = h;
+    fill_constant(e->second.w, 0), fill_constant(e->second.b, 0);
 }
 
 /* ==== 4. One batch ================================================================================================ */
@@ -359,6 +372,7 @@ typedef struct {
     int seed;                    /* of the encoder's first values; with the epoch, of the order of the examples */
     EncoderKind encoder;
     double scale; /* standard deviation of h at the start; 0: as the encoder gives it; negative: the word table's */
+    const int *start; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
     bool tune_lm; /* train all of the LM too */
     bool (*after_step)(const Run *, double loss); /* called after each step; false: stop here. NULL: nothing */
 } Training;
@@ -372,7 +386,7 @@ struct Run {
     Parameters trained;          /* the encoder's weights, then the LM's */
     Tensor prompt;               /* (m, H): h of the best epoch */
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
-    int epoch, best_epoch, step; /* from 1; 0: none yet */
+    int epoch, best_epoch, step; /* from 1; 0: none yet, or the start from words; -1: that is not scored yet */
     int steps_an_epoch;
     double best;   /* dev P@1 of the best epoch */
     double dev;    /* dev P@1 of this epoch */
@@ -431,12 +445,13 @@ static bool train_epoch(Run *run, const Dataset *train) {
 /* Starts a run, whose outcome depends on the seed alone. `prompt` (m, H) has a row for each [P] of the template; the
  * best epoch's h will be in it. What is allocated here may be released after run_end. */
 static Run run_begin(const Training *t, Model *model, Tensor prompt) {
-    Run run = {.training = t, .model = model, .prompt = prompt, .best = -1};
+    Run run = {.training = t, .model = model, .prompt = prompt, .epoch = t->start ? -1 : 0, .best = -1};
     if (prompt.rows) {
         Random random = {(uint64_t)t->seed};
         run.encoder = allocate(sizeof *run.encoder);
         encoder_init(run.encoder, t->encoder, prompt.rows, prompt.cols);
         encoder_random(run.encoder, t->scale < 0 ? standard_deviation(lm_word(&model->lm)) : t->scale, &random);
+        if (t->start) encoder_start(run.encoder, lm_word(&model->lm), t->start);
         parameters_train(run.encoder->weights);
         run.trained = run.encoder->weights;
     }
@@ -457,11 +472,11 @@ static void keep_best(Run *run, Tensor prompt) {
     parameters_copy(run->best_lm, run->lm);
 }
 /* Trains one epoch, scores dev, and keeps the best. Whoever calls it reports, writes checkpoints, stops. False: it was
- * stopped before its end. */
+ * stopped before its end. A start from words is worth keeping too: in epoch 0 nothing is trained. */
 static bool next_epoch(Run *run, const Dataset *train, const Dataset *dev) {
     Mark before = mark();
     run->epoch++;
-    if (!train_epoch(run, train)) return false;
+    if (run->epoch && !train_epoch(run, train)) return false;
     const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
     run->dev = p_at_1(evaluate(run->model, prompt, dev, NULL));
     if (run->dev >= run->best) keep_best(run, prompt); /* ties take the later epoch, as published */

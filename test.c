@@ -1125,6 +1125,32 @@ static void check_template_parse(void) {
           kinds);
     check(template_read("(64,64,9)").pseudo == 137, "%-22s (64,64,9) has 137 [P]", "template_parse");
 }
+/* A start from words has the ids of the prompt itself where [P] stands for a word. */
+static void check_start_of(const Vocab *vocab, const char *form, const char *template) {
+    Model model = {.vocab = *vocab};
+    Options o = {.start = form};
+    start_from_words(&o, &model);
+    const Template prompt = template_read(form), start = template_read(o.template);
+    Text field[32];
+    Example want = {0}, e = {0};
+    for (int i = 0; i < 32; i++) field[i] = text_of("Paris");
+    template_ids(&prompt, vocab, field, &want), template_ids(&start, vocab, field, &e);
+    int same = e.length == want.length && e.mask == want.mask, pseudo = 0;
+    for (int i = 0, own = 0; same && i < e.length; i++) {
+        if (want.id[i] < 0) same = e.id[i] < 0 && o.training.start[-1 - e.id[i]] < 0, own++;
+        else if (e.id[i] < 0) same = o.training.start[-1 - e.id[i]] == want.id[i];
+        else same = e.id[i] == want.id[i];
+        pseudo += e.id[i] < 0;
+    }
+    check(same && !strcmp(o.template, template) && pseudo == start.pseudo,
+          "%-22s '%s' has the ids of '%s' (%s)", "start_from_words", o.template, form, vocab->bytes ? "BPE" : "BERT");
+}
+static void check_start_from_words(void) {
+    const Vocab cased = cased_vocab(), bytes = small_gpt_vocab();
+    check_start_of(&cased, "The  Mordor of [X] is [P] [Y] .", "[P][P][P][P][P] [X] [P] [P] [MASK] [P]");
+    check_start_of(&cased, "\"[X]\", {a} {b}: in[SEP][Y]", "[P][X][P][P] {a} {b}[P][P][SEP][MASK]");
+    check_start_of(&bytes, "in [X] [P] [X]  is [Y]", "[P] [X] [P] [X] [P][P] [MASK]");
+}
 /* "Berlins" is one span: Berlin ##s. On its own, s would be another piece. */
 static void check_template_ids(void) {
     const Vocab cased = cased_vocab();
@@ -1195,6 +1221,29 @@ static void check_encoder(void) {
     check_output("encoder_forward", encoder_forward(&encoder).prompt);
     encoder_load(&encoder, ENCODER_MLP, &file);
     check_output("encoder_forward.mlp", encoder_forward(&encoder).prompt);
+}
+/* h starts at words 7 and 5 exactly, and between them, where no word is given, as it would without a start. */
+static void check_encoder_start(void) {
+    static const int words[] = {7, -1, 5};
+    static PromptEncoder without, with;
+    const Tensor table = tensor(9, 12);
+    Random random = {2};
+    fill_normal(table, 1, &random);
+    for (int kind = 0; kind < ENCODERS; kind++) {
+        PromptEncoder *const encoder[] = {&without, &with};
+        for (int k = 0; k < 2; k++) {
+            encoder_init(encoder[k], (EncoderKind)kind, 3, 12);
+            encoder_random(encoder[k], 0.5, &(Random){3});
+        }
+        encoder_start(&with, table, words);
+        const Tensor random_h = encoder_forward(&without).prompt, h = encoder_forward(&with).prompt;
+        const real *const want[] = {row(table, 7), row(random_h, 1), row(table, 5)};
+        int wrong = 0;
+        for (int k = 0; k < 3; k++)
+            for (int j = 0; j < 12; j++) wrong += row(h, k)[j] != want[k][j];
+        check(!wrong, "%-22s encoder %s: %d of 36 elements of h are not where they start", "encoder_start",
+              encoder_names[kind], wrong);
+    }
 }
 static void check_embed(void) { check_output("embed_forward", embed_forward(given("k"), given("v"), mixed_ids, 7)); }
 
@@ -1733,6 +1782,8 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"template_fill", check_template_fill, NULL},
     {"template_fill", check_template_cut, NULL},
     {"encoder_forward", check_encoder, "layers.safetensors"},
+    {"encoder_start", check_encoder_start, NULL},
+    {"start_from_words", check_start_from_words, NULL},
     {"embed_forward", check_embed, "layers.safetensors"},
     {"mask_logits", check_mask_logits, "tiny/encoder.safetensors"},
     {"evaluate", check_evaluate, "tiny/encoder.safetensors"},
@@ -2329,6 +2380,10 @@ static void encoder_of(Check *c, int pseudo) {
 }
 static void encoder_tensors(Check *c) { encoder_of(c, 3); }
 static void encoder_of_one_tensors(Check *c) { encoder_of(c, 1); }
+static void encoder_start_tensors(Check *c) {
+    encoder_of(c, 3);
+    fill_normal(c->encoder.start = tensor(3, 12), 1, &c->random);
+}
 
 /* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT; with
  * the embedding as the encoder, to d loss / d h, which P-tuning descends along, and to BERT outside of its layers. */
@@ -2423,6 +2478,7 @@ static const struct {
     {"encoder mlp", encoder_tensors, encoder_loss, ENCODER_MLP},
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
     {"encoder of one", encoder_of_one_tensors, encoder_loss, ENCODER_LSTM},
+    {"encoder start", encoder_start_tensors, encoder_loss, ENCODER_LSTM},
     {"whole", whole_tensors, whole_loss, ENCODER_LSTM},
     {"whole embedding", whole_embedding_tensors, whole_loss, ENCODER_EMBEDDING},
     {"whole labels", whole_labels_tensors, whole_loss, ENCODER_EMBEDDING},

@@ -608,6 +608,9 @@ static void encoder_drawn(PromptEncoder *encoder, EncoderKind kind, int H) {
     encoder_init(encoder, kind, whole(1, 4), H);
     explain("encoder %s, %d pseudo-tokens, hidden size %d", kinds[kind], encoder->embedding.rows, H);
     for (int i = 0; i < encoder->weights.count; i++) fill_normal(*encoder->weights.at[i].tensor, 0.7, &draw);
+    if (kind == ENCODER_EMBEDDING || chance(1)) return;
+    encoder->start = drawn(encoder->embedding.rows, H);
+    explain("a start that is added");
 }
 static void case_encoder_forward(void) {
     static PromptEncoder encoder;

@@ -248,6 +248,26 @@ wait $! 2>killed
 test $status = 1 && grep -qx 'ptune: taken/lock: another run is writing here' second.err && train --out taken &&
 test ! -e taken/lock
 
+# train --start: with a rate of 0 the hits are the prompt's own, and what is kept gives its predictions
+for encoder in lstm mlp embedding; do
+    train --start '[X] w70, [Y] w71' --lr 0 --encoder $encoder --epochs 1 --out started >started.txt &&
+    test "$(cut -f 2 started/log.tsv | tr '\n' ' ')" = '0 1 ' &&
+    evaluate --template '[X] w70, [Y] w71' --predictions words.tsv >eval.txt && same_end started.txt eval.txt &&
+    evaluate --prompt started/prompt.safetensors --predictions start.tsv && cmp words.tsv start.tsv || exit 1
+done
+ptune words --model model --prompt started/prompt.safetensors | head -n 1 | grep -qFx '[X] [P][P] [MASK] [P]'
+
+# train --start: words that no epoch improves are what is kept; with --tune-lm, too
+train --tune-lm --lr-lm 0.003 --epochs 20 --template '[X] w70 [MASK]' --out knows &&
+train --model knows/model --start '[X] w70 [Y]' --encoder embedding --lr 3 --out spoilt >spoilt.txt &&
+evaluate --model knows/model --template '[X] w70 [MASK]' >eval.txt && same_end spoilt.txt eval.txt &&
+awk '{ dev[NR] = $4 } END { exit !(NR == 3 && dev[1] > dev[2] && dev[1] > dev[3]) }' spoilt/log.tsv &&
+train --start '[X] [P] w70 [Y]' --tune-lm --lr-lm 0.001 --out both_start >both.txt &&
+evaluate --model both_start/model --prompt both_start/prompt.safetensors >eval.txt && same_end both.txt eval.txt
+
+# train --start --resume: the same numbers as without an interrupt
+resume whole_start part_start --start '[X] w70 [P] [Y] w71' && head -n 1 part_start/log.tsv | grep -q '^34	0	-	'
+
 # train --seeds: mean and standard deviation
 train --seeds 2 --out seeds | tail -n 1 |
 grep -Eqx 'mean P@1 [0-9.]+, standard deviation [0-9.]+, 2 seeds' &&
@@ -475,7 +495,8 @@ test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'sec
 
 # table: every method, on two relations with the same facts, one result line each
 table --out results --epochs 1 --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,\
-p-swapped,p-hybrid >table.txt && test $(ls results/*.result.tsv | wc -l) = 26 &&
+p-swapped,p-hybrid,p-start >table.txt && test $(ls results/*.result.tsv | wc -l) = 28 &&
+grep -qF '; start [X] : [Y]; ' results/toy1.p-start.*tsv && grep -qF '	[X] [P] [MASK]	' results/toy1.p-start.*tsv &&
 grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv &&
 test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
@@ -614,8 +635,8 @@ for file in tokenizer.json vocab.json merges.txt; do cmp gpt/$file gpt_tuned/mod
 
 # GPT: every method of the table but mask first; search prints words that are tokens
 ptune table --model gpt --data gworld --out gpt_results --lr 0.01 --lr-lm 0.001 --epochs 1 --methods majority,worst,\
-manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid >gpt_table.txt &&
-test $(ls gpt_results/*.result.tsv | wc -l) = 24 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
+manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid,p-start >gpt_table.txt &&
+test $(ls gpt_results/*.result.tsv | wc -l) = 26 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 grep -qF '	[X] : [Y]	' gpt_results/toy1.manual.*tsv && ! grep -qF '[Y] is' gpt_results/toy1.best.*tsv &&
 ptune search --model gpt --data gworld/toy1 --template '[P] [X] [P] [MASK]' >gpt_found.txt &&
 ptune eval --model gpt --data gworld/toy1/test.jsonl --template "$(cat gpt_found.txt)"

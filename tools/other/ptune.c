@@ -65,6 +65,7 @@ static EncoderActivations encoder_forward(const PromptEncoder *e) {
         a.inner = linear_forward(&e->first, a.context);
         a.active = relu_forward(a.inner);
         a.prompt = linear_forward(&e->second, a.active);
+        for (size_t i = 0; i < size_of(e->start); i++) a.prompt.data[i] += e->start.data[i];
         /* fall through */
     default: return a;
     }
