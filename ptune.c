@@ -200,13 +200,6 @@ static void encoder_init(PromptEncoder *e, EncoderKind kind, int pseudo, int H) 
     }
     parameters_allocate(e->weights);
 }
-static double standard_deviation(Tensor t) {
-    double sum = 0, squares = 0;
-    for (size_t i = 0; i < size_of(t); i++)
-        sum += (double)t.data[i], squares += (double)t.data[i] * (double)t.data[i];
-    const double n = (double)size_of(t), mean = sum / n;
-    return sqrt(squares / n - mean * mean);
-}
 /* PyTorch's initial values, E from N(0, 1). Then the last layer is scaled so that h has the standard deviation `scale`
  * (0: it is left as it is). Neither paper nor code says at which scale h starts; the word table's own works. */
 static void encoder_random(PromptEncoder *e, double scale, Random *random) {

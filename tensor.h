@@ -149,6 +149,13 @@ static inline void fill_normal(Tensor t, double stddev, Random *random) { /* N(0
 static inline void fill_constant(Tensor t, real value) {
     for (size_t i = 0; i < size_of(t); i++) t.data[i] = value;
 }
+static inline double standard_deviation(Tensor t) { /* of its elements */
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < size_of(t); i++)
+        sum += (double)t.data[i], squares += (double)t.data[i] * (double)t.data[i];
+    const double n = (double)size_of(t), mean = sum / n;
+    return sqrt(squares / n - mean * mean);
+}
 static inline int *in_order(int count) { /* 0, 1, 2, ... */
     int *order = allocate(sizeof(int[count]));
     for (int i = 0; i < count; i++) order[i] = i;
