@@ -109,7 +109,7 @@ static void check_output(const char *name, Tensor y) {
     for (size_t i = 0; i < size_of(y) && !isnan(worst); i++) {
         const double difference = fabs((double)(y.data[i] - want.data[i]));
         if (!(difference <= worst)) worst = difference, at = i;
-        largest = fmax(largest, fabs((double)want.data[i]));
+        largest = worse(largest, fabs((double)want.data[i]));
     }
     check(worst < 1e-5 * largest, "%-22s %3zu elements, largest difference %.1e at [%zu]: %.6g, expected %.6g", name,
           size_of(y), worst, at, (double)y.data[at], (double)want.data[at]);
@@ -1015,7 +1015,7 @@ static void check_gpt_logits(void) {
     const Tensor all = gpt_logits(&gpt, e, &(Batch){1, count, count, start, start, in_order(count)});
     const Tensor selected = gpt_forward(&gpt, e, &(Batch){1, count, 2, start, two, some}).logits;
     double largest = 0, worst = largest_difference(all.data, want.data, size_of(want)), worst_of_two = 0;
-    for (size_t i = 0; i < size_of(want); i++) largest = fmax(largest, fabs((double)want.data[i]));
+    for (size_t i = 0; i < size_of(want); i++) largest = worse(largest, fabs((double)want.data[i]));
     for (int i = 0; i < 2; i++)
         worst_of_two = worse(worst_of_two, largest_difference(row(selected, i), row(want, some[i]), (size_t)want.cols));
     check(worst < 1e-5 * largest && worst_of_two < 1e-5 * largest && all.rows == count && selected.rows == 2,
