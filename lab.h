@@ -29,7 +29,7 @@ typedef struct {
     Training training;
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
-    const char *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
+    const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
     int seeds, jobs, max_length, size;
     uint64_t model_hash; /* of the files in --model, where results are kept */
     bool resume, quiet, causal;
@@ -224,10 +224,10 @@ static const char *settings(const Options *o, bool trains) {
     if (!trains) return read;
     const bool encodes = t->encoder != ENCODERS; /* else its rate and its scale do not matter */
     return format("%s; encoder %s; tune-lm %d; optimizer %s; lr %.15g; lr-lm %.15g; weight-decay %.15g; clip %.15g; "
-                  "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s; start %s",
+                  "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s; select %s; start %s",
                   read, encoder_names[t->encoder], t->tune_lm, o->optimizer, encodes ? t->rate : 0,
                   t->tune_lm ? t->rate_lm : 0, t->decay, t->clip, t->warmup, encodes ? t->scale : 0, t->epochs,
-                  t->batch, or_dash(o->recipe), or_dash(o->start));
+                  t->batch, or_dash(o->recipe), o->select, or_dash(o->start));
 }
 /* Exits, naming the first setting that differs, unless both lists are equal. */
 static void check_same_settings(const char *path, Text then, const char *now) {
@@ -317,14 +317,14 @@ static bool after_step(const Run *run, double loss) {
 static void stop_if_interrupted(const Options *o, const Run *run) {
     if (!interrupted) return;
     fprintf(stderr, "ptune: interrupted");
-    if (run->best >= 0 && o->out)
+    if (isfinite(run->best) && o->out)
         fprintf(stderr, "; the best epoch so far, epoch %d, is kept in %s", run->best_epoch, o->out);
     fputc('\n', stderr);
     exit(130);
 }
 
-/* log.tsv has a line an epoch, a start from words included: seed, epoch, mean loss, dev P@1, seconds. A run that goes on
- * keeps the lines up to its checkpoint: a run killed between the two writes has left one line too many. */
+/* log.tsv has a line an epoch, a start from words included: seed, epoch, mean loss, dev P@1, dev loss, seconds. A run
+ * that goes on keeps the lines up to its checkpoint: a run killed between the two writes has left one line too many. */
 static FILE *log_open(const Options *o, const Run *run) {
     const char *path = format("%s/log.tsv", o->out);
     if (o->resume && file_exists(path)) {
@@ -349,16 +349,16 @@ static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoc
     if (!o->quiet) {
         const char *loss = run->epoch ? format("loss %.4f, ", run->loss) : "", *star = better ? " *" : "";
         const char *speed = run->epoch ? format(", %.0f tokens/s", run->tokens / epoch_seconds) : "";
-        printf("epoch %d: %sdev %s %.2f%s%s\n", run->epoch, loss, o->labels ? "accuracy" : "P@1", run->dev, star,
-               speed);
+        printf("epoch %d: %sdev loss %.4f, dev %s %.2f%s%s\n", run->epoch, loss, run->dev.loss,
+               o->labels ? "accuracy" : "P@1", p_at_1(run->dev), star, speed);
         fflush(stdout);
     }
     if (!o->out) return;
     if (better && run->encoder)
         prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, &run->model->vocab);
     if (better && run->lm.count) model_write(run->model, format("%s/model", o->out));
-    fprintf(log_file, "%d\t%d\t%s\t%.2f\t%.1f\n", run->training->seed, run->epoch,
-            run->epoch ? format("%.6f", run->loss) : "-", run->dev, seconds() - progress.start);
+    fprintf(log_file, "%d\t%d\t%s\t%.2f\t%.6f\t%.1f\n", run->training->seed, run->epoch,
+            run->epoch ? format("%.6f", run->loss) : "-", p_at_1(run->dev), run->dev.loss, seconds() - progress.start);
     if (fflush(log_file)) die("%s/log.tsv: cannot be written", o->out);
     checkpoint_write(o, run);
     release(before);
@@ -640,7 +640,7 @@ static const char *method_template(const Method *m, const Options *o, const Mode
 /* ---- A start from words ------------------------------------------------------------------------------------------ */
 
 /* Whether a part can be tokenised without the fields beside it: words can where a space stands between the two, or a
- * sign, which for BERT is a word of its own. `[X]s` may be one word. */
+ * punctuation mark, which for BERT is a word of its own. `[X]s` may be one word. */
 static bool stands_apart(const Template *t, int i, const Vocab *vocab) {
     const Text text = t->part[i].text;
     if (t->part[i].kind != WORDS || !trimmed_end(text).size) return true;
@@ -1271,8 +1271,10 @@ static void check_settings(Options *o) {
     t->encoder = encoder_named(o->encoder);
     t->adamw = !strcmp(o->optimizer, "adamw");
     t->published = o->recipe != NULL;
+    t->by_loss = !strcmp(o->select, "loss");
     if (t->encoder == ENCODERS) usage("--encoder is lstm, mlp or embedding, not ", o->encoder);
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
+    if (strcmp(o->select, "p@1") && !t->by_loss) usage("--select is p@1 or loss, not ", o->select);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
     const bool trains = !o->template || template_read(o->template).pseudo || t->tune_lm;
     if (!trains && template_origin) die("%s: nothing to train: no [P] in its template", template_origin);
@@ -1617,7 +1619,7 @@ static const Command *command_named(const char *name) {
 /* Chosen on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), for the demo ('d'; its rates are the methods'
  * own, its epochs are what a minute holds). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .seeds = 1, .jobs = 1, .size = 3600};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600};
     o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
                             .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
     o.quiet = !strchr("te", command); /* train and eval say what they do: their examples, each epoch */
@@ -1653,6 +1655,7 @@ static const Option option_table[] = {
     {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
     {"--optimizer", STRING, offsetof(Options, optimizer), "tb", 0},
     {"--recipe", STRING, offsetof(Options, recipe), "tb", 0},
+    {"--select", STRING, offsetof(Options, select), "tb", 0},
     {"--methods", STRING, offsetof(Options, methods), "db", 0},
     {"--relations", STRING, offsetof(Options, relations), "db", 0},
     {"--prompts", STRING, offsetof(Options, prompts), "b", 0},

@@ -307,7 +307,7 @@ static double train_batch(const Lm *lm, const PromptEncoder *encoder, const Inpu
 
 /* ==== 5. Evaluation =============================================================================================== */
 
-typedef struct { int examples, hits; } Score;
+typedef struct { int examples, hits; double loss; } Score; /* loss: the mean of -log p(answer), p over allowed words */
 typedef struct { int predicted, rank; double log_probability; } Prediction; /* rank: of the answer; 1 is a hit */
 
 /* The best allowed word, and the rank of the right one: a word with the same logit and a lower id comes before it. */
@@ -340,7 +340,7 @@ static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Pr
         for (int i = 0; i < count; i++) {
             const Prediction p = prediction_of(row(logits, i), logits.cols, in.target[i]);
             if (!isfinite(p.log_probability)) die("the logits are not finite"); /* NaN would rank first */
-            score.hits += p.rank == 1;
+            score.hits += p.rank == 1, score.loss -= p.log_probability / score.examples;
             if (predictions) predictions[first + i] = p;
         }
         release(before);
@@ -365,6 +365,7 @@ typedef struct {
     int seed;                    /* of the encoder's first values; with the epoch, of the order of the examples */
     EncoderKind encoder;
     double scale; /* standard deviation of h at the start; 0: as the encoder gives it; negative: the word table's */
+    bool by_loss; /* the best epoch is the one with the lowest loss on dev, not with the highest P@1 */
     const int *start; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
     bool tune_lm; /* train all of the LM too */
     bool (*after_step)(const Run *, double loss); /* called after each step; false: stop here. NULL: nothing */
@@ -381,8 +382,8 @@ struct Run {
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
     int epoch, best_epoch, step; /* from 1; 0: none yet, or the start from words; -1: that is not scored yet */
     int steps_an_epoch;
-    double best;   /* dev P@1 of the best epoch */
-    double dev;    /* dev P@1 of this epoch */
+    double best;   /* the merit of the best epoch */
+    Score dev;     /* of this epoch */
     double loss;   /* the mean over the examples of this epoch */
     int tokens;    /* in this epoch */
 };
@@ -438,7 +439,7 @@ static bool train_epoch(Run *run, const Dataset *train) {
 /* Starts a run, whose outcome depends on the seed alone. `prompt` (m, H) has a row for each [P] of the template; the
  * best epoch's h will be in it. What is allocated here may be released after run_end. */
 static Run run_begin(const Training *t, Model *model, Tensor prompt) {
-    Run run = {.training = t, .model = model, .prompt = prompt, .epoch = t->start ? -1 : 0, .best = -1};
+    Run run = {.training = t, .model = model, .prompt = prompt, .epoch = t->start ? -1 : 0, .best = -INFINITY};
     if (prompt.rows) {
         Random random = {(uint64_t)t->seed};
         run.encoder = allocate(sizeof *run.encoder);
@@ -459,8 +460,10 @@ static Run run_begin(const Training *t, Model *model, Tensor prompt) {
 static bool run_goes_on(const Run *run) {
     return run->epoch < run->training->epochs && run->epoch - run->best_epoch < run->training->patience;
 }
+/* What the best epoch has most of. */
+static double merit(const Run *run) { return run->training->by_loss ? -run->dev.loss : p_at_1(run->dev); }
 static void keep_best(Run *run, Tensor prompt) {
-    run->best = run->dev, run->best_epoch = run->epoch;
+    run->best = merit(run), run->best_epoch = run->epoch;
     if (run->encoder) memcpy(run->prompt.data, prompt.data, size_of(prompt) * sizeof(real));
     parameters_copy(run->best_lm, run->lm);
 }
@@ -471,8 +474,8 @@ static bool next_epoch(Run *run, const Dataset *train, const Dataset *dev) {
     run->epoch++;
     if (run->epoch && !train_epoch(run, train)) return false;
     const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
-    run->dev = p_at_1(evaluate(run->model, prompt, dev, NULL));
-    if (run->dev >= run->best) keep_best(run, prompt); /* ties take the later epoch, as published */
+    run->dev = evaluate(run->model, prompt, dev, NULL);
+    if (merit(run) >= run->best) keep_best(run, prompt); /* ties take the later epoch, as published */
     release(before);
     return true;
 }

@@ -1339,8 +1339,10 @@ static void check_evaluate(void) {
     const Dataset data = {example, 5 * TIMES, ""};
     const Score score = evaluate(&t.model, encoder_forward(&t.encoder).prompt, &data, predicted);
     int wrong = 0, hits = 0;
+    double loss = 0;
     for (int i = 0; i < 5 * TIMES; i++) {
         const Prediction p = predicted[i];
+        loss -= p.log_probability / (5 * TIMES);
         wrong += !t.model.answers.allowed[p.predicted] || p.rank < 1 || p.rank > 5;
         wrong += (p.rank == 1) != (p.predicted == example[i].answer) || p.predicted != predicted[i % 5].predicted;
         hits += p.rank == 1;
@@ -1348,6 +1350,7 @@ static void check_evaluate(void) {
     check(!wrong && score.hits == hits && score.examples == 5 * TIMES,
           "%-22s five words are allowed: %d of %d predictions are wrong; %d hits, counted %d", "evaluate", wrong,
           5 * TIMES, hits, score.hits);
+    check(fabs(score.loss / loss - 1) < 1e-9, "%-22s loss %.6f, expected %.6f", "evaluate", score.loss, loss);
     lm_close(&t.model.lm);
 }
 /* At rate 0 an epoch's loss is the mean over the examples, whatever the batches; --recipe paper drops the short one. */
@@ -1431,6 +1434,22 @@ static void check_run(void) {
           "%-22s %d weights still have a gradient; the next run has loss %.6f, expected %.6f", "run_end", left, loss[1],
           loss[0]);
     lm_close(&t.model.lm);
+}
+/* Which of three epochs is kept: by P@1 the third, which has as many hits as the first; by loss the second. */
+static void check_merit(void) {
+    static const Score dev[] = {{9, 5, 1.5}, {9, 4, 0.5}, {9, 5, 2.5}};
+    int kept[2];
+    for (int by_loss = 0; by_loss < 2; by_loss++) {
+        const Training settings = {.by_loss = by_loss};
+        Run run = {.training = &settings, .best = -INFINITY};
+        for (run.epoch = 1; run.epoch <= 3; run.epoch++) {
+            run.dev = dev[run.epoch - 1];
+            if (merit(&run) >= run.best) keep_best(&run, (Tensor){0});
+        }
+        kept[by_loss] = run.best_epoch;
+    }
+    check(kept[0] == 3 && kept[1] == 2, "%-22s by P@1 epoch %d is kept, expected 3; by loss %d, expected 2", "merit",
+          kept[0], kept[1]);
 }
 /* Two epochs of five steps. */
 static void check_schedule(void) {
@@ -1835,6 +1854,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
+    {"merit", check_merit, NULL},
     {"schedule", check_schedule, NULL},
     {"clip_factor", check_clip_factor, NULL},
     {"prediction_of", check_prediction, NULL},

@@ -43,7 +43,7 @@ resume() {
     test $? = 130 && grep -q '^ptune: interrupted; the best epoch so far, epoch [0-9]*, is kept in ' interrupted &&
         "$PTUNE" "$@" --out $part --resume >$part.txt && same_end $whole.txt $part.txt &&
         cmp $whole/prompt.safetensors $part/prompt.safetensors &&
-        cut -f 1-4 $whole/log.tsv >$whole.log && cut -f 1-4 $part/log.tsv | cmp $whole.log -
+        cut -f 1-5 $whole/log.tsv >$whole.log && cut -f 1-5 $part/log.tsv | cmp $whole.log -
 }
 
 # a model of 120 words with random weights, and a task
@@ -228,6 +228,17 @@ awk '{ falls += $4 < best; equal += $4 == best; if ($4 >= best) best = $4 }
 evaluate --data data/dev.jsonl --model best/model --prompt best/prompt.safetensors >eval.txt &&
 same_end best.txt eval.txt && grep -qf best.line eval.txt
 
+# train --select: the epoch with the highest P@1 on dev is kept, or the one with the lowest loss, which is another one;
+# the loss in the log is that of what is kept
+train --lr 0.1 --epochs 6 --test data/dev.jsonl --select p@1 --out by_hits >by_hits.txt &&
+train --lr 0.1 --epochs 6 --test data/dev.jsonl --select loss --out by_loss >by_loss.txt &&
+cut -f 1-5 by_hits/log.tsv >by_hits.log && cut -f 1-5 by_loss/log.tsv | cmp - by_hits.log &&
+! cmp -s by_hits/prompt.safetensors by_loss/prompt.safetensors &&
+evaluate --data data/dev.jsonl --prompt by_loss/prompt.safetensors --predictions by_loss.tsv &&
+awk -F '\t' 'FILENAME == "by_loss.tsv" && FNR > 1 { sum -= $5; rows++ }
+    FILENAME != "by_loss.tsv" && (!least || $5 < least) { least = $5 }
+    END { exit !(rows == 20 && (least - sum / rows) ^ 2 < 1e-10) }' by_loss.tsv by_loss/log.tsv
+
 # train --resume: the same numbers as without an interrupt
 resume whole part
 
@@ -235,8 +246,8 @@ resume whole part
 resume whole_lm part_lm --tune-lm --lr-lm 0.001
 
 # train --resume: a log line without its checkpoint, left by a kill, is dropped
-cut -f 1-4 run/log.tsv >log.cut && cp -r run logged && printf '34\t3\t0.1\t99.00\t1.0\n34\t4' >>logged/log.tsv &&
-train --resume --out logged && cut -f 1-4 logged/log.tsv | cmp - log.cut
+cut -f 1-5 run/log.tsv >log.cut && cp -r run logged && printf '34\t3\t0.1\t99.00\t9.0\t1.0\n34\t4' >>logged/log.tsv &&
+train --resume --out logged && cut -f 1-5 logged/log.tsv | cmp - log.cut
 
 # train --out: a second run in the same folder is refused while the first is running, but not after that was killed
 "$PTUNE" as-ptune train --model model --data data --epochs 1000 --patience 1000 --out taken >taken.txt &
