@@ -43,7 +43,7 @@ static inline Tensor lm_logits(const Lm *lm, Tensor e, const Batch *batch) {
     return lm->causal ? gpt_logits(&lm->gpt, e, batch) : bert_logits(&lm->bert, e, batch);
 }
 
-/* ---- A model folder: config.json says which model it is ----------------------------------------------------------- */
+/* ---- A model folder: config.json says which model it is ---------------------------------------------------------- */
 static inline void lm_load(Lm *lm, const char *folder) {
     Text type;
     const char *path = format("%s/config.json", folder);

@@ -31,8 +31,7 @@ static void template_add(Template *t, PartKind kind, const char *from, const cha
     t->part[t->parts++] = (Part){kind, {from, (size_t)(to - from)}};
     t->pseudo += kind == PSEUDO, t->masks += kind == MASK;
 }
-/* [CLS] at the beginning and [SEP] at the end stand there anyway: a template may name them. Spaces at its end mean
- * nothing. */
+/* [CLS] at the beginning and [SEP] at the end stand there anyway: a template may name them, and end in spaces. */
 static const char *without_ends(const char *form) {
     const char *start = form + strspn(form, " "), *end = form + strlen(form);
     if (!strncmp(start, "[CLS]", 5)) form = start + 5;
@@ -42,7 +41,8 @@ static const char *without_ends(const char *form) {
 }
 /* The parts of a template, from left to right; they point into its text, which without_ends gives from the form. [P],
  * [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text between the braces, if a } follows
- * anywhere. All that lies between these is WORDS, spaces included. template_add leaves out empty WORDS and counts. Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]. */
+ * anywhere. All that lies between these is WORDS, spaces included. template_add leaves out empty WORDS and counts.
+ * Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]. */
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};
@@ -84,8 +84,7 @@ static int placeholder_id(PartKind kind, const Vocab *vocab, int *pseudo) {
 static void template_check_causal(const Template *t) {
     for (int i = 0; i < t->parts; i++)
         if (t->part[i].kind == SEPARATOR) die("template '%s': [SEP] is BERT's, and this LM is causal", t->text);
-    if (t->part[t->parts - 1].kind != MASK)
-        die("template '%s': [MASK] must stand at its end: this LM is causal", t->text);
+    if (t->part[t->parts - 1].kind != MASK) die("template '%s' must end in [MASK]: this LM is causal", t->text);
 }
 /* [CLS] template [SEP] as ids, with field[i] in the place of part i if that is a field. Words and fields up to the next
  * placeholder are one span of text, which is tokenised whole, as in the published code; a space at its end belongs to
@@ -327,8 +326,7 @@ static int evaluation_batch(const Dataset *data, int first) {
     while (first + count < data->count && (tokens += data->at[first + count].length) <= EVALUATION_TOKENS) count++;
     return count ? count : 1;
 }
-/* The score on all examples; their predictions go to `predictions` (count) if it is not NULL. Exits if a logit is not
- * finite. */
+/* The score on all examples; `predictions` (count), if not NULL, gets theirs. Exits if a logit is not finite. */
 static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Prediction *predictions) {
     Score score = {.examples = data->count};
     const int *order = in_order(data->count);

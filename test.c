@@ -1040,7 +1040,7 @@ static void check_gpt_batch(void) {
             const Tensor alone = gpt_logits(&gpt, (Tensor){length, e.cols, row(e, from), NULL}, &one);
             worst = worse(worst, largest_difference(alone.data, row(logits, r), (size_t)alone.cols));
         }
-    for (int i = 0; i + 1 < all.tokens; i++) { /* each token but a sequence's last: its vector matters below, not above */
+    for (int i = 0; i + 1 < all.tokens; i++) { /* does the logit at i see the token after it? */
         const Batch whole = {1, all.tokens, 1, (int[]){0, all.tokens}, (int[]){0, 1}, &i};
         const Tensor before = gpt_logits(&gpt, e, &whole);
         row(e, i + 1)[0] += 1;
@@ -1584,7 +1584,8 @@ static void check_pretraining(void) {
         for (int i = 0; i < count; i++) {
             const Text pair = json_at(batch, i);
             Ids ids = {0};
-            for (int k = 0; k < json_count(json_at(pair, 0)); k++) ids_push(&ids, json_int(json_at(json_at(pair, 0), k)));
+            const Text subject = json_at(pair, 0);
+            for (int k = 0; k < json_count(subject); k++) ids_push(&ids, json_int(json_at(subject, k)));
             ids_push(&ids, json_int(json_at(pair, 1)));
             texts[i] = (Example){.id = ids.id, .length = ids.count};
         }
@@ -2309,8 +2310,8 @@ static void draw_weights(Check *c, Parameters weights) {
 }
 static void small_bert(Check *c) {
     c->in.batch = more_ragged();
-    c->lm.bert = (Bert){.hidden = 12, .layers = 3, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8, .types = 2,
-                     .eps = (real)1e-12};
+    c->lm.bert = (Bert){.hidden = 12, .layers = 3, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8,
+                        .types = 2, .eps = (real)1e-12};
     bert_list_weights(&c->lm.bert);
     draw_weights(c, c->lm.bert.weights);
 }
@@ -2557,7 +2558,8 @@ static void check_gradients(const char *layer, double eps, bool in_detail) {
     bool known = !layer;
     Mark start = mark();
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-        if (!i || strcmp(checks[i].name, checks[i - 1].name)) names = format("%s%s %s", names, i ? "," : "", checks[i].name);
+        if (!i || strcmp(checks[i].name, checks[i - 1].name))
+            names = format("%s%s %s", names, i ? "," : "", checks[i].name);
         if (layer && strcmp(layer, checks[i].name)) continue;
         known = true;
         running = checks[i].name;
