@@ -327,6 +327,11 @@ static Prediction prediction_of(const real *logits, int words, int truth) {
     }
     return p;
 }
+/* One of score->examples. Exits if a logit is not finite: NaN would rank first. */
+static void score_add(Score *score, Prediction p) {
+    if (!isfinite(p.log_probability)) die("the logits are not finite");
+    score->hits += p.rank == 1, score->loss -= p.log_probability / score->examples;
+}
 enum { EVALUATION_TOKENS = 960 }; /* in a batch: with more the products are hardly faster */
 
 /* How many examples from `first` on make a batch. */
@@ -335,8 +340,7 @@ static int evaluation_batch(const Dataset *data, int first) {
     while (first + count < data->count && (tokens += data->at[first + count].length) <= EVALUATION_TOKENS) count++;
     return count ? count : 1;
 }
-/* The score on all examples; their predictions go to `predictions` (count) if it is not NULL. Exits if a logit is not
- * finite. */
+/* The score on all examples; their predictions go to `predictions` (count) if it is not NULL. */
 static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Prediction *predictions) {
     Score score = {.examples = data->count};
     const int *order = in_order(data->count);
@@ -347,8 +351,7 @@ static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Pr
         const Tensor logits = batch_logits(&model->lm, prompt, &in, model->answers.allowed);
         for (int i = 0; i < count; i++) {
             const Prediction p = prediction_of(row(logits, i), logits.cols, in.target[i]);
-            if (!isfinite(p.log_probability)) die("the logits are not finite"); /* NaN would rank first */
-            score.hits += p.rank == 1, score.loss -= p.log_probability / score.examples;
+            score_add(&score, p);
             if (predictions) predictions[first + i] = p;
         }
         release(before);
