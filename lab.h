@@ -28,6 +28,7 @@
 typedef struct {
     Training training;
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
+    Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
     const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
     int seeds, jobs, max_length, size;
@@ -40,9 +41,9 @@ static const char usage_text[] =
     "       ptune fill     --model DIR TEXT                   five best words for each [MASK], or (GPT) to go on\n"
     "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, under a learned prompt\n"
     "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
-    "       ptune train    --model DIR --data DIR [--template T] [--encoder lstm|mlp|embedding] [--tune-lm]\n"
-    "                      [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
-    "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) [--vocab FILE]\n"
+    "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
+    "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
+    "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
     "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
     "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
     "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
@@ -1443,22 +1444,74 @@ static bool has_own_sentences(const char *path) {
     unmap_file(file);
     return found;
 }
+/* The examples under one of several prompts. */
+typedef struct { Tensor prompt; Dataset data; } Prompted;
+
+/* Those of --data under a template or, if there is none, under a learned prompt. */
+static Prompted prompted_by(const Options *o, const Model *model, const Text *template, const Text *file, bool quiet,
+                            Names *names) {
+    Prompted p = {.prompt = {0}};
+    Template t;
+    if (template) t = template_read(text_string(*template));
+    if (template && t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
+    if (!template) p.prompt = prompt_read(text_string(*file), model, &t);
+    *names = (Names){.unlabelled = 0};
+    p.data = read_named(o->data, model, &t, o->max_length, quiet, names);
+    return p;
+}
+/* Adds the words' probabilities, both as logarithms, of which the smallest would be 0 otherwise. */
+static void add_probabilities(real *sum, const real *logits, int words) {
+    const double all = log_sum_exp(logits, words);
+    if (!isfinite(all)) die("the logits are not finite");
+    for (int w = 0; w < words; w++) {
+        const double p = (double)logits[w] - all, more = fmax(p, (double)sum[w]), less = fmin(p, (double)sum[w]);
+        if (isfinite(more)) sum[w] = (real)(more + log1p(exp(less - more)));
+    }
+}
+/* The score of the mean of the probabilities that several prompts give. */
+static Score evaluate_mean(const Model *model, const Prompted *by, int prompts, Prediction *predictions) {
+    Score score = {.examples = by->data.count};
+    const int *order = in_order(score.examples), words = lm_word(&model->lm).rows;
+    for (int first = 0, count; first < score.examples; first += count) {
+        Mark before = mark();
+        count = score.examples;
+        for (int k = 0; k < prompts; k++) count = min_int(count, evaluation_batch(&by[k].data, first));
+        const Tensor sum = tensor(count, words);
+        fill_constant(sum, -(real)INFINITY);
+        for (int k = 0; k < prompts; k++) {
+            Mark one = mark();
+            const Inputs in = inputs_of(by[k].data.at, order + first, count);
+            const Tensor logits = batch_logits(&model->lm, by[k].prompt, &in, model->answers.allowed);
+            for (int i = 0; i < count; i++) add_probabilities(row(sum, i), row(logits, i), words);
+            release(one);
+        }
+        for (int i = 0; i < count; i++) {
+            predictions[first + i] = prediction_of(row(sum, i), words, by->data.at[first + i].answer);
+            score_add(&score, predictions[first + i]);
+        }
+        release(before);
+    }
+    return score;
+}
 static void command_eval(Options *o) {
-    Template t = {0};
-    Tensor prompt = {0};
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
     if (!o->template && !o->prompt && has_own_sentences(o->data)) o->template = MASKED_SENTENCES;
-    if (!o->template == !o->prompt) usage("either --template T or --prompt FILE", NULL);
-    if (o->template) t = template_read(o->template);
-    if (t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
+    if (!o->template && !o->prompt) usage("--template T or --prompt FILE is missing", NULL);
+    if (o->template && !o->templates.count) texts_push(&o->templates, text_of(o->template));
+    const int templates = o->templates.count, prompts = templates + o->prompt_files.count;
+    if (prompts > 1 && !is_regular(o->data)) die("%s: with several prompts this must be a regular file", o->data);
     Model *model = model_load(o);
-    if (o->prompt) prompt = prompt_read(o->prompt, model, &t);
+    Prompted *by = allocate(sizeof(Prompted[prompts]));
     Names names = {.unlabelled = 0};
-    const Dataset data = read_named(o->data, model, &t, o->max_length, o->quiet, &names);
+    for (int k = 0; k < prompts; k++)
+        by[k] = prompted_by(o, model, k < templates ? &o->templates.at[k] : NULL,
+                            k < templates ? NULL : &o->prompt_files.at[k - templates], k > 0, &names);
+    const Dataset data = by->data;
     if (names.unlabelled && !o->predictions)
         die("%s: no labels, so no score: --predictions FILE says what is predicted", data.path);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
-    const Score score = evaluate(model, prompt, &data, predictions);
+    const Score score = prompts == 1 ? evaluate(model, by->prompt, &data, predictions)
+                                     : evaluate_mean(model, by, prompts, predictions);
     if (names.unlabelled || (o->labels && o->predictions && ends_in(o->predictions, ".jsonl"))) {
         labels_write(o->predictions, &model->answers, &names, predictions);
         if (names.unlabelled) return;
@@ -1639,7 +1692,7 @@ static Options default_options(char command) {
 }
 
 /* Which commands know an option, and the least value that it may have. */
-typedef enum { STRING, NUMBER, INTEGER, SWITCH } OptionKind;
+typedef enum { STRING, LIST, NUMBER, INTEGER, SWITCH } OptionKind;
 typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
 static const Option option_table[] = {
     {"--model", STRING, offsetof(Options, model), "dfktewvpsb", 0},
@@ -1647,9 +1700,9 @@ static const Option option_table[] = {
     {"--train", STRING, offsetof(Options, train), "ts", 0},
     {"--dev", STRING, offsetof(Options, dev), "t", 0},
     {"--test", STRING, offsetof(Options, test), "t", 0},
-    {"--template", STRING, offsetof(Options, template), "tesb", 0},
+    {"--template", LIST, offsetof(Options, templates), "tesb", 0},
     {"--start", STRING, offsetof(Options, start), "t", 0},
-    {"--prompt", STRING, offsetof(Options, prompt), "few", 0},
+    {"--prompt", LIST, offsetof(Options, prompt_files), "few", 0},
     {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
     {"--vocab", STRING, offsetof(Options, vocab), "tesb", 0},
     {"--labels", STRING, offsetof(Options, labels), "tes", 0},
@@ -1698,6 +1751,7 @@ static void option_set(Options *o, const Option *option, const char *value) { /*
     void *field = (char *)o + option->offset;
     if (option->kind == SWITCH) *(bool *)field = true;
     else if (option->kind == STRING) *(const char **)field = value;
+    else if (option->kind == LIST) texts_push(field, text_of(value));
     else if (option->kind == NUMBER) *(double *)field = option_number(option, value);
     else *(int *)field = (int)option_number(option, value);
 }
@@ -1769,6 +1823,8 @@ static Options options_read(const Command *command, int argc, char **argv) {
             option_set(&o, option, with_value ? argv[++i] : NULL);
         }
     }
+    if (o.templates.count) o.template = text_string(o.templates.at[o.templates.count - 1]);
+    if (o.prompt_files.count) o.prompt = text_string(o.prompt_files.at[o.prompt_files.count - 1]);
     const bool folder_of_results = command->letter == 'b' && o.text;
     if (folder_of_results && o.model) usage("either --model DIR, to run, or a folder of results", NULL);
     if (folder_of_results && given) usage("option does not apply to a folder of results: ", given);

@@ -74,7 +74,6 @@ typedef struct {
     const char *subject;           /* NULL: the example names none */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
-
 static int placeholder_id(PartKind kind, const Vocab *vocab, int *pseudo) {
     if (kind == MASK) return vocab->mask;
     if (kind == SEPARATOR) return vocab->sep;
@@ -318,15 +317,19 @@ static Prediction prediction_of(const real *logits, int words, int truth) {
     }
     return p;
 }
-enum { EVALUATION_TOKENS = 960 }; /* in a batch: with more the products are hardly faster */
-
-/* How many examples from `first` on make a batch. */
+/* One of score->examples. Exits if a logit is not finite: NaN would rank first. */
+static void score_add(Score *score, Prediction p) {
+    if (!isfinite(p.log_probability)) die("the logits are not finite");
+    score->hits += p.rank == 1, score->loss -= p.log_probability / score->examples;
+}
+/* How many examples from `first` on make a batch: with more tokens the products are hardly faster. */
+enum { EVALUATION_TOKENS = 960 };
 static int evaluation_batch(const Dataset *data, int first) {
     int count = 0, tokens = 0;
     while (first + count < data->count && (tokens += data->at[first + count].length) <= EVALUATION_TOKENS) count++;
     return count ? count : 1;
 }
-/* The score on all examples; `predictions` (count), if not NULL, gets theirs. Exits if a logit is not finite. */
+/* The score on all examples; their predictions go to `predictions` (count) if it is not NULL. */
 static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Prediction *predictions) {
     Score score = {.examples = data->count};
     const int *order = in_order(data->count);
@@ -337,8 +340,7 @@ static Score evaluate(const Model *model, Tensor prompt, const Dataset *data, Pr
         const Tensor logits = batch_logits(&model->lm, prompt, &in, model->answers.allowed);
         for (int i = 0; i < count; i++) {
             const Prediction p = prediction_of(row(logits, i), logits.cols, in.target[i]);
-            if (!isfinite(p.log_probability)) die("the logits are not finite"); /* NaN would rank first */
-            score.hits += p.rank == 1, score.loss -= p.log_probability / score.examples;
+            score_add(&score, p);
             if (predictions) predictions[first + i] = p;
         }
         release(before);
@@ -350,7 +352,6 @@ static double p_at_1(Score score) { return 100.0 * score.hits / score.examples; 
 /* ==== 6. An epoch ================================================================================================= */
 
 typedef struct Run Run;
-
 /* The settings of a training run. Warm-up, clipping and AdamW are those of the published code for SuperGLUE. */
 typedef struct {
     double rate, rate_lm; /* Adam's rates: of the prompt encoder; of the LM, if it is trained too */
@@ -380,7 +381,7 @@ struct Run {
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
     int epoch, best_epoch, step; /* from 1; 0: none yet, or the start from words; -1: that is not scored yet */
     int steps_an_epoch;
-    double best;   /* the merit of the best epoch */
+    double best;   /* the merit of the best epoch: what it has most of */
     Score dev;     /* of this epoch */
     double loss;   /* the mean over the examples of this epoch */
     int tokens;    /* in this epoch */
@@ -458,7 +459,6 @@ static Run run_begin(const Training *t, Model *model, Tensor prompt) {
 static bool run_goes_on(const Run *run) {
     return run->epoch < run->training->epochs && run->epoch - run->best_epoch < run->training->patience;
 }
-/* What the best epoch has most of. */
 static double merit(const Run *run) { return run->training->by_loss ? -run->dev.loss : p_at_1(run->dev); }
 static void keep_best(Run *run, Tensor prompt) {
     run->best = merit(run), run->best_epoch = run->epoch;

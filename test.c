@@ -1353,6 +1353,50 @@ static void check_evaluate(void) {
     check(fabs(score.loss / loss - 1) < 1e-9, "%-22s loss %.6f, expected %.6f", "evaluate", score.loss, loss);
     lm_close(&t.model.lm);
 }
+/* The mean of the probabilities that three random prompts give, in each of several batches. */
+static void check_evaluate_mean(void) {
+    enum { TIMES = 100, PROMPTS = 3 };
+    static Tiny t;
+    static Example example[5 * TIMES];
+    static Prediction predicted[5 * TIMES];
+    tiny_load(&t);
+    t.model.answers.allowed = answers_of(&t);
+    for (int i = 0; i < 5 * TIMES; i++) example[i] = t.example[i % 5];
+    const Dataset data = {example, 5 * TIMES, ""};
+    const Inputs in = inputs_of(t.example, in_order(5), 5);
+    Prompted by[PROMPTS];
+    double mean[5][5] = {{0}}, loss = 0;
+    Random random = {5};
+    for (int k = 0; k < PROMPTS; k++) {
+        by[k] = (Prompted){random_tensor(2, lm_word(&t.model.lm).cols, &random), data};
+        const Tensor logits = batch_logits(&t.model.lm, by[k].prompt, &in, t.model.answers.allowed);
+        for (int i = 0; i < 5; i++)
+            for (int w = 0; w < 5; w++)
+                mean[i][w] += exp((double)row(logits, i)[20 + w] - log_sum_exp(row(logits, i), logits.cols)) / PROMPTS;
+    }
+    const Score score = evaluate_mean(&t.model, by, PROMPTS, predicted);
+    int wrong = 0;
+    for (int i = 0; i < 5 * TIMES; i++) {
+        const double *p = mean[i % 5];
+        int rank = 1;
+        for (int w = 0; w < 5; w++) rank += p[w] > p[i % 5];
+        wrong += predicted[i].rank != rank || fabs(predicted[i].log_probability - log(p[i % 5])) > 1e-5;
+        loss -= log(p[i % 5]) / (5 * TIMES);
+    }
+    check(!wrong && fabs(score.loss - loss) < 1e-5 && score.examples == 5 * TIMES,
+          "%-22s three prompts: %d of %d predictions are wrong; loss %.6f, expected %.6f", "evaluate_mean", wrong,
+          5 * TIMES, score.loss, loss);
+    lm_close(&t.model.lm);
+}
+/* A word whose probability is less than the smallest number counts, one that is not allowed does not. */
+static void check_add_probabilities(void) {
+    const real logits[] = {0, -200, -(real)INFINITY};
+    real sum[] = {-(real)INFINITY, -(real)INFINITY, -(real)INFINITY};
+    for (int k = 0; k < 2; k++) add_probabilities(sum, logits, 3);
+    check(fabs((double)sum[0] - log(2)) < 1e-5 && fabs((double)sum[1] - log(2) + 200) < 1e-4 && isinf(sum[2]),
+          "%-22s twice 0, -200, -inf: %g, %g, %g, expected log 2 more", "evaluate_mean", (double)sum[0], (double)sum[1],
+          (double)sum[2]);
+}
 /* At rate 0 an epoch's loss is the mean over the examples, whatever the batches; --recipe paper drops the short one. */
 static void check_train_epoch(void) {
     static Tiny t;
@@ -1855,6 +1899,8 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
+    {"evaluate_mean", check_evaluate_mean, "tiny/encoder.safetensors"},
+    {"evaluate_mean", check_add_probabilities, NULL},
     {"merit", check_merit, NULL},
     {"schedule", check_schedule, NULL},
     {"clip_factor", check_clip_factor, NULL},

@@ -491,6 +491,21 @@ awk 'NR > 1 && NF != 11 { bad = 1 } END { exit bad || NR != 10 }'
 ptune fill --model model --prompt prompt.safetensors first >fill.txt && test $(wc -l <fill.txt) = 5 &&
 test "$(head -n 1 fill.txt | cut -f 1)" = "$(awk -F '\t' '$1 == "first" { print $3 }' predictions.tsv)"
 
+# eval: with several templates and prompts the answer's probability is the mean of theirs, for label words too
+mean() { evaluate --predictions mean.tsv "$@" --template '[X] w70 [Y]' --template '[Y] [X]' --prompt prompt.safetensors; }
+mean >mean.txt && evaluate --template '[X] w70 [Y]' --predictions mean1.tsv >mean1.txt &&
+evaluate --template '[Y] [X]' --predictions mean2.tsv && evaluate --prompt prompt.safetensors --predictions mean3.tsv &&
+paste mean.tsv mean1.tsv mean2.tsv mean3.tsv | awk -F '\t' 'NR > 1 {
+        p = (exp($10) + exp($15) + exp($20)) / 3
+        if ((log(p) - $5) ^ 2 > 1e-8 || $1 != $6 || $1 != $16) wrong++
+        hits += $4 == 1
+    }
+    END { print "P@1", hits; exit wrong || NR != 13 }' >mean.hits &&
+test "$(tail -n 1 mean.txt | tr -d '(' | cut -d ' ' -f 1,3)" = "$(cat mean.hits)" &&
+test $(grep -c test.jsonl mean.txt) = 1 && evaluate --template '[X] w70 [Y]' --template '[X] w70 [Y]' >twice.txt &&
+cmp twice.txt mean1.txt && mean --data f1.jsonl --labels yes=w80,no=w81,maybe=w82 --template '[MASK]' >labels.txt &&
+grep -q '^accuracy .*macro-F1' labels.txt
+
 # search: prints a template
 ptune search --model model --data data --template '[X] [P] [MASK] .' >found.txt &&
 evaluate --template "$(cat found.txt)"
