@@ -475,6 +475,16 @@ static inline void compare_vocabularies(const Vocab *vocab, const char *folder) 
 static inline bool has_files(const char *folder, bool bytes) {
     return file_exists(format(bytes ? "%s/merges.txt" : "%s/vocab.txt", folder));
 }
+/* Tokens that no merge makes never occur: the sign of a merges.txt that was cut. */
+static inline void check_merges(const Vocab *vocab) {
+    bool *made = allocate_zeroed(sizeof(bool) * (size_t)vocab->size);
+    int unmade = 0;
+    for (int byte = 0; byte < 256; byte++) made[vocab->byte_id[byte]] = true;
+    for (int i = 0; i < vocab->merges.count; i++) made[vocab->merges.at[i].joined] = true;
+    for (int i = 0; i < vocab->added_count; i++) made[vocab->added[i].id] = true;
+    for (int id = 0; id < vocab->size; id++) unmade += vocab->piece[id].size && !made[id];
+    if (unmade) note("%s: no merge makes %d of its %d tokens: are all merges there?", vocab->path, unmade, vocab->size);
+}
 /* The special tokens of a vocabulary, and for WordPiece its settings. */
 static inline void vocab_finish(Vocab *vocab, FoundTokens *found, Said said) {
     if (vocab->bytes) {
@@ -488,6 +498,7 @@ static inline void vocab_finish(Vocab *vocab, FoundTokens *found, Said said) {
     }
     vocab_add_tokens(vocab, found);
     vocab->end = vocab->bytes ? vocab_find(vocab, text_of(END_OF_TEXT)) : -1;
+    if (vocab->bytes) check_merges(vocab);
 }
 /* Reads a folder's tokenizer.json, or the files of vocab_read_files, and the small files beside them that are there. */
 static inline Vocab vocab_load(const char *folder) {
