@@ -136,8 +136,9 @@ static Template template_read(const char *form) {
     t.text = form;
     return t;
 }
-/* LAMA's sentence as a template. It has one [MASK]; of two sentences the second would need token types. */
-static Template sentence_template(Text json, const char *file, int line) {
+/* LAMA's sentence as a template, for a causal LM up to its [MASK]. It has one [MASK]; of two sentences the second would
+ * need token types. */
+static Template sentence_template(Text json, bool causal, const char *file, int line) {
     Text list, key, sentence, other;
     size_t position = 0, at = 0;
     Template t = {.text = MASKED_SENTENCES};
@@ -153,7 +154,7 @@ static Template sentence_template(Text json, const char *file, int line) {
         template_add(&t, MASK, sentence.data, sentence.data);
         at = i + 6;
     }
-    template_add(&t, WORDS, sentence.data + at, sentence.data + sentence.size);
+    if (!causal) template_add(&t, WORDS, sentence.data + at, sentence.data + sentence.size);
     if (t.masks != 1) die("%s:%d: its masked sentence has %d [MASK], not one", file, line, t.masks);
     return t;
 }
@@ -323,9 +324,10 @@ static Dataset read_named(const char *path, const Model *model, const Template *
         if (names) add_name_of(names, json), names->unlabelled += unlabelled;
         example.subject = subject_of(json);
         if (own_sentences) {
-            const Template own = sentence_template(json, path, line);
+            const Template own = sentence_template(json, model->lm.causal, path, line);
             template_fill(&own, &model->vocab, field, length, &example, path, line);
         } else template_fill(t, &model->vocab, field, length, &example, path, line);
+        if (!example.length) die("%s:%d: nothing stands before [MASK]", path, line);
         data.at = grow(data.at, data.count, sizeof example);
         data.at[data.count++] = example;
     }

@@ -1152,6 +1152,8 @@ static Ids text_ids(const Model *model, Text text) {
     Ids ids = {0};
     if (causal) text = trimmed_end(text);
     if (causal && text_ends(text, "[MASK]")) text.size -= strlen("[MASK]"), text = trimmed_end(text);
+    if (causal && strstr(text_string(text), "[MASK]"))
+        die("the text goes on after its [MASK]: this LM is causal");
     if (!causal) ids_push(&ids, model->vocab.cls);
     tokenize_with_special(&model->vocab, text, &ids);
     if (!causal) ids_push(&ids, model->vocab.sep);

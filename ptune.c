@@ -116,7 +116,6 @@ static void template_ids(const Template *t, const Vocab *vocab, const Text *fiel
     }
     tokenize(vocab, (Text){span, used}, &ids);
     if (!causal) ids_push(&ids, vocab->sep);
-    if (!ids.count) die("template '%s': nothing stands before [MASK]", t->text);
     example->id = ids.id, example->length = ids.count;
 }
 

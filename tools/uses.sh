@@ -164,6 +164,11 @@ test "$(ptune tokenize --model bpe2 ab.jsonl)" = '64 621 620 220 619' && sed '$d
 ptune tokenize --model bpe2 ab.jsonl 2>noted >/dev/null &&
 grep -qx 'note: bpe2/merges.txt and bpe2/tokenizer.json differ in their merges: the latter counts' noted
 
+# tokenize: a merges.txt that was cut between two lines
+sed '$d' pairs/merges.txt >bpe2/merges.txt && cp pairs/vocab.json bpe2 && rm bpe2/tokenizer*.json &&
+ptune tokenize --model bpe2 ab.jsonl 2>noted >/dev/null &&
+grep -qx 'note: bpe2/vocab.json: no merge makes 1 of its 620 tokens: are all merges there?' noted
+
 # tokenize: from standard input
 ptune tokenize --model model - <text.jsonl | cmp - ids.txt
 
@@ -581,6 +586,12 @@ ptune fill --model gpt 'first is' >next.txt && test $(wc -l <next.txt) = 5 &&
 for text in 'first is ' 'first is [MASK]' 'first is [MASK] '; do
     ptune fill --model gpt "$text" | cmp next.txt - || exit 1
 done && ! ptune fill --model gpt ' first is' | cmp -s next.txt -
+
+# GPT: LAMA's own sentences are read up to their [MASK]
+printf '{"masked_sentences": ["first is [MASK] ."], "obj_label": "wha"}\n' >gpt_own.jsonl &&
+printf '{"sub_label": "first", "obj_label": "wha"}\n' >gpt_first.jsonl &&
+ptune eval --model gpt --data gpt_own.jsonl | tail -n 2 >own.txt &&
+ptune eval --model gpt --data gpt_first.jsonl --template '[X] is [MASK]' | tail -n 2 | cmp own.txt -
 
 # GPT: training, from which the prompt alone is kept; eval, fill and words use it
 gtrain() { ptune train --model gpt --data gdata --epochs 2 --lr 0.01 "$@"; }
