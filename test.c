@@ -1051,6 +1051,48 @@ static void check_gpt_batch(void) {
     check(seen == 0, "%-22s the next token changes a logit by %.1e", "gpt_logits", seen);
     gpt_close(&gpt);
 }
+/* What config.json does not say is as in the smallest published model. */
+static void check_gpt_config(void) {
+    Gpt gpt;
+    gpt_config(&gpt, text_of("{}"), "{}");
+    check(gpt.hidden == 768 && gpt.layers == 12 && gpt.heads == 12 && gpt.intermediate == 3072 && gpt.vocab == 50257 &&
+              gpt.positions == 1024 && gpt.tanh_gelu && gpt.eps == (real)1e-5,
+          "%-22s {} is the smallest GPT-2", "gpt_config");
+}
+/* What is saved is loaded: each weight of each layer, and the settings. */
+static void check_gpt_save(void) {
+    static Gpt saved, loaded;
+    char place[] = "/tmp/ptune.XXXXXX";
+    const char *folder = mkdtemp(place);
+    Random random = {1};
+    if (!folder) die("%s: %s", place, strerror(errno));
+    saved = (Gpt){.hidden = 12, .layers = 2, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8, .eps = 0.25};
+    gpt_list_weights(&saved);
+    parameters_allocate(saved.weights);
+    for (int i = 0; i < saved.weights.count; i++) fill_normal(*saved.weights.at[i].tensor, 1, &random);
+    gpt_save(&saved, folder);
+    gpt_load(&loaded, folder);
+    const double worst = weights_difference(loaded.weights, saved.weights);
+    check(worst < 1e-6 && loaded.heads == 3 && loaded.eps == saved.eps && !loaded.layer[1].tanh_gelu,
+          "%-22s weights differ by %.1e from what was saved", "gpt_save", worst);
+    gpt_close(&loaded);
+    remove(format("%s/config.json", folder)), remove(format("%s/model.safetensors", folder)), remove(folder);
+}
+/* The matrices that end in a residual are smaller by sqrt(2 layers), in every layer; all others are as BERT's. */
+static void check_gpt_random(void) {
+    static Lm lm;
+    small_lm(&lm, true, 100);
+    lm_random(&lm, &(Random){1});
+    double worst = 0;
+    for (int i = 0; i < lm.gpt.weights.count; i++) {
+        const Parameter *p = &lm.gpt.weights.at[i];
+        const double spread = p->kind == MATRIX ? 0.02 : 0;
+        const double want = strstr(p->name, ".c_proj.") ? spread / sqrt(6) : spread;
+        worst = worse(worst, fabs(standard_deviation(*p->tensor) - want));
+    }
+    check(worst < 1e-3, "%-22s standard deviations differ from 0.02, 0.02 / sqrt(6) and 0 by %.1e", "gpt_random",
+          worst);
+}
 /* The five best words for each text with a [MASK], or GPT's to go on with, against transformers: all of the LM. */
 static void check_fill(const char *path, const Model *model, double tolerance) {
     Text rest = read_file(path);
@@ -1726,6 +1768,9 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"gpt_logits", check_gpt_logits, "gpt/logits.safetensors"},
     {"gpt_logits", check_gpt_batch, "gpt/model.safetensors"},
     {"gpt_layer_forward", check_gpt_layers, NULL},
+    {"gpt_config", check_gpt_config, NULL},
+    {"gpt_save", check_gpt_save, NULL},
+    {"gpt_random", check_gpt_random, NULL},
     {"ptune.c", NULL, NULL},
     {"template_parse", check_template_parse, NULL},
     {"template_ids", check_template_ids, NULL},
