@@ -118,7 +118,7 @@ static inline void gpt_layer_backward(const GptLayer *l, Tensor x, GptLayerActiv
     release(before);
 }
 
-/* ---- the whole: e (N, H) -> logits (R, V) of the selected positions: logits = layernorm(x) word' ------------------ */
+/* ---- the whole: e (N, H) -> logits (R, V) of the selected positions: logits = layernorm(x) word' ----------------- */
 typedef struct { Tensor e, x, normed, logits; GptLayerActivations *layer; } GptActivations;
 
 /* normed (R, H): the final layernorm of the last layer's output. Tied, without a bias: the word table serves both
@@ -207,7 +207,7 @@ static inline void gpt_random(Gpt *gpt, Random *random) {
     }
 }
 
-/* ---- config.json: what is absent has GPT-2's value ---------------------------------------------------------------- */
+/* ---- config.json: what is absent has GPT-2's value --------------------------------------------------------------- */
 static inline void gpt_config(Gpt *gpt, Text config, const char *path) {
     Text value;
     config_refuse(config, path, "add_cross_attention", "false");
@@ -226,7 +226,7 @@ static inline void gpt_config(Gpt *gpt, Text config, const char *path) {
     config_check_sizes(path, "n_embd", gpt->hidden, "n_head", gpt->heads, gpt->layers);
 }
 
-/* ---- the weights of a folder: a published matrix is (in, out), and c_attn has query, key and value side by side ---- */
+/* ---- the weights of a folder: a published matrix is (in, out), and c_attn has query, key and value side by side -- */
 
 /* The tensor with a published name, or without "transformer.", as a model without a head is saved. */
 static inline Tensor gpt_weight(const TensorFiles *files, const char *name, int rows, int cols) {

@@ -113,7 +113,7 @@ static Dataset read_split(const Options *o, const Model *model, Split which, con
     return read_examples(split_path(o, which), model, t, o->max_length, o->quiet);
 }
 
-/* ---- Templates for a causal LM, which answers at the end ---------------------------------------------------------- */
+/* ---- Templates for a causal LM, which answers at the end --------------------------------------------------------- */
 
 /* A prompt of the data without what follows its answer, as in the published code, or NULL if it goes on with a
  * field. */
@@ -441,7 +441,7 @@ static Text part_text(const Part *p, const Vocab *vocab, int word) {
 }
 /* The template as text, with words in the places of its [P]. */
 static const char *template_with_words(const Template *t, const Vocab *vocab, const int *word) {
-    const char *form = vocab->bytes && t->part[0].kind == PSEUDO ? " " : ""; /* byte-level BPE's word has one before it */
+    const char *form = vocab->bytes && t->part[0].kind == PSEUDO ? " " : ""; /* a word of byte-level BPE has one */
     for (int i = 0, k = 0; i < t->parts; i++) {
         const Text text = part_text(&t->part[i], vocab, word[k]);
         const bool apart = !*form || form[strlen(form) - 1] == ' ' || text.data[0] == ' ';
@@ -620,7 +620,8 @@ static const char *method_form(const Method *m, const Options *o, const Model *m
     if (!strcmp(form, "hybrid"))
         return text_string(sentence(text_of(manual_prompt(o, model, relation)), text_of("[P] [X] [P]"),
                                     text_of("[P] [MASK]")));
-    if (!readable_prompt(model, form)) die("method %s: this LM is causal, and its answer comes last: %s", m->name, form);
+    if (!readable_prompt(model, form))
+        die("method %s: this LM is causal, and its answer comes last: %s", m->name, form);
     return readable_prompt(model, form);
 }
 static const char *method_template(const Method *m, const Options *o, const Model *model, const Relation *relation) {

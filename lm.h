@@ -7,7 +7,7 @@
 #include "gpt.h"
 
 typedef struct {
-    bool causal; /* GPT-2: the logits at a position are of the next token, and see only those before it */
+    bool causal; /* GPT-2: the logits at a position are of the next token */
     Bert bert;   /* one of the two */
     Gpt gpt;
 } Lm;
@@ -43,7 +43,7 @@ static inline Tensor lm_logits(const Lm *lm, Tensor e, const Batch *batch) {
     return lm->causal ? gpt_logits(&lm->gpt, e, batch) : bert_logits(&lm->bert, e, batch);
 }
 
-/* ---- A model folder: config.json says which model it is ----------------------------------------------------------- */
+/* ---- A model folder: config.json says which model it is ---------------------------------------------------------- */
 static inline void lm_load(Lm *lm, const char *folder) {
     Text type;
     const char *path = format("%s/config.json", folder);

@@ -42,7 +42,8 @@ static const char *without_ends(const char *form) {
 }
 /* The parts of a template, from left to right; they point into its text, which without_ends gives from the form. [P],
  * [MASK], [Y], [SEP] and [X] become parts without text; {name} a FIELD with the text between the braces, if a } follows
- * anywhere. All that lies between these is WORDS, spaces included. template_add leaves out empty WORDS and counts. Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]. */
+ * anywhere. All that lies between these is WORDS, spaces included. template_add leaves out empty WORDS and counts.
+ * Exits if the form is not UTF-8, has [CLS] in its middle, or not exactly one [MASK]. */
 static Template template_parse(const char *form) {
     static const struct { const char *name; PartKind kind; } kinds[] = {
         {"[P]", PSEUDO}, {"[MASK]", MASK}, {"[Y]", MASK}, {"[SEP]", SEPARATOR}, {"[X]", FIELD}};

@@ -1040,7 +1040,7 @@ static void check_gpt_batch(void) {
             const Tensor alone = gpt_logits(&gpt, (Tensor){length, e.cols, row(e, from), NULL}, &one);
             worst = worse(worst, largest_difference(alone.data, row(logits, r), (size_t)alone.cols));
         }
-    for (int i = 0; i + 1 < all.tokens; i++) { /* each token but a sequence's last: its vector matters below, not above */
+    for (int i = 0; i + 1 < all.tokens; i++) { /* the vector of a token changes no logit of the one before */
         const Batch whole = {1, all.tokens, 1, (int[]){0, all.tokens}, (int[]){0, 1}, &i};
         const Tensor before = gpt_logits(&gpt, e, &whole);
         row(e, i + 1)[0] += 1;
@@ -1178,10 +1178,10 @@ static void check_template_ids(void) {
     check(e.length == 16 && !memcmp(e.id, want, sizeof want) && e.mask == 11,
           "%-22s %d ids, expected 16; [MASK] at %d, expected 11", "template_ids", e.length, e.mask);
 }
-/* For a causal LM: no special tokens, no [MASK], and no space before a placeholder. */
+/* For a causal LM: no special tokens, no [MASK], and no spaces before a placeholder. */
 static void check_causal_template_ids(void) {
     const Vocab vocab = small_gpt_vocab();
-    const Template t = template_parse("[P] born in [X] [P]of [MASK]");
+    const Template t = template_parse("[P] born in [X] [P]of  [MASK]");
     Text field[32];
     Ids want = {0};
     Example e = {0};
