@@ -7,7 +7,7 @@
 #include "gpt.h"
 
 typedef struct {
-    bool causal; /* GPT-2: the logits at a position are of the next token, and see only those before it */
+    bool causal; /* GPT-2: the logits at a position are of the next token */
     Bert bert;   /* one of the two */
     Gpt gpt;
 } Lm;

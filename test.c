@@ -1204,10 +1204,10 @@ static void check_template_ids(void) {
     check(e.length == 16 && !memcmp(e.id, want, sizeof want) && e.mask == 11,
           "%-22s %d ids, expected 16; [MASK] at %d, expected 11", "template_ids", e.length, e.mask);
 }
-/* For a causal LM: no special tokens, no [MASK], and no space before a placeholder. */
+/* For a causal LM: no special tokens, no [MASK], and no spaces before a placeholder. */
 static void check_causal_template_ids(void) {
     const Vocab vocab = small_gpt_vocab();
-    const Template t = template_parse("[P] born in [X] [P]of [MASK]");
+    const Template t = template_parse("[P] born in [X] [P]of  [MASK]");
     Text field[32];
     Ids want = {0};
     Example e = {0};

@@ -665,6 +665,7 @@ manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid,p-start >g
 test $(ls gpt_results/*.result.tsv | wc -l) = 26 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 grep -qF '	[X] : [Y]	' gpt_results/toy1.manual.*tsv && ! grep -qF '[Y] is' gpt_results/toy1.best.*tsv &&
 ptune search --model gpt --data gworld/toy1 --template '[P] [X] [P] [MASK]' >gpt_found.txt &&
+grep -q '^ [^ ]' gpt_found.txt && # a token with its space
 ptune eval --model gpt --data gworld/toy1/test.jsonl --template "$(cat gpt_found.txt)"
 
 # GPT: a run that was interrupted ends with the same numbers
