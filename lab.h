@@ -1555,7 +1555,9 @@ static void command_table(Options *o) {
 
 /* The tokenizer's files for a world. */
 static void command_vocab(Options *o) {
+    const char *other = format("%s/%s", or_dash(o->model), o->causal ? "vocab.txt" : "merges.txt");
     if (!o->data) usage("--data DIR is missing", NULL);
+    if (file_exists(other)) die("%s: this folder has the vocabulary of another kind of model", other);
     const World world = world_read(o->data);
     Texts objects = {0};
     const Texts sentences = world_sentences(&world, o->training.seed, &objects);
