@@ -106,7 +106,8 @@ static inline void gpt_layer_backward(const GptLayer *l, Tensor x, GptLayerActiv
     needs_grad(&a->normed);
     linear_backward(&l->value, a->normed, a->v);
     linear_backward(&l->key, a->normed, a->k);
-    Tensor query_input = last ? a->query_input : a->normed, residual = last ? a->residual : x;
+    Tensor query_input = last ? a->query_input : a->normed;
+    Tensor residual = last ? a->residual : x;
     if (last) needs_grad(&query_input), needs_grad(&residual);
     linear_backward(&l->query, query_input, a->q);
     residual_backward(a->attended, residual);

@@ -42,7 +42,7 @@ static const char usage_text[] =
     "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, under a learned prompt\n"
     "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
     "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
-    "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ...   (README.md has all)\n"
+    "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ... (README.md has all)\n"
     "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
     "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
     "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
@@ -223,12 +223,13 @@ static const char *settings(const Options *o, bool trains) {
                               (uintmax_t)(o->vocab ? hash_file(0, o->vocab) : 0), or_dash(o->labels), o->max_length,
                               t->seed);
     if (!trains) return read;
-    const bool encodes = t->encoder != ENCODERS; /* else its rate and its scale do not matter */
+    const bool encodes = t->encoder != ENCODERS; /* what a run does not use does not matter */
+    const double rate = encodes ? t->rate : 0, scale = encodes ? t->scale : 0;
+    const double rate_lm = t->tune_lm ? t->rate_lm : 0;
     return format("%s; encoder %s; tune-lm %d; optimizer %s; lr %.15g; lr-lm %.15g; weight-decay %.15g; clip %.15g; "
                   "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s; select %s; start %s",
-                  read, encoder_names[t->encoder], t->tune_lm, o->optimizer, encodes ? t->rate : 0,
-                  t->tune_lm ? t->rate_lm : 0, t->decay, t->clip, t->warmup, encodes ? t->scale : 0, t->epochs,
-                  t->batch, or_dash(o->recipe), o->select, or_dash(o->start));
+                  read, encoder_names[t->encoder], t->tune_lm, o->optimizer, rate, rate_lm, t->decay, t->clip,
+                  t->warmup, scale, t->epochs, t->batch, or_dash(o->recipe), o->select, or_dash(o->start));
 }
 /* Exits, naming the first setting that differs, unless both lists are equal. */
 static void check_same_settings(const char *path, Text then, const char *now) {

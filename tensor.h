@@ -678,7 +678,8 @@ typedef struct {
 static inline void adam_step(Parameters list, Optimizer o, int step, double scale_gradient) {
     const real correct_m = (real)(1 / (1 - pow(0.9, step))), correct_v = (real)(1 / (1 - pow(0.999, step)));
     const real rate = (real)o.rate, scale = (real)scale_gradient;
-    const real l2 = o.decoupled ? 0 : (real)o.decay, shrink = o.decoupled ? (real)(1 - o.rate * o.decay) : 1;
+    const real l2 = o.decoupled ? 0 : (real)o.decay;
+    const real shrink = o.decoupled ? (real)(1 - o.rate * o.decay) : 1;
     for (int i = 0; i < list.count; i++) {
         const Parameter *p = &list.at[i];
         real *w = p->tensor->data, *dw = p->tensor->grad, *m = p->m.data, *v = p->v.data;

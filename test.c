@@ -1059,24 +1059,27 @@ static void check_gpt_config(void) {
               gpt.positions == 1024 && gpt.tanh_gelu && gpt.eps == (real)1e-5,
           "%-22s {} is the smallest GPT-2", "gpt_config");
 }
+static const char *temporary_folder(void) {
+    char *place = text_string(text_of(format("%s/ptune-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp")));
+    if (!mkdtemp(place)) die("%s: %s", place, strerror(errno));
+    return place;
+}
 /* What is saved is loaded: each weight of each layer, and the settings. */
 static void check_gpt_save(void) {
     static Gpt saved, loaded;
-    char place[] = "/tmp/ptune.XXXXXX";
-    const char *folder = mkdtemp(place);
+    const char *place = temporary_folder();
     Random random = {1};
-    if (!folder) die("%s: %s", place, strerror(errno));
     saved = (Gpt){.hidden = 12, .layers = 2, .heads = 3, .intermediate = 10, .vocab = 9, .positions = 8, .eps = 0.25};
     gpt_list_weights(&saved);
     parameters_allocate(saved.weights);
     for (int i = 0; i < saved.weights.count; i++) fill_normal(*saved.weights.at[i].tensor, 1, &random);
-    gpt_save(&saved, folder);
-    gpt_load(&loaded, folder);
+    gpt_save(&saved, place);
+    gpt_load(&loaded, place);
     const double worst = weights_difference(loaded.weights, saved.weights);
     check(worst < 1e-6 && loaded.heads == 3 && loaded.eps == saved.eps && !loaded.layer[1].tanh_gelu,
           "%-22s weights differ by %.1e from what was saved", "gpt_save", worst);
     gpt_close(&loaded);
-    remove(format("%s/config.json", folder)), remove(format("%s/model.safetensors", folder)), remove(folder);
+    remove(format("%s/config.json", place)), remove(format("%s/model.safetensors", place)), remove(place);
 }
 /* The matrices that end in a residual are smaller by sqrt(2 layers), in every layer; all others are as BERT's. */
 static void check_gpt_random(void) {
@@ -2973,12 +2976,9 @@ static void command_fuzz(double limit, uint64_t seed) {
 
 /* A folder of its own for the runs, and what their commands need to know. */
 static void make_folder_for_runs(void) {
-    const char *parent = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
     char here[4096];
-    static char place[4096];
-    snprintf(place, sizeof place, "%s/ptune-XXXXXX", parent);
-    folder = mkdtemp(place);
-    if (!folder || !getcwd(here, sizeof here)) die("%s: %s", parent, strerror(errno));
+    folder = temporary_folder();
+    if (!getcwd(here, sizeof here)) die("the working folder: %s", strerror(errno));
     setenv("FOLDER", folder, 1);
     setenv("HERE", here, 1);
     setenv("PTUNE", *self == '/' ? self : format("%s/%s", here, self), 1);
