@@ -11,7 +11,7 @@
  *   8  what is kept         the vectors h alone: the encoder is thrown away                                (3.2)
  *
  * The language models are in bert.h and gpt.h, the LSTM is in lstm.h, the layers are in tensor.h. What surrounds the
- * pass (data, files, options, baselines, tables) is in lab.h.
+ * pass (data, files, baselines, tables, options) is in lab.h, methods.h and commands.h.
  */
 #include "lm.h"
 #include "lstm.h"
@@ -490,7 +490,7 @@ static void run_end(Run *run) {
 
 /* ==== The program ================================================================================================= */
 
-#include "lab.h"
+#include "commands.h"
 
 int main(int argc, char **argv) {
     const Command *command = command_named(argc < 2 ? "demo" : argv[1]);

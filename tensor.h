@@ -197,7 +197,7 @@ static inline void matmul_naive(Matrix c, Matrix a, Matrix b) {
  * TILE_ROWS rows of TILE_VECTORS each, or THIN_ROWS of one. Vectors wider than the registers cost a factor of 40, too
  * many of them a factor of two. */
 #if defined __AVX512F__
-enum { VECTOR_BYTES = 64, TILE_ROWS = 12, TILE_VECTORS = 2 };
+enum { VECTOR_BYTES = 64, TILE_ROWS = 8, TILE_VECTORS = 3 };
 #elif defined __AVX2__
 enum { VECTOR_BYTES = 32, TILE_ROWS = 4, TILE_VECTORS = 3 };
 #else
