@@ -6,7 +6,7 @@
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
-#include "methods.h"
+#include "multi.h"
 
 /* ==== 1. The commands ============================================================================================= */
 
@@ -109,7 +109,7 @@ static void command_demo(Options *o) {
            model->lm.causal ? "" : " [MASK] .", o->model, shown->name);
 }
 
-/* ---- fill, tokenize, train, eval, words, search, table, vocab, pretrain ------------------------------------------ */
+/* ---- fill, tokenize, train, multi, eval, words, search, table, vocab, pretrain ---------------------------------- */
 
 /* What is no printable text is shown by its number, \x0a for a line end. */
 static void print_token(Text token) {
@@ -258,6 +258,7 @@ static void command_train(Options *o) {
     if (o->start) start_from_words(o, model);
     else o->template = chosen_template(o, model);
     const bool pseudo = template_read(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
+    if (o->encoder_from && !pseudo) usage("--encoder-from needs a template with [P]", NULL);
     const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
     const Method method = {
         .name = name, .kind = TRAIN, .encoder = pseudo ? o->training.encoder : ENCODERS,
@@ -277,6 +278,30 @@ static void command_train(Options *o) {
         p_at_1s[k] = p_at_1(r.score), f1s[k] = r.macro_f1;
     }
     if (o->seeds > 1) print_seeds(o, p_at_1s, f1s);
+}
+
+/* One encoder for many relations. */
+static void command_multi(Options *o) {
+    if (!o->data) usage("--data DIR is missing", NULL);
+    check_settings(o);
+    if (o->resume && !o->out) usage("--resume goes with --out", NULL);
+    const World all = world_read(o->data), world = chosen_relations(o, &all);
+    Model *model = model_load(o);
+    o->template = chosen_template(o, model);
+    if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
+    const Lock lock = o->out ? lock_file(format("%s/lock", o->out)) : (Lock){0};
+    Shared shared = shared_begin(o, model, &world);
+    double sum = 0;
+    shared_train(o, &shared);
+    for (int r = 0; r < world.count; r++) {
+        const Result result = shared_result(o, &shared, r);
+        if (o->out) result_write(shared_file(o, &shared, r, "result.tsv"), &result);
+        printf("%s: ", result.relation);
+        print_score(o, result.score, 0);
+        sum += p_at_1(result.score);
+    }
+    printf("mean P@1 %.2f, relations: %d\n", sum / world.count, world.count);
+    if (o->out) unlock_file(lock);
 }
 
 static bool ends_in(const char *path, const char *suffix) {
@@ -609,9 +634,9 @@ typedef struct {
 } Command;
 static const Command commands[] = {
     {"demo", 'd', command_demo},     {"fill", 'f', command_fill},   {"tokenize", 'k', command_tokenize},
-    {"train", 't', command_train},   {"eval", 'e', command_eval},   {"words", 'w', command_words},
-    {"search", 's', command_search}, {"table", 'b', command_table}, {"vocab", 'v', command_vocab},
-    {"pretrain", 'p', command_pretrain}, {"--help", 'h', command_help}};
+    {"train", 't', command_train},   {"multi", 'm', command_multi}, {"eval", 'e', command_eval},
+    {"words", 'w', command_words},   {"search", 's', command_search}, {"table", 'b', command_table},
+    {"vocab", 'v', command_vocab},   {"pretrain", 'p', command_pretrain}, {"--help", 'h', command_help}};
 
 static const Command *command_named(const char *name) {
     for (size_t c = 0; c < sizeof commands / sizeof *commands; c++)
@@ -621,10 +646,11 @@ static const Command *command_named(const char *name) {
 /* Chosen on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), for the demo ('d'; its rates are the methods'
  * own, its epochs are what a minute holds). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600,
+                 .cap = INT32_MAX};
     o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
                             .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
-    o.quiet = !strchr("te", command); /* train and eval say what they do: their examples, each epoch */
+    o.quiet = !strchr("tem", command); /* train, multi and eval say what they do: their examples, each epoch */
     o.methods = "majority,manual,ft,mp+ft,p-lstm";
     if (command == 'p') {
         o.training.rate = 2e-3, o.training.decay = 0.01, o.training.clip = 1;
@@ -642,43 +668,46 @@ static Options default_options(char command) {
 typedef enum { STRING, LIST, NUMBER, INTEGER, SWITCH } OptionKind;
 typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
 static const Option option_table[] = {
-    {"--model", STRING, offsetof(Options, model), "dfktewvpsb", 0},
-    {"--data", STRING, offsetof(Options, data), "dtevpsb", 0},
+    {"--model", STRING, offsetof(Options, model), "dfktewvpsbm", 0},
+    {"--data", STRING, offsetof(Options, data), "dtevpsbm", 0},
     {"--train", STRING, offsetof(Options, train), "ts", 0},
     {"--dev", STRING, offsetof(Options, dev), "t", 0},
     {"--test", STRING, offsetof(Options, test), "t", 0},
-    {"--template", LIST, offsetof(Options, templates), "tesb", 0},
+    {"--template", LIST, offsetof(Options, templates), "tesbm", 0},
     {"--start", STRING, offsetof(Options, start), "t", 0},
     {"--prompt", LIST, offsetof(Options, prompt_files), "few", 0},
-    {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
-    {"--vocab", STRING, offsetof(Options, vocab), "tesb", 0},
+    {"--encoder", STRING, offsetof(Options, encoder), "tm", 0},
+    {"--encoder-from", STRING, offsetof(Options, encoder_from), "t", 0},
+    {"--vocab", STRING, offsetof(Options, vocab), "tesbm", 0},
     {"--labels", STRING, offsetof(Options, labels), "tes", 0},
-    {"--out", STRING, offsetof(Options, out), "tb", 0},
+    {"--out", STRING, offsetof(Options, out), "tbm", 0},
     {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
-    {"--optimizer", STRING, offsetof(Options, optimizer), "tb", 0},
+    {"--optimizer", STRING, offsetof(Options, optimizer), "tbm", 0},
     {"--recipe", STRING, offsetof(Options, recipe), "tb", 0},
-    {"--select", STRING, offsetof(Options, select), "tb", 0},
+    {"--select", STRING, offsetof(Options, select), "tbm", 0},
     {"--methods", STRING, offsetof(Options, methods), "db", 0},
-    {"--relations", STRING, offsetof(Options, relations), "db", 0},
+    {"--relations", STRING, offsetof(Options, relations), "dbm", 0},
     {"--prompts", STRING, offsetof(Options, prompts), "b", 0},
     {"--task", STRING, offsetof(Options, task), "te", 0},
     {"--tasks", STRING, offsetof(Options, tasks), "te", 0},
-    {"--init-scale", NUMBER, offsetof(Options, training.scale), "tb", 0},
-    {"--lr", NUMBER, offsetof(Options, training.rate), "tpb", 0},
+    {"--init-scale", NUMBER, offsetof(Options, training.scale), "tbm", 0},
+    {"--lr", NUMBER, offsetof(Options, training.rate), "tpbm", 0},
     {"--lr-lm", NUMBER, offsetof(Options, training.rate_lm), "tb", 0},
-    {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpb", 0},
-    {"--clip", NUMBER, offsetof(Options, training.clip), "tpb", 0},
-    {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpb", 0},
-    {"--epochs", INTEGER, offsetof(Options, training.epochs), "dtpb", 1},
-    {"--batch", INTEGER, offsetof(Options, training.batch), "tpb", 1},
-    {"--patience", INTEGER, offsetof(Options, training.patience), "dtb", 1},
-    {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbv", 0},
+    {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpbm", 0},
+    {"--clip", NUMBER, offsetof(Options, training.clip), "tpbm", 0},
+    {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpbm", 0},
+    {"--epochs", INTEGER, offsetof(Options, training.epochs), "dtpbm", 1},
+    {"--batch", INTEGER, offsetof(Options, training.batch), "tpbm", 1},
+    {"--patience", INTEGER, offsetof(Options, training.patience), "dtbm", 1},
+    {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbvm", 0},
     {"--seeds", INTEGER, offsetof(Options, seeds), "dtb", 1},
     {"--jobs", INTEGER, offsetof(Options, jobs), "db", 1},
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
-    {"--max-length", INTEGER, offsetof(Options, max_length), "teb", 3},
+    {"--max-length", INTEGER, offsetof(Options, max_length), "tebm", 3},
+    {"--cap", INTEGER, offsetof(Options, cap), "m", 1},
+    {"--freeze-encoder", SWITCH, offsetof(Options, freeze_encoder), "t", 0},
     {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "t", 0},
-    {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
+    {"--resume", SWITCH, offsetof(Options, resume), "tm", 0},
     {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},
 };
 static const Option *option_named(const char *word) { /* NULL: none */
@@ -778,6 +807,9 @@ static Options options_read(const Command *command, int argc, char **argv) {
     if (!o.model && !folder_of_results && command->letter != 'h') usage("--model DIR is missing", NULL);
     if (o.tasks && !o.task) usage("--tasks goes with --task", NULL);
     if (o.start && o.template) usage("--start gives the template: no --template beside it", NULL);
+    if (o.freeze_encoder && !o.encoder_from) usage("--freeze-encoder goes with --encoder-from", NULL);
+    if (o.encoder_from && (o.start || o.recipe || o.training.scale >= 0))
+        usage("--encoder-from says how h starts: no --start, --init-scale or --recipe beside it", NULL);
     if (o.task) task_read(&o);
     if (o.vocab && o.labels) usage("--vocab and --labels exclude each other", NULL);
     if (o.labels && !*o.labels && labels_origin) die("%s has no labels", labels_origin);

@@ -26,10 +26,11 @@ typedef struct {
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
     Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
+    const char *encoder_from; /* the file of a trained encoder, from which a run starts */
     const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
-    int seeds, jobs, max_length, size;
+    int seeds, jobs, max_length, size, cap;
     uint64_t model_hash; /* of the files in --model, where results are kept */
-    bool resume, quiet, causal;
+    bool resume, quiet, causal, freeze_encoder;
 } Options;
 
 static const char usage_text[] =
@@ -39,6 +40,8 @@ static const char usage_text[] =
     "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
     "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
     "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ... (all: README.md)\n"
+    "                      [--encoder-from FILE [--freeze-encoder]]\n"
+    "       ptune multi    --model DIR --data DIR [--relations R,R] [--out DIR] ...   one encoder for many relations\n"
     "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
     "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
     "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
@@ -80,13 +83,14 @@ static inline double median(double *x, int n) { /* sorts x; used by the tests an
 
 /* ==== 2. A model, and the three sets of examples ================================================================== */
 
+static const char *lm_name(const Model *model) { return model->lm.causal ? "GPT-2" : "BERT"; }
 static Model *model_load(const Options *o) {
     Model *model = allocate(sizeof *model);
     lm_load(&model->lm, o->model);
     model->vocab = vocab_load(o->model);
     if (model->lm.causal != model->vocab.bytes)
-        die("%s: config.json is that of %s, but its vocabulary that of %s", o->model,
-            model->lm.causal ? "GPT-2" : "BERT", model->vocab.bytes ? "GPT-2" : "BERT");
+        die("%s: config.json is that of %s, but its vocabulary that of %s", o->model, lm_name(model),
+            model->vocab.bytes ? "GPT-2" : "BERT");
     if (model->vocab.size > lm_word(&model->lm).rows)
         die("%s: %d entries%s, but config.json has a vocab_size of %d", model->vocab.path, model->vocab.size,
             model->vocab.size > model->vocab.base_size ? " with the added tokens" : "", lm_word(&model->lm).rows);
@@ -178,6 +182,57 @@ static Tensor prompt_read(const char *path, const Model *model, Template *t) {
         die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
     return prompt;
 }
+
+/* ---- A prompt encoder, for relations that it has not seen -------------------------------------------------------- */
+
+/* Its E (R m, H) has m rows for each of the relations that it was trained on, in this order. */
+static void encoder_write(const char *path, const PromptEncoder *e, int pseudo, const char *relations,
+                          const Model *model) {
+    safetensors_write(path, e->weights,
+                      format("{\"encoder\":\"%s\",\"lm\":\"%s\",\"vocab\":\"%s\",\"pseudo\":\"%d\",\"relations\":%s}",
+                             encoder_names[e->kind], lm_name(model), vocab_hash(&model->vocab), pseudo,
+                             json_quote(relations)));
+}
+/* E (m, H) becomes the mean of its relations' E, row by row: E_k = (E_k + E_(m + k) + .. ) / R. */
+static void start_from_mean(Tensor e, Tensor all) {
+    const int relations = all.rows / e.rows;
+    fill_constant(e, 0);
+    for (int k = 0; k < all.rows; k++)
+        for (int j = 0; j < e.cols; j++) row(e, k % e.rows)[j] += row(all, k)[j] / (real)relations;
+}
+/* Exits unless the file is an encoder of e's kind and size, for this model. */
+static void encoder_check(const Safetensors *file, Tensor all, const PromptEncoder *e, const Model *model) {
+    const Text kind = safetensors_metadata(file, "encoder"), lm = safetensors_metadata(file, "lm");
+    const int pseudo = json_int(safetensors_metadata(file, "pseudo"));
+    if (!kind.size || !lm.size || pseudo < 1 || !all.rows || all.rows % pseudo)
+        die("%s: not an encoder that ptune multi has written", file->path);
+    if (!text_is(lm, lm_name(model)))
+        die("%s: an encoder for %s, the model is %s", file->path, text_line(lm), lm_name(model));
+    if (!text_is(safetensors_metadata(file, "vocab"), vocab_hash(&model->vocab)))
+        die("%s: this encoder was trained with another vocabulary", file->path);
+    if (!text_is(kind, encoder_names[e->kind]))
+        die("%s: an encoder of kind %s, not %s", file->path, text_line(kind), encoder_names[e->kind]);
+    if (all.cols != e->embedding.cols)
+        die("%s: vectors of %d elements, the model has %d", file->path, all.cols, e->embedding.cols);
+    if (pseudo != e->embedding.rows)
+        die("%s: an encoder for %d [P], the template has %d", file->path, pseudo, e->embedding.rows);
+}
+/* The weights of a trained encoder into those of e. */
+static void encoder_read(const char *path, const Model *model, PromptEncoder *e) {
+    Mark before = mark();
+    const Safetensors file = safetensors_open(path);
+    Tensor all = {0};
+    safetensors_find(&file, "embedding.weight", &all);
+    encoder_check(&file, all, e, model);
+    safetensors_read(&file, (Parameters){e->weights.at + 1, e->weights.count - 1}); /* what is shared */
+    start_from_mean(e->embedding, all);
+    for (int p = 0; p < e->weights.count; p++)
+        for (size_t i = 0; i < size_of(*e->weights.at[p].tensor); i++)
+            if (!isfinite(e->weights.at[p].tensor->data[i])) die("%s: has an element that is not finite", path);
+    unmap_file(file.file);
+    release(before);
+}
+
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all five files */
     make_folder(folder);
     lm_save(&model->lm, folder);
@@ -222,10 +277,15 @@ static const char *settings(const Options *o, bool trains) {
     const bool encodes = t->encoder != ENCODERS; /* what a run does not use does not matter */
     const double rate = encodes ? t->rate : 0, scale = encodes ? t->scale : 0;
     const double rate_lm = t->tune_lm ? t->rate_lm : 0;
+    const char *from = "";
+    if (o->encoder_from)
+        from = format("; encoder-from %016jx; freeze-encoder %d", (uintmax_t)hash_file(0, o->encoder_from),
+                      o->freeze_encoder);
     return format("%s; encoder %s; tune-lm %d; optimizer %s; lr %.15g; lr-lm %.15g; weight-decay %.15g; clip %.15g; "
-                  "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s; select %s; start %s",
+                  "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s; select %s; start %s%s",
                   read, encoder_names[t->encoder], t->tune_lm, o->optimizer, rate, rate_lm, t->decay, t->clip,
-                  t->warmup, scale, t->epochs, t->batch, or_dash(o->recipe), o->select, or_dash(o->start));
+                  t->warmup, scale, t->epochs, t->batch, or_dash(o->recipe), o->select, or_dash(o->start),
+                  from);
 }
 /* Exits, naming the first setting that differs, unless both lists are equal. */
 static void check_same_settings(const char *path, Text then, const char *now) {
@@ -256,18 +316,18 @@ static Parameters checkpoint_list(Run *run) {
 static const char *checkpoint_settings(const Options *o) {
     return format("%s; template %s", settings(o, true), o->template);
 }
-static void checkpoint_write(const Options *o, Run *run) {
+static void checkpoint_write(const Options *o, Run *run, const char *made_with) {
     safetensors_write(
         format("%s/checkpoint.safetensors", o->out), checkpoint_list(run),
         format("{\"settings\":%s,\"epoch\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
-               json_quote(checkpoint_settings(o)), run->epoch, run->best_epoch, run->best));
+               json_quote(made_with), run->epoch, run->best_epoch, run->best));
 }
-static void checkpoint_read(const Options *o, Run *run) {
+static void checkpoint_read(const Options *o, Run *run, const char *made_with) {
     const char *path = format("%s/checkpoint.safetensors", o->out);
     if (!file_exists(path)) return; /* stopped before its first epoch ended: it starts at the beginning */
     Mark before = mark();
     const Safetensors file = safetensors_open(path);
-    check_same_settings(path, safetensors_metadata(&file, "settings"), checkpoint_settings(o));
+    check_same_settings(path, safetensors_metadata(&file, "settings"), made_with);
     safetensors_read(&file, checkpoint_list(run));
     run->epoch = json_int(safetensors_metadata(&file, "epoch"));
     run->best_epoch = json_int(safetensors_metadata(&file, "best_epoch"));
@@ -340,25 +400,43 @@ static FILE *log_open(const Options *o, const Run *run) {
     if (!stream) die("%s: %s", path, strerror(errno));
     return stream;
 }
-/* What the epoch gave: on the terminal, in the log, and finally in the checkpoint. */
+/* Before the first epoch: the log, the progress, and what Ctrl-C does. */
+static FILE *report_begin(const Options *o, const Run *run) {
+    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
+    progress.epochs_before = run->epoch < 0 ? 0 : run->epoch;
+    catch_interrupts(true);
+    return o->out ? log_open(o, run) : NULL;
+}
+static void report_end(const Options *o, const Run *run, FILE *log_file) {
+    stop_if_interrupted(o, run);
+    catch_interrupts(false);
+    if (log_file && fclose(log_file)) die("%s/log.tsv: cannot be written", o->out);
+}
+/* What the epoch gave, with P@1 and loss on dev: on the terminal and in the log. */
+static void log_epoch(const Options *o, const Run *run, double hits, double dev_loss, FILE *log_file,
+                      double epoch_seconds) {
+    if (!o->quiet) {
+        const char *loss = run->epoch ? format("loss %.4f, ", run->loss) : "";
+        const char *star = run->best_epoch == run->epoch ? " *" : "";
+        const char *speed = run->epoch ? format(", %.0f tokens/s", run->tokens / epoch_seconds) : "";
+        printf("epoch %d: %sdev loss %.4f, dev %s %.2f%s%s\n", run->epoch, loss, dev_loss,
+               o->labels ? "accuracy" : "P@1", hits, star, speed);
+        fflush(stdout);
+    }
+    if (!log_file) return;
+    fprintf(log_file, "%d\t%d\t%s\t%.2f\t%.6f\t%.1f\n", run->training->seed, run->epoch,
+            run->epoch ? format("%.6f", run->loss) : "-", hits, dev_loss, seconds() - progress.start);
+    if (fflush(log_file)) die("%s/log.tsv: cannot be written", o->out);
+}
+/* That, then what is kept of the epoch if it is the best, and finally the checkpoint. */
 static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoch_seconds) {
     Mark before = mark();
     const bool better = run->best_epoch == run->epoch;
-    if (!o->quiet) {
-        const char *loss = run->epoch ? format("loss %.4f, ", run->loss) : "", *star = better ? " *" : "";
-        const char *speed = run->epoch ? format(", %.0f tokens/s", run->tokens / epoch_seconds) : "";
-        printf("epoch %d: %sdev loss %.4f, dev %s %.2f%s%s\n", run->epoch, loss, run->dev.loss,
-               o->labels ? "accuracy" : "P@1", p_at_1(run->dev), star, speed);
-        fflush(stdout);
-    }
-    if (!o->out) return;
-    if (better && run->encoder)
+    log_epoch(o, run, p_at_1(run->dev), run->dev.loss, log_file, epoch_seconds);
+    if (o->out && better && run->encoder)
         prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, &run->model->vocab);
-    if (better && run->lm.count) model_write(run->model, format("%s/model", o->out));
-    fprintf(log_file, "%d\t%d\t%s\t%.2f\t%.6f\t%.1f\n", run->training->seed, run->epoch,
-            run->epoch ? format("%.6f", run->loss) : "-", p_at_1(run->dev), run->dev.loss, seconds() - progress.start);
-    if (fflush(log_file)) die("%s/log.tsv: cannot be written", o->out);
-    checkpoint_write(o, run);
+    if (o->out && better && run->lm.count) model_write(run->model, format("%s/model", o->out));
+    if (o->out) checkpoint_write(o, run, checkpoint_settings(o));
     release(before);
 }
 
@@ -384,26 +462,31 @@ static double macro_f1(const Answers *answers, const Dataset *data, const Predic
     }
     return occurring ? sum / occurring : 0;
 }
+/* The run starts from the trained encoder in --encoder-from. With --freeze-encoder E is all that is trained of it. */
+static void run_from(const Options *o, Run *run) {
+    PromptEncoder *e = run->encoder;
+    encoder_read(o->encoder_from, run->model, e);
+    if (!o->freeze_encoder) return;
+    parameters_freeze((Parameters){e->weights.at + 1, e->weights.count - 1});
+    e->weights.count = 1; /* E is the first */
+    run->trained = parameters_joined(e->weights, run->lm);
+}
 /* One seed, from its start to its score on test. The best epoch's h goes to `prompt` (m, H). With --resume it continues
  * from the checkpoint in --out. Returns how many parameters were trained. */
 static int run_seed(const Options *o, Model *model, const Dataset data[3], Tensor prompt, Prediction *predictions,
                     Score *score) {
     Mark before = mark();
     Run run = run_begin(&o->training, model, prompt);
-    if (o->resume) checkpoint_read(o, &run);
-    FILE *log_file = o->out ? log_open(o, &run) : NULL;
-    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
-    progress.epochs_before = run.epoch < 0 ? 0 : run.epoch;
-    catch_interrupts(true);
+    if (o->encoder_from) run_from(o, &run);
+    if (o->resume) checkpoint_read(o, &run, checkpoint_settings(o));
+    FILE *log_file = report_begin(o, &run);
     while (run_goes_on(&run)) {
         const double start = seconds();
         const bool done = next_epoch(&run, &data[TRAIN_SET], &data[DEV_SET]);
         if (!done) stop_if_interrupted(o, &run);
         report_epoch(o, &run, log_file, seconds() - start);
     }
-    stop_if_interrupted(o, &run);
-    catch_interrupts(false);
-    if (log_file && fclose(log_file)) die("%s/log.tsv: cannot be written", o->out);
+    report_end(o, &run, log_file);
     run_end(&run);
     *score = evaluate(model, prompt, &data[TEST_SET], predictions);
     const int trained = (int)parameters_size(run.trained);
