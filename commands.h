@@ -109,7 +109,7 @@ static void command_demo(Options *o) {
            model->lm.causal ? "" : " [MASK] .", o->model, shown->name);
 }
 
-/* ---- fill, tokenize, train, multi, eval, words, search, table, vocab, pretrain ---------------------------------- */
+/* ---- fill, tokenize, train, multi, eval, words, search, table, vocab, pretrain ------------------------------- */
 
 /* What is no printable text is shown by its number, \x0a for a line end. */
 static void print_token(Text token) {

@@ -208,12 +208,12 @@ static void encoder_check(const Safetensors *file, Tensor all, const PromptEncod
         die("%s: not an encoder that ptune multi has written", file->path);
     if (!text_is(lm, lm_name(model)))
         die("%s: an encoder for %s, the model is %s", file->path, text_line(lm), lm_name(model));
+    if (all.cols != e->embedding.cols)
+        die("%s: vectors of %d elements, the model has %d", file->path, all.cols, e->embedding.cols);
     if (!text_is(safetensors_metadata(file, "vocab"), vocab_hash(&model->vocab)))
         die("%s: this encoder was trained with another vocabulary", file->path);
     if (!text_is(kind, encoder_names[e->kind]))
         die("%s: an encoder of kind %s, not %s", file->path, text_line(kind), encoder_names[e->kind]);
-    if (all.cols != e->embedding.cols)
-        die("%s: vectors of %d elements, the model has %d", file->path, all.cols, e->embedding.cols);
     if (pseudo != e->embedding.rows)
         die("%s: an encoder for %d [P], the template has %d", file->path, pseudo, e->embedding.rows);
 }

@@ -129,8 +129,8 @@ static const char *shared_settings(const Options *o, const World *world, const c
         one.data = world->at[r].folder;
         for (int i = 0; i < 3; i++) examples = hash_file(examples, split_path(&one, (Split)i));
     }
-    return format("%s; template %s; relations %s; all examples %016jx; cap %d", settings(&one, true), o->template,
-                  names, (uintmax_t)examples, o->cap);
+    return format("relations %s; cap %d; all examples %016jx; %s; template %s", names, o->cap, (uintmax_t)examples,
+                  settings(&one, true), o->template);
 }
 /* Reads the examples and draws the encoder's first values. Its last layer is scaled so that the output for all of E, as
  * one long sequence, has the standard deviation --init-scale. */

@@ -1498,6 +1498,131 @@ static void check_merit(void) {
     check(kept[0] == 3 && kept[1] == 2, "%-22s by P@1 epoch %d is kept, expected 3; by loss %d, expected 2", "merit",
           kept[0], kept[1]);
 }
+/* Two relations with three and two examples and an encoder for both; train is also dev and test. */
+static void shared_load(Tiny *t, const Training *settings, int cap, Shared *s) {
+    static Relation relation[2] = {{.name = "first"}, {.name = "second"}};
+    tiny_load(t);
+    *s = (Shared){.world = {.at = relation, .count = 2}, .data = allocate(sizeof(Dataset[2][3])), .pseudo = 2,
+                  .cap = cap};
+    for (int k = 0; k < 6; k++)
+        s->data[k / 3][k % 3] = (Dataset){&t->example[k / 3 * 3], 3 - k / 3, ""};
+    s->run = run_begin(settings, &t->model, tensor(4, lm_word(&t->model.lm).cols));
+}
+/* The mean loss over the first `count` examples of relation r under its h. */
+static double shared_loss_of(const Shared *s, int r, int count) {
+    const PromptEncoder one = relation_encoder(s->run.encoder, r, 2);
+    const Inputs in = inputs_of(s->data[r][TRAIN_SET].at, in_order(count), count);
+    return batch_loss(&s->run.model->lm, encoder_forward(&one).prompt, &in, NULL);
+}
+/* At rate 0 an epoch's loss is the mean over all examples, each under its relation's h; with a cap over fewer. */
+static void check_shared_epoch(void) {
+    static Tiny t;
+    static Shared s;
+    const Training settings = {.epochs = 1, .batch = 2, .scale = -1, .seed = 3};
+    shared_load(&t, &settings, INT32_MAX, &s);
+    const double first = shared_loss_of(&s, 0, 3), second = shared_loss_of(&s, 1, 2);
+    const double want = (3 * first + 2 * second) / 5;
+    s.run.epoch = 1;
+    shared_epoch(&s);
+    check(fabs(s.run.loss / want - 1) < 1e-5 && s.run.step == 3 && s.run.tokens == 30 && fabs(first - second) > 1e-3,
+          "%-22s two relations: loss %.6f, expected %.6f; %d steps, expected 3; %d tokens, expected 30",
+          "shared_epoch", s.run.loss, want, s.run.step, s.run.tokens);
+    s.cap = 1;
+    shared_epoch(&s);
+    check(s.run.step == 2 && s.run.tokens == 12, "%-22s --cap 1: %d steps, expected 2; %d tokens, expected 12",
+          "shared_epoch", s.run.step, s.run.tokens);
+    lm_close(&t.model.lm);
+}
+/* Batches of one example: each relation has its share of them all, and about that of the first half. */
+static void check_turns(void) {
+    static Shared s;
+    const Training settings = {.batch = 1};
+    Dataset data[2][3] = {{{.count = 100}}, {{.count = 200}}};
+    Random random = {1};
+    int all = 0, half = 0;
+    s.world.count = 2, s.data = data, s.cap = 150, s.run.training = &settings;
+    const Turns turns = shuffled_turns(&s, &random);
+    for (int k = 0; k < turns.count; k++) all += turns.relation[k], half += k < 125 ? turns.relation[k] : 0;
+    check(turns.count == 250 && all == 150 && half > 60 && half < 90,
+          "%-22s 100 and 200 examples, --cap 150: %d batches, expected 250; %d of the second relation, expected 150, "
+          "%d of them in the first half, expected about 75", "shuffled_turns", turns.count, all, half);
+}
+/* A step on the second relation, by hand: what is shared moves, and E of the second; E of the first has no gradient. */
+static void check_shared_step(void) {
+    static Tiny t, hand;
+    static Shared s, by_hand;
+    const Training settings = {.rate = 0.01, .clip = 0.001, .epochs = 1, .batch = 2, .scale = -1, .seed = 3};
+    shared_load(&t, &settings, 9, &s), shared_load(&hand, &settings, 9, &by_hand);
+    const PromptEncoder *e = by_hand.run.encoder;
+    const Tensor before = copy_of(e->embedding);
+    const Inputs in = inputs_of(&t.example[3], in_order(2), 2);
+    s.run.steps_an_epoch = 1;
+    const double loss = shared_step(&s, 1, &in), want = shared_loss_of(&by_hand, 1, 2);
+    const PromptEncoder second = relation_encoder(e, 1, 2);
+    train_batch(&hand.model.lm, &second, &in, NULL);
+    const double scale = 0.001 / gradient_norm(e->weights);
+    adam_step(e->weights, (Optimizer){0.01 * schedule(&settings, 1, 1), 0, false}, 1, scale);
+    const double differs = weights_difference(s.run.encoder->weights, e->weights);
+    const size_t half = size_of(before) / 2;
+    const double first = largest_difference(s.run.encoder->embedding.data, before.data, half);
+    const double moved = largest_difference(s.run.encoder->embedding.data + half, before.data + half, half);
+    check(fabs(loss - want) < 1e-5 && differs < 1e-6 && first == 0 && moved > 1e-3,
+          "%-22s loss %.6f, expected %.6f; against a step by hand %.1e; E of the other relation moves by %.1e, its own "
+          "by %.1e", "shared_step", loss, want, differs, first, moved);
+    lm_close(&t.model.lm), lm_close(&hand.model.lm);
+}
+/* Dev is the mean over the relations, whatever their sizes, each under its h; the best epoch has the best mean. */
+static void check_shared_next_epoch(void) {
+    static Tiny t;
+    static Shared s;
+    const Training settings = {.rate = 0.01, .epochs = 1, .batch = 2, .scale = -1, .seed = 3, .by_loss = true};
+    shared_load(&t, &settings, 9, &s);
+    const size_t words = (size_t)lm_word(&t.model.lm).rows;
+    t.model.answers.allowed = memset(allocate(words), true, words);
+    shared_next_epoch(&s);
+    double loss = 0, hits = 0, lost = 0;
+    for (int r = 0; r < 2; r++) {
+        const Score dev = evaluate(&t.model, relation_rows(s.run.prompt, r, 2), &s.data[r][DEV_SET], NULL);
+        loss += dev.loss / 2, hits += p_at_1(dev) / 2, lost += shared_loss_of(&s, r, 3 - r) / 2;
+    }
+    check(fabs(s.loss - loss) < 1e-9 && fabs(s.loss - lost) < 1e-5 && s.p_at_1 == hits && s.run.best == -s.loss,
+          "%-22s dev loss %.6f, expected %.6f and %.6f; P@1 %.2f, expected %.2f; best %.6f", "shared_next_epoch",
+          s.loss, loss, lost, s.p_at_1, hits, s.run.best);
+    lm_close(&t.model.lm);
+}
+/* What is written of an encoder for two relations is read for a third: what is shared as it was, E as the mean. Frozen,
+ * E alone moves. */
+static void check_run_from(void) {
+    static Tiny t;
+    static Shared s;
+    const Training settings = {.rate = 0.01, .epochs = 1, .batch = 2, .scale = -1, .seed = 3};
+    shared_load(&t, &settings, 9, &s);
+    const PromptEncoder *from = s.run.encoder;
+    const Options o = {.encoder_from = format("%s/encoder", temporary_folder()), .freeze_encoder = true};
+    encoder_write(o.encoder_from, from, 2, "first,second", &t.model);
+    Run run = run_begin(&(Training){.rate = 0.01, .epochs = 1, .batch = 9, .seed = 4, .scale = -1}, &t.model,
+                        tensor(2, from->embedding.cols));
+    const Parameters all = run.encoder->weights;
+    run_from(&o, &run);
+    double mean = 0;
+    for (int k = 0; k < 2; k++)
+        for (int j = 0; j < from->embedding.cols; j++)
+            mean = worse(mean, fabs((double)(row(run.encoder->embedding, k)[j] -
+                                             (row(from->embedding, k)[j] + row(from->embedding, k + 2)[j]) / 2)));
+    const Tensor before = copy_of(run.encoder->embedding);
+    run.epoch = 1;
+    train_epoch(&run, &s.data[0][TRAIN_SET]);
+    double shared = 0;
+    for (int p = 1; p < all.count; p++)
+        shared = worse(shared, largest_difference(all.at[p].tensor->data, from->weights.at[p].tensor->data,
+                                                  size_of(*all.at[p].tensor)));
+    const double moved = largest_difference(before.data, run.encoder->embedding.data, size_of(before));
+    check(mean < 1e-6 && shared < 1e-6 && moved > 1e-3 && run.trained.count == 1,
+          "%-22s E differs from the mean by %.1e; frozen, what is shared moves by %.1e, E by %.1e", "run_from", mean,
+          shared, moved);
+    if (system(format("rm -r $(dirname %s)", o.encoder_from))) die("%s: cannot be removed", o.encoder_from);
+    lm_close(&t.model.lm);
+}
 /* Two epochs of five steps. */
 static void check_schedule(void) {
     Training o = {.epochs = 2, .warmup = 0.2};
@@ -1902,6 +2027,12 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
+    {"multi.h", NULL, NULL},
+    {"shuffled_turns", check_turns, NULL},
+    {"shared_step", check_shared_step, "tiny/encoder.safetensors"},
+    {"shared_epoch", check_shared_epoch, "tiny/encoder.safetensors"},
+    {"shared_next_epoch", check_shared_next_epoch, "tiny/encoder.safetensors"},
+    {"run_from", check_run_from, "tiny/encoder.safetensors"},
     {"evaluate_mean", check_evaluate_mean, "tiny/encoder.safetensors"},
     {"evaluate_mean", check_add_probabilities, NULL},
     {"merit", check_merit, NULL},
@@ -2499,6 +2630,21 @@ static void encoder_start_tensors(Check *c) {
     encoder_of(c, 3);
     fill_normal(c->encoder.start = tensor(3, 12), 1, &c->random);
 }
+/* One encoder for two relations, with three rows of E each: the sum of their losses. */
+static double shared_loss(Check *c, bool backward) {
+    double loss = 0;
+    for (int r = 0; r < 2; r++) {
+        const PromptEncoder one = relation_encoder(&c->encoder, r, 3);
+        EncoderActivations a = encoder_forward(&one);
+        loss += loss_of(c, &a.prompt, backward);
+        if (backward) encoder_backward(&one, &a);
+    }
+    return loss;
+}
+static void shared_tensors(Check *c) {
+    c->random = (Random){1}; /* as above, for six rows */
+    encoder_of(c, 6);
+}
 
 /* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT; with
  * the embedding as the encoder, to d loss / d h, which P-tuning descends along, and to BERT outside of its layers. */
@@ -2531,7 +2677,6 @@ static void whole_labels_tensors(Check *c) { /* the loss is of the probabilities
     whole_embedding_tensors(c);
     c->in_loss = label;
 }
-
 /* The same with GPT-2: the answer is predicted at the last position. */
 static void whole_gpt_inputs(Check *c) {
     static int ids[3][6] = {{-1, 5, -2, 4, -3}, {4}, {-3, 7, -1, 6, -2, 4}};
@@ -2594,6 +2739,8 @@ static const struct {
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
     {"encoder of one", encoder_of_one_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder start", encoder_start_tensors, encoder_loss, ENCODER_LSTM},
+    {"shared encoder", shared_tensors, shared_loss, ENCODER_LSTM},
+    {"shared embedding", shared_tensors, shared_loss, ENCODER_EMBEDDING},
     {"whole", whole_tensors, whole_loss, ENCODER_LSTM},
     {"whole embedding", whole_embedding_tensors, whole_loss, ENCODER_EMBEDDING},
     {"whole labels", whole_labels_tensors, whole_loss, ENCODER_EMBEDDING},
@@ -2998,6 +3145,7 @@ static void section_command_line(void) {
     check_damaged("model/vocab.txt", "ask", 30);
     check_damaged(EXAMPLES, "ask", 30);
     check_damaged(PROMPT, "ask_prompt", 30);
+    check_damaged("shared/encoder.safetensors", "train_from --epochs 1", 30);
     if (failed > failed_before) printf("the files of the failed commands are in %s\n", folder);
     else if (system("rm -rf \"$FOLDER\"")) die("%s: cannot be removed", folder);
     release(start);

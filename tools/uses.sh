@@ -11,6 +11,8 @@ go_on() { ptune fill --model gpt 'first is'; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
 multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w115,0=w68 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
+multi() { ptune multi --model model --data two --epochs 2 --lr 0.01 "$@"; }
+train_from() { train --encoder-from shared/encoder.safetensors "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
 same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
 hits() { ptune eval "$@" | sed -n '$s/.*(\([0-9]*\) of.*/\1/p'; }
@@ -74,7 +76,7 @@ rows() {
 rows 100 1 >data/train.jsonl && rows 20 2 >data/dev.jsonl && rows 12 5 >data/test.jsonl
 
 # --help: prints the usage on standard output
-ptune --help >help.txt && for command in fill tokenize train eval search table words vocab pretrain; do
+ptune --help >help.txt && for command in fill tokenize train multi eval search table words vocab pretrain; do
     grep -q "^ *ptune $command " help.txt || exit 1
 done
 
@@ -278,6 +280,48 @@ evaluate --model both_start/model --prompt both_start/prompt.safetensors >eval.t
 
 # train --start --resume: the same numbers as without an interrupt
 resume whole_start part_start --start '[X] w70 [P] [Y] w71' && head -n 1 part_start/log.tsv | grep -q '^34	0	-	'
+
+# multi: with one relation it is train: the same log, the same prompt, the same score
+mkdir -p two/one two/other && cp data/*.jsonl two/one && for split in train dev test; do
+    head -n 60 data/$split.jsonl | sed 's/"w70"/"w71"/' >two/other/$split.jsonl
+done && printf '{"relation": "%s", "template": "[X] [Y]"}\n' one other >two/relations.jsonl || exit 1
+for options in '' '--encoder mlp --clip 0.01 --select loss --seed 5' '--encoder embedding --optimizer adamw --warmup 0.5'; do
+    train $options --out single >single.txt && multi $options --relations one --out alone >alone.txt &&
+    cmp single/prompt.safetensors alone/one.prompt.safetensors && cut -f 1-5 single/log.tsv >single.log &&
+    cut -f 1-5 alone/log.tsv | cmp - single.log && grep -qFx "one: $(tail -n 1 single.txt)" alone.txt ||
+    { echo "not as train: $options" >&2; exit 1; }
+done
+
+# multi: each relation's prompt gives what is printed; one thread and two give the same bytes; --cap and --seed count
+multi --out shared >shared.txt && ptune table shared | grep -q '^shared-lstm .* 2 .* 288$' || exit 1
+for relation in one other; do
+    evaluate --data two/$relation/test.jsonl --prompt shared/$relation.prompt.safetensors >eval.txt &&
+    grep -qFx "$relation: $(tail -n 1 eval.txt)" shared.txt || exit 1
+done
+OMP_NUM_THREADS=2 multi --out shared2 && cmp shared/encoder.safetensors shared2/encoder.safetensors || exit 1
+for option in '--cap 30' '--seed 35'; do
+    multi $option --out shared2 && ! cmp -s shared/encoder.safetensors shared2/encoder.safetensors || exit 1
+done
+
+# multi --resume: the same numbers as without an interrupt
+set -- as-ptune multi --model model --data two --epochs 30 --lr 0.003
+"$PTUNE" "$@" --out whole_multi >whole.txt || exit 1
+"$PTUNE" "$@" --out part_multi >part.txt 2>interrupted &
+await part_multi/checkpoint.safetensors
+kill -INT $!
+wait $!
+test $? = 130 && "$PTUNE" "$@" --out part_multi --resume >part.txt && same_end whole.txt part.txt &&
+cmp whole_multi/other.prompt.safetensors part_multi/other.prompt.safetensors &&
+cmp whole_multi/encoder.safetensors part_multi/encoder.safetensors &&
+cut -f 1-5 whole_multi/log.tsv >whole.log && cut -f 1-5 part_multi/log.tsv | cmp - whole.log
+
+# train --encoder-from: from another start; with --freeze-encoder other numbers, and a checkpoint of E alone
+train_from --out from && ! cmp -s from/prompt.safetensors prompt.safetensors &&
+train_from --freeze-encoder --out frozen && ! cmp -s from/prompt.safetensors frozen/prompt.safetensors &&
+grep -q '"lstm_head' from/checkpoint.safetensors && ! grep -q '"lstm_head' frozen/checkpoint.safetensors
+
+# train --encoder-from --freeze-encoder --resume: the same numbers as without an interrupt
+resume whole_from part_from --encoder-from shared/encoder.safetensors --freeze-encoder
 
 # train --seeds: mean and standard deviation
 train --seeds 2 --out seeds | tail -n 1 |

@@ -1,0 +1,125 @@
+#!/bin/sh
+# One encoder for many relations (NOTES.md): relations are held out, the encoder is trained on the others, and then meets
+# a few examples of each one that was held out. Prints a table of P@1 on test. `make multi`; with gnuplot also the figure.
+# What is measured stays in $OUT; what is there already is not measured again. About half an hour on one core.
+#
+# The settings, for another model and other data (NOTES.md has LAMA's):
+#   MODEL, DATA, VOCAB   a model, a folder as for `ptune table`, the file of allowed answers (empty: all words)
+#   HELD                 the relations that are held out together, with commas; the groups with spaces between them
+#   SHARED               the relations that the encoder is trained on (empty: all but those that are held out)
+#   SIZES                training examples and epochs; `all` examples, too
+#   WAYS                 which runs, with the rate of each
+#   SHARED_RUN           options of the encoder's own training
+set -eu
+export LC_ALL=C
+MODEL=${MODEL:-data/bert} DATA=${DATA:-data} VOCAB=${VOCAB:-} OUT=${OUT:-build/multi} SEEDS=${SEEDS:-34 35 36}
+SHARED=${SHARED:-} SIZES=${SIZES:-8:80 16:40 32:20 all:8} SHARED_RUN=${SHARED_RUN:---lr 5e-3 --epochs 8}
+WAYS=${WAYS:-scratch:5e-3 frozen:5e-2 trained:2e-3 shuffled-frozen:5e-2 shuffled-trained:2e-3}
+names() { sed 's/.*"relation": *"\([^"]*\)".*/\1/' "$DATA/relations.jsonl"; }
+folder() { if test -e "$DATA/relations/$1"; then echo "$DATA/relations/$1"; else echo "$DATA/$1"; fi; }
+every_fifth() { names | awk -v first=$1 'NR % 5 == first' | paste -sd , -; }
+HELD=${HELD:-$(for first in 1 2 3 4 0; do every_fifth $first; done)}
+answers=${VOCAB:+--vocab $VOCAB}
+ptune() { ./ptune "$@" --model "$MODEL" $answers; }
+measured() { # file, command: its output, unless that is there
+    test -e "$1" && return
+    file=$1
+    shift
+    "$@" >"$file.part" || exit 1
+    mv "$file.part" "$file"
+}
+
+# The answers of a file dealt out anew among its examples: what is left to learn is what an answer looks like.
+shuffled() {
+    awk -v state=$1 '
+    function random(n) { state = (1103 * state + 12345) % 65536; return int(state / 16) % n }
+    { match($0, /"obj_label": *"[^"]*"/)
+      before[NR] = substr($0, 1, RSTART - 1); answer[NR] = substr($0, RSTART, RLENGTH)
+      after[NR] = substr($0, RSTART + RLENGTH) }
+    END { for (i = NR; i > 1; i--) { j = 1 + random(i); keep = answer[i]; answer[i] = answer[j]; answer[j] = keep }
+          for (i = 1; i <= NR; i++) print before[i] answer[i] after[i] }'
+}
+# The data with shuffled answers in train and dev, and with few examples in train.
+mkdir -p "$OUT"
+for world in shuffled $SIZES; do
+    world=${world%:*} data=$OUT/data-${world%:*}
+    test -e "$data/relations.jsonl" && continue
+    for relation in $(names); do
+        from=$(folder $relation)
+        test -e "$from/train.jsonl" || continue
+        mkdir -p "$data/$relation"
+        cp "$from/train.jsonl" "$from/dev.jsonl" "$from/test.jsonl" "$data/$relation"
+        for split in train dev; do
+            case $world in
+            shuffled) shuffled 34 <"$from/$split.jsonl" >"$data/$relation/$split.jsonl" ;;
+            all) ;;
+            *) head -n $world "$from/train.jsonl" >"$data/$relation/train.jsonl" ;;
+            esac
+        done
+    done
+    cp "$DATA/relations.jsonl" "$data"
+done
+
+# $1 examples for $2 epochs of relation $3, way $4 with rate $5, seed $6, after the encoders that were trained without $7.
+run() {
+    from=
+    case $4 in
+    shuffled-*) from="--encoder-from $OUT/encoder-shuffled.$7.$6/encoder.safetensors" ;;
+    frozen | trained) from="--encoder-from $OUT/encoder.$7.$6/encoder.safetensors" ;;
+    esac
+    case $4 in *frozen) from="$from --freeze-encoder" ;; esac
+    measured "$OUT/$3.$1.$4.$5.$6.txt" \
+        ptune train --data "$OUT/data-$1/$3" --epochs $2 --patience 1000 --lr $5 --seed $6 $from
+}
+for held in $HELD; do
+    others=${SHARED:-$(names | awk -v held=",$held," '!index(held, "," $0 ",")' | paste -sd , -)}
+    for seed in $SEEDS; do
+        measured "$OUT/encoder.$held.$seed.txt" ptune multi --data "$DATA" --relations $others $SHARED_RUN \
+            --seed $seed --out "$OUT/encoder.$held.$seed"
+        case $WAYS in *shuffled*)
+            measured "$OUT/encoder-shuffled.$held.$seed.txt" ptune multi --data "$OUT/data-shuffled" \
+                --relations $others $SHARED_RUN --seed $seed --out "$OUT/encoder-shuffled.$held.$seed" ;;
+        esac
+        rm -f "$OUT"/encoder*/checkpoint.safetensors
+    done
+    for size in $SIZES; do
+        measured "$OUT/$held.${size%:*}.txt" ptune table --data "$OUT/data-${size%:*}" --relations $held --methods majority,manual
+        for relation in $(echo $held | tr , ' '); do
+            for way in $WAYS; do
+                for seed in $SEEDS; do run ${size%:*} ${size#*:} $relation ${way%:*} ${way#*:} $seed $held; done
+            done
+        done
+    done
+done
+
+# One line for each run: size, way, seed, P@1 on dev of the epoch that is kept, P@1 on test.
+for size in $SIZES; do
+    for held in $HELD; do
+        awk -v size=${size%:*} 'NF > 4 && $2 ~ /^[0-9]+$/ { print size, "majority", 0, "-", $4; print size, "manual", 0, "-", $5 }' \
+            "$OUT/$held.${size%:*}.txt"
+        for relation in $(echo $held | tr , ' '); do
+            for way in $WAYS; do
+                for seed in $SEEDS; do
+                    awk -v run="${size%:*} ${way%:*} $seed" '/ \*/ { sub(/.*dev P@1 /, ""); dev = $1 }
+                        /^P@1/ { print run, dev, $2 }' "$OUT/$relation.${size%:*}.${way%:*}.${way#*:}.$seed.txt"
+                done
+            done
+        done
+    done
+done >"$OUT/runs.txt"
+
+# Means over the relations; then mean and standard deviation over the seeds: size, way, test, its deviation, dev.
+awk '{ key = $1 " " $2; if (!(key in seeds)) order[++keys] = key
+       if (!((key, $3) in n)) seed[key, ++seeds[key]] = $3
+       n[key, $3]++; test[key, $3] += $5; dev[key, $3] += $4 }
+    END { for (k = 1; k <= keys; k++) {
+        key = order[k]; count = seeds[key]; mean = square = kept = 0
+        for (s = 1; s <= count; s++) { at = key SUBSEP seed[key, s]; mean += test[at] / n[at] / count; kept += dev[at] / n[at] / count }
+        for (s = 1; s <= count; s++) { at = key SUBSEP seed[key, s]; square += (test[at] / n[at] - mean) ^ 2 }
+        print key, mean, (count > 1 ? sqrt(square / (count - 1)) : 0), kept } }' "$OUT/runs.txt" >"$OUT/means.txt"
+awk '{ if (!($2 in seen)) { seen[$2]; way[++ways] = $2 } if (!($1 in size)) { size[$1]; sizes[++count] = $1 }
+       cell[$1, $2] = $4 > 0 ? sprintf("%.1f +- %.1f", $3, $4) : sprintf("%.1f", $3); dev[$1, $2] = $5 }
+    END { printf "%-20s", "P@1 on test"; for (s = 1; s <= count; s++) printf "%16s", sizes[s]; print ""
+          for (w = 1; w <= ways; w++) { printf "%-20s", way[w]; for (s = 1; s <= count; s++) printf "%16s", cell[sizes[s], way[w]]; print "" }
+          printf "\n%-20s", "P@1 on dev"; for (s = 1; s <= count; s++) printf "%16s", sizes[s]; print ""
+          for (w = 3; w <= ways; w++) { printf "%-20s", way[w]; for (s = 1; s <= count; s++) printf "%16.1f", dev[sizes[s], way[w]]; print "" } }' "$OUT/means.txt"
