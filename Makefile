@@ -3,6 +3,7 @@
 # make gradcheck  gradients [LAYER=name] [BUG=name]     make error-curve [LAYER=name]  their error against the step
 # make pretrain   trains the small world's BERT again (pretrain-gpt: its GPT)   make figures  the figures of NOTES.md
 # make bench      times matmul and a training step      make sanitize the suite under ASan and UBSan
+# make multi      one encoder for many relations: the table and the figure of NOTES.md
 # make docs       runs the commands of NOTES.md and README.md and compares what they print
 # make assignment N=3  a folder in which to write functions       make regrade FOLDER=F  grades it
 # make assignments    shows that each assignment can be solved, and that wrong solutions are refused
@@ -49,6 +50,8 @@ build/landscape: tools/landscape.c ptune.c $(HEADERS) Makefile
 	$(CC) $(CFLAGS) $< -o $@ -lm
 figures: ptune build/landscape
 	sh tools/figures.sh
+multi: ptune
+	sh tools/multi.sh
 
 # The paper's table on LAMA, one process per relation: runs what OUT lacks, then prints the table of all results in OUT.
 # OPTIONS are those of ./ptune table.
@@ -236,7 +239,7 @@ build/assignments/wrong-%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all docs fuzz run run-gpt pretrain pretrain-gpt figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
+.PHONY: all docs fuzz run run-gpt pretrain pretrain-gpt figures multi lama test gradcheck error-curve bench mutants sanitize assignment assignments \
     regrade clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -95,31 +95,74 @@ done
 # One line for each run: size, way, seed, P@1 on dev of the epoch that is kept, P@1 on test.
 for size in $SIZES; do
     for held in $HELD; do
-        awk -v size=${size%:*} 'NF > 4 && $2 ~ /^[0-9]+$/ { print size, "majority", 0, "-", $4; print size, "manual", 0, "-", $5 }' \
-            "$OUT/$held.${size%:*}.txt"
+        awk -v size=${size%:*} 'NF > 4 && $2 ~ /^[0-9]+$/ {
+            print size, "majority", 0, 0, $4
+            print size, "manual", 0, 0, $5
+        }' "$OUT/$held.${size%:*}.txt"
         for relation in $(echo $held | tr , ' '); do
             for way in $WAYS; do
                 for seed in $SEEDS; do
                     awk -v run="${size%:*} ${way%:*} $seed" '/ \*/ { sub(/.*dev P@1 /, ""); dev = $1 }
-                        /^P@1/ { print run, dev, $2 }' "$OUT/$relation.${size%:*}.${way%:*}.${way#*:}.$seed.txt"
+                        /^P@1/ { print run, dev + 0, $2 }' "$OUT/$relation.${size%:*}.${way%:*}.${way#*:}.$seed.txt"
                 done
             done
         done
     done
 done >"$OUT/runs.txt"
 
-# Means over the relations; then mean and standard deviation over the seeds: size, way, test, its deviation, dev.
-awk '{ key = $1 " " $2; if (!(key in seeds)) order[++keys] = key
-       if (!((key, $3) in n)) seed[key, ++seeds[key]] = $3
-       n[key, $3]++; test[key, $3] += $5; dev[key, $3] += $4 }
-    END { for (k = 1; k <= keys; k++) {
-        key = order[k]; count = seeds[key]; mean = square = kept = 0
-        for (s = 1; s <= count; s++) { at = key SUBSEP seed[key, s]; mean += test[at] / n[at] / count; kept += dev[at] / n[at] / count }
-        for (s = 1; s <= count; s++) { at = key SUBSEP seed[key, s]; square += (test[at] / n[at] - mean) ^ 2 }
-        print key, mean, (count > 1 ? sqrt(square / (count - 1)) : 0), kept } }' "$OUT/runs.txt" >"$OUT/means.txt"
-awk '{ if (!($2 in seen)) { seen[$2]; way[++ways] = $2 } if (!($1 in size)) { size[$1]; sizes[++count] = $1 }
-       cell[$1, $2] = $4 > 0 ? sprintf("%.1f +- %.1f", $3, $4) : sprintf("%.1f", $3); dev[$1, $2] = $5 }
-    END { printf "%-20s", "P@1 on test"; for (s = 1; s <= count; s++) printf "%16s", sizes[s]; print ""
-          for (w = 1; w <= ways; w++) { printf "%-20s", way[w]; for (s = 1; s <= count; s++) printf "%16s", cell[sizes[s], way[w]]; print "" }
-          printf "\n%-20s", "P@1 on dev"; for (s = 1; s <= count; s++) printf "%16s", sizes[s]; print ""
-          for (w = 3; w <= ways; w++) { printf "%-20s", way[w]; for (s = 1; s <= count; s++) printf "%16.1f", dev[sizes[s], way[w]]; print "" } }' "$OUT/means.txt"
+# Means over the relations; of these, mean and standard deviation over the seeds: size, way, test, deviation, dev.
+awk '{
+        key = $1 " " $2
+        if (!(key in seeds)) order[++keys] = key
+        if (!((key, $3) in runs)) seed[key, ++seeds[key]] = $3
+        runs[key, $3]++
+        dev[key, $3] += $4
+        test[key, $3] += $5
+    }
+    END {
+        for (k = 1; k <= keys; k++) {
+            key = order[k]
+            mean = square = kept = 0
+            for (s = 1; s <= seeds[key]; s++) {
+                at = key SUBSEP seed[key, s]
+                mean += test[at] / runs[at] / seeds[key]
+                kept += dev[at] / runs[at] / seeds[key]
+            }
+            for (s = 1; s <= seeds[key]; s++) {
+                at = key SUBSEP seed[key, s]
+                square += (test[at] / runs[at] - mean) ^ 2
+            }
+            print key, mean, sqrt(square / (seeds[key] > 1 ? seeds[key] - 1 : 1)), kept
+        }
+    }' "$OUT/runs.txt" >"$OUT/means.txt"
+
+# A line for each way, a column for each size: P@1 on test, or (column 5) on dev.
+table() {
+    awk -v what="$1" -v column=$2 '{
+            if (!($2 in cells)) way[++ways] = $2
+            if (!($1 in known)) size[++sizes] = $1
+            known[$1]
+            cells[$2] = cells[$2] sprintf("%16s", sprintf(column == 3 && $4 > 0 ? "%.1f +- %.1f" : "%.1f", $column, $4))
+        }
+        END {
+            printf "%-18s", what
+            for (s = 1; s <= sizes; s++) printf "%16s", size[s]
+            print ""
+            for (w = 1; w <= ways; w++) printf "%-18s%s\n", way[w], cells[way[w]]
+        }'
+}
+table "P@1 on test" 3 <"$OUT/means.txt"
+echo
+awk '$3 && $5' "$OUT/means.txt" | table "P@1 on dev" 5
+
+# The figure of the small world's table.
+test "$OUT" = build/multi && command -v gnuplot >/dev/null || exit 0
+for way in manual scratch frozen trained shuffled-frozen shuffled-trained; do
+    awk -v way=$way '$2 == way { print; count++ } END { if (count) print "\n" }' "$OUT/means.txt"
+done >"$OUT/curves.txt"
+gnuplot -e "set terminal svg noenhanced size 800,380 background 'white' font 'sans-serif,13'; \
+    set output 'data/figures/multi.svg'; set border 3; set tics nomirror; set xrange [-0.2:3.2]; set key outside right; \
+    set xlabel 'training examples of the new relation'; set ylabel 'P@1, average of the relations held out'; \
+    titles = 'manual_prompt from_scratch shared,_frozen shared,_trained shuffled,_frozen shuffled,_trained'; \
+    plot for [k=0:5] '$OUT/curves.txt' index k using 0:3:4:xticlabels(1) with yerrorlines \
+        linetype (k == 0 ? 7 : k) title system('echo '.word(titles, k + 1).' | tr _ \" \"')"
