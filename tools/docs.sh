@@ -54,7 +54,7 @@ check() { # place; on standard input the command, then its output
     fi
 }
 mkdir -p build
-rm -rf run run-gpt
+rm -rf run run-gpt run-multi
 awk -f tools/docs.awk NOTES.md README.md >build/docs.checks
 . ./build/docs.checks
 echo "$passed passed, $failed failed"
