@@ -389,9 +389,6 @@ static bool has_own_sentences(const char *path) {
     unmap_file(file);
     return found;
 }
-/* The examples under one of several prompts. */
-typedef struct { Tensor prompt; Dataset data; } Prompted;
-
 /* Those of --data under a template or, if there is none, under a learned prompt. */
 static Prompted prompted_by(const Options *o, const Model *model, const Text *template, const Text *file, bool quiet,
                             Names *names) {
@@ -403,40 +400,6 @@ static Prompted prompted_by(const Options *o, const Model *model, const Text *te
     *names = (Names){.unlabelled = 0};
     p.data = read_named(o->data, model, &t, o->max_length, quiet, names);
     return p;
-}
-/* Adds the words' probabilities, both as logarithms, of which the smallest would be 0 otherwise. */
-static void add_probabilities(real *sum, const real *logits, int words) {
-    const double all = log_sum_exp(logits, words);
-    if (!isfinite(all)) die("the logits are not finite");
-    for (int w = 0; w < words; w++) {
-        const double p = (double)logits[w] - all, more = fmax(p, (double)sum[w]), less = fmin(p, (double)sum[w]);
-        if (isfinite(more)) sum[w] = (real)(more + log1p(exp(less - more)));
-    }
-}
-/* The score of the mean of the probabilities that several prompts give. */
-static Score evaluate_mean(const Model *model, const Prompted *by, int prompts, Prediction *predictions) {
-    Score score = {.examples = by->data.count};
-    const int *order = in_order(score.examples), words = lm_word(&model->lm).rows;
-    for (int first = 0, count; first < score.examples; first += count) {
-        Mark before = mark();
-        count = score.examples;
-        for (int k = 0; k < prompts; k++) count = min_int(count, evaluation_batch(&by[k].data, first));
-        const Tensor sum = tensor(count, words);
-        fill_constant(sum, -(real)INFINITY);
-        for (int k = 0; k < prompts; k++) {
-            Mark one = mark();
-            const Inputs in = inputs_of(by[k].data.at, order + first, count);
-            const Tensor logits = batch_logits(&model->lm, by[k].prompt, &in, model->answers.allowed);
-            for (int i = 0; i < count; i++) add_probabilities(row(sum, i), row(logits, i), words);
-            release(one);
-        }
-        for (int i = 0; i < count; i++) {
-            predictions[first + i] = prediction_of(row(sum, i), words, by->data.at[first + i].answer);
-            score_add(&score, predictions[first + i]);
-        }
-        release(before);
-    }
-    return score;
 }
 static void command_eval(Options *o) {
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);

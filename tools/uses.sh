@@ -30,17 +30,28 @@ await() {
     tries=0
     while test $((tries += 1)) -lt 3000 && ! test -e "$1"; do sleep 0.01; done
 }
-# train --resume: an uninterrupted run in $1, and one in $2 that is interrupted after its first checkpoint and resumed.
+# A run into the folder $1 that is interrupted after its first checkpoint; on a busy machine it may have ended by then:
+# once more.
+interrupted_run() {
+    folder=$1
+    shift
+    for attempt in 1 2 3 4 5; do
+        rm -rf $folder
+        "$PTUNE" "$@" --out $folder >$folder.txt 2>interrupted &
+        await $folder/checkpoint.safetensors
+        kill -INT $! 2>gone
+        wait $!
+        test $? = 130 && return
+    done
+    return 1
+}
+# train --resume: an uninterrupted run in $1, and one in $2 that is interrupted and resumed.
 resume() {
     whole=$1 part=$2
     shift 2
     set -- as-ptune train --model model --data data --epochs 30 --lr 0.003 "$@"
     "$PTUNE" "$@" --out $whole >$whole.txt || return 1
-    "$PTUNE" "$@" --out $part >$part.txt 2>interrupted &
-    await $part/checkpoint.safetensors
-    kill -INT $!
-    wait $!
-    test $? = 130 && grep -q '^ptune: interrupted; the best epoch so far, epoch [0-9]*, is kept in ' interrupted &&
+    interrupted_run $part "$@" && grep -q '^ptune: interrupted; the best epoch so far, epoch [0-9]*, is kept in ' interrupted &&
         "$PTUNE" "$@" --out $part --resume >$part.txt && same_end $whole.txt $part.txt &&
         cmp $whole/prompt.safetensors $part/prompt.safetensors &&
         cut -f 1-5 $whole/log.tsv >$whole.log && cut -f 1-5 $part/log.tsv | cmp $whole.log -
@@ -521,12 +532,25 @@ test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'sec
 
 # table: every method, on two relations with the same facts, one result line each
 table --out results --epochs 1 --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,\
-p-swapped,p-hybrid,p-start >table.txt && test $(ls results/*.result.tsv | wc -l) = 28 &&
+p-swapped,p-hybrid,p-start,mean >table.txt && test $(ls results/*.result.tsv | wc -l) = 30 &&
 grep -qF '; start [X] : [Y]; ' results/toy1.p-start.*tsv && grep -qF '	[X] [P] [MASK]	' results/toy1.p-start.*tsv &&
 grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv &&
 test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
 ! find results | grep -q checkpoint && ! find results | grep -q /model
+
+# table: mean has the hits of the manual and the kept prompt together, mean-seeds of all kept ones
+means() { ptune table --model "$HERE"/data/bert --data "$HERE"/data --relations shares_border --epochs 1 --lr 0.005 "$@"; }
+means --seeds 3 --methods mean,mean-seeds --out means >ran.txt &&
+means --seeds 3 --methods mean,mean-seeds --out means >read.txt && cmp ran.txt read.txt &&
+test $(ls means/*.result.tsv | wc -l) = 7 && cd means &&
+set -- --model "$HERE"/data/bert --data "$HERE"/data/shares_border/test.jsonl &&
+manual=$(cut -f 5 shares_border.mean.all.34.result.tsv) &&
+kept() { for seed in "$@"; do echo --prompt shares_border.p-start.all.$seed/prompt.safetensors; done; }
+result() { cut -f 6 shares_border.$1.result.tsv; }
+test $(hits "$@" --template "$manual" $(kept 34)) = $(result mean.all.34) &&
+test $(hits "$@" --template "$manual" $(kept 35)) = $(result mean.all.35) &&
+test $(hits "$@" $(kept 34 35 36)) = $(result mean-seeds.all.34)
 
 # table: a folder's table has the same numbers
 ptune table results >again.txt && sed -n '/^toy/p; /^method/,$p' table.txt >ran.txt &&
@@ -661,8 +685,8 @@ for file in tokenizer.json vocab.json merges.txt; do cmp gpt/$file gpt_tuned/mod
 
 # GPT: every method of the table but mask first; search prints words that are tokens
 ptune table --model gpt --data gworld --out gpt_results --lr 0.01 --lr-lm 0.001 --epochs 1 --methods majority,worst,\
-manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid,p-start >gpt_table.txt &&
-test $(ls gpt_results/*.result.tsv | wc -l) = 26 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
+manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid,p-start,mean >gpt_table.txt &&
+test $(ls gpt_results/*.result.tsv | wc -l) = 28 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 grep -qF '	[X] : [Y]	' gpt_results/toy1.manual.*tsv && ! grep -qF '[Y] is' gpt_results/toy1.best.*tsv &&
 ptune search --model gpt --data gworld/toy1 --template '[P] [X] [P] [MASK]' >gpt_found.txt &&
 grep -q '^ [^ ]' gpt_found.txt && # a token with its space
@@ -671,9 +695,5 @@ ptune eval --model gpt --data gworld/toy1/test.jsonl --template "$(cat gpt_found
 # GPT: a run that was interrupted ends with the same numbers
 set -- as-ptune train --model gpt --data gdata --epochs 30 --lr 0.003 --tune-lm
 "$PTUNE" "$@" --out gpt_whole >gpt_whole.txt || exit 1
-"$PTUNE" "$@" --out gpt_part >gpt_part.txt 2>interrupted &
-await gpt_part/checkpoint.safetensors
-kill -INT $!
-wait $!
-test $? = 130 && "$PTUNE" "$@" --out gpt_part --resume >gpt_part.txt && same_end gpt_whole.txt gpt_part.txt &&
+interrupted_run gpt_part "$@" && "$PTUNE" "$@" --out gpt_part --resume >gpt_part.txt && same_end gpt_whole.txt gpt_part.txt &&
 cmp gpt_whole/model/model.safetensors gpt_part/model/model.safetensors
