@@ -1367,17 +1367,19 @@ static void check_evaluate_mean(void) {
     for (int i = 0; i < 5 * TIMES; i++) example[i] = t.example[i % 5];
     const Dataset data = {example, 5 * TIMES, ""};
     const Inputs in = inputs_of(t.example, in_order(5), 5);
-    Prompted by[PROMPTS];
+    const int H = lm_word(&t.model.lm).cols;
+    Prompted by[PROMPTS]; /* one of them has a deep prompt */
     double mean[5][5] = {{0}}, loss = 0;
     Random random = {5};
     for (int k = 0; k < PROMPTS; k++) {
-        by[k] = (Prompted){random_tensor(2, lm_word(&t.model.lm).cols, &random), data};
-        const Tensor logits = batch_logits(&t.model.lm, by[k].prompt, &in, t.model.answers.allowed);
+        by[k] = (Prompted){t.model, random_tensor(2, H, &random), data};
+        if (k == 1) lm_set_prefix(&by[k].model.lm, random_tensor(3, 2 * H * lm_layers(&t.model.lm), &random), 3);
+        const Tensor logits = batch_logits(&by[k].model.lm, by[k].prompt, &in, t.model.answers.allowed);
         for (int i = 0; i < 5; i++)
             for (int w = 0; w < 5; w++)
                 mean[i][w] += exp((double)row(logits, i)[20 + w] - log_sum_exp(row(logits, i), logits.cols)) / PROMPTS;
     }
-    const Score score = evaluate_mean(&t.model, by, PROMPTS, predicted);
+    const Score score = evaluate_mean(by, PROMPTS, predicted);
     int wrong = 0;
     for (int i = 0; i < 5 * TIMES; i++) {
         const double *p = mean[i % 5];
