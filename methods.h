@@ -388,7 +388,8 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     if (m->tune_lm && o.out && same_file(o.model, format("%s/model", o.out)))
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
     if (m->tune_lm) lm_load(&own.lm, o.model);
-    if (o.deep > lm_positions(&own.lm)) die("--deep %d: the model has only %d positions", o.deep, lm_positions(&own.lm));
+    if (o.deep > lm_positions(&own.lm))
+        die("--deep %d: the model has only %d positions", o.deep, lm_positions(&own.lm));
     const Tensor prefix = tensor(o.deep, 2 * r.prompt.cols * lm_layers(&own.lm));
     deep_prompt_set(&own, prefix, o.shift ? o.deep : 0, "--shift-positions");
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
