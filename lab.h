@@ -26,8 +26,8 @@ typedef struct {
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
     Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
-    const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
-    int seeds, jobs, max_length, size;
+    const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text, *tagger;
+    int seeds, jobs, max_length, size, pseudo;
     uint64_t model_hash; /* of the files in --model, where results are kept */
     bool resume, quiet, causal;
 } Options;
@@ -40,6 +40,8 @@ static const char usage_text[] =
     "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
     "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ... (all: README.md)\n"
     "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
+    "       ptune tag      --model DIR --data DIR [--tune-lm | --pseudo N] [--out DIR] ...   a tagger for CoNLL files\n"
+    "       ptune eval     --model DIR --data FILE.conll --tagger FILE\n"
     "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
     "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
     "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
@@ -308,6 +310,11 @@ static void progress_bar(const Run *run, double loss) {
             100 * share, loss, (int)left / 60, (int)left % 60);
     if (run->step % run->steps_an_epoch == 0) fprintf(stderr, "\r%79s\r", "");
 }
+static void progress_begin(const Options *o, const Run *run) {
+    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
+    progress.epochs_before = run->epoch < 0 ? 0 : run->epoch;
+    catch_interrupts(true);
+}
 static bool after_step(const Run *run, double loss) {
     if (progress.shown) progress_bar(run, loss);
     return !interrupted;
@@ -392,9 +399,7 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     Run run = run_begin(&o->training, model, prompt);
     if (o->resume) checkpoint_read(o, &run);
     FILE *log_file = o->out ? log_open(o, &run) : NULL;
-    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
-    progress.epochs_before = run.epoch < 0 ? 0 : run.epoch;
-    catch_interrupts(true);
+    progress_begin(o, &run);
     while (run_goes_on(&run)) {
         const double start = seconds();
         const bool done = next_epoch(&run, &data[TRAIN_SET], &data[DEV_SET]);
