@@ -310,12 +310,11 @@ static void draw_gradient(Tensor *t, Random *random) { t->grad = random_tensor(t
 /* The layers whose loops are split across threads, each large enough for that. */
 static uint64_t attention_bits(uint64_t hash, Random *random) {
     static int start[] = {0, 100, 200, 300};
-    const Batch batch = {3, 300, 0, start, NULL, NULL};
     Tensor qkv[3];
     for (int i = 0; i < 3; i++) qkv[i] = random_tensor(300, 99, random);
-    Attention a = attention_forward(qkv[0], qkv[1], qkv[2], 3, &batch, start, NULL);
+    Attention a = attention_forward(qkv[0], qkv[1], qkv[2], 3, 3, start, start, NULL);
     draw_gradient(&a.context, random);
-    attention_backward(&a, qkv[0], qkv[1], qkv[2], 3, &batch, start);
+    attention_backward(&a, qkv[0], qkv[1], qkv[2], 3, 3, start, start);
     for (int i = 0; i < 3; i++) hash = hash_elements(hash, qkv[i].grad, size_of(qkv[i]));
     return hash_elements(hash, a.context.data, size_of(a.context));
 }
@@ -942,20 +941,21 @@ static void check_attention(void) {
     const Batch batch = ragged();
     const Tensor x = given("x"), k = given("k"), v = given("v");
     const Tensor selected_q = {batch.selected_count, x.cols, x.data, NULL};
-    check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start, NULL).context);
+    check_output("attention_forward", attention_forward(x, k, v, 2, 2, batch.start, batch.start, NULL).context);
     check_output("attention_forward.read",
-                 attention_forward(selected_q, k, v, 2, &batch, batch.selected_start, NULL).context);
+                 attention_forward(selected_q, k, v, 2, 2, batch.selected_start, batch.start, NULL).context);
 }
 /* The largest difference of a context from plain loops in double. */
-static double attention_difference(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch, const int *q_start) {
-    const Tensor context = attention_forward(q, k, v, heads, batch, q_start, NULL).context;
+static double attention_difference(Tensor q, Tensor k, Tensor v, int heads, int sequences, const int *q_start,
+                                   const int *k_start) {
+    const Tensor context = attention_forward(q, k, v, heads, sequences, q_start, k_start, NULL).context;
     const int width = q.cols / heads;
     double worst = 0;
-    for (int s = 0; s < batch->sequences; s++)
+    for (int s = 0; s < sequences; s++)
         for (int i = q_start[s]; i < q_start[s + 1]; i++)
             for (int j = 0; j < q.cols; j++) { /* column j of the context is an average of column j of v */
                 double sum = 0, all = 0;
-                for (int t = batch->start[s]; t < batch->start[s + 1]; t++) {
+                for (int t = k_start[s]; t < k_start[s + 1]; t++) {
                     double dot = 0;
                     for (int c = j / width * width; c < (j / width + 1) * width; c++)
                         dot += (double)row(q, i)[c] * (double)row(k, t)[c];
@@ -971,8 +971,8 @@ static void check_more_attention(void) {
     const Batch batch = more_ragged();
     const Tensor q = random_tensor(10, 15, &random), k = random_tensor(10, 15, &random),
                  v = random_tensor(10, 15, &random), selected_q = {6, 15, q.data, NULL};
-    const double all = attention_difference(q, k, v, 3, &batch, batch.start),
-                 selected = attention_difference(selected_q, k, v, 3, &batch, batch.selected_start);
+    const double all = attention_difference(q, k, v, 3, 4, batch.start, batch.start),
+                 selected = attention_difference(selected_q, k, v, 3, 4, batch.selected_start, batch.start);
     check(all < 1e-5 && selected < 1e-5,
           "%-22s three heads, four sequences: differs from plain loops by %.1e, at the selected positions by %.1e",
           "attention_forward", all, selected);
@@ -1560,16 +1560,14 @@ static Example oracle_example(Text template, Text subject, int answer) {
     if (e.mask < 0) e.mask = ids.count - 1;
     return e;
 }
-/* Trains for `steps` steps as in the file; returns the largest relative difference of a loss. */
-static double replay(Text run, const char *part, int steps, Lm *lm, PromptEncoder *encoder, Text template,
-                     const char *path) {
-    const Text plan = member(run, part, path), losses = member(plan, "losses", path),
-               batches = member(run, "batches", path);
-    const Parameters trained = encoder ? encoder->weights : lm_weights(lm);
-    const Optimizer adam = {json_number(member(plan, "lr", path)), 5e-4, false};
+/* Trains as in the plan; returns the largest relative difference of a loss. */
+static double replay(Text plan, Text batches, Lm *lm, PromptEncoder *encoder, Parameters trained, double decay,
+                     Text template, const char *path) {
+    const Text losses = member(plan, "losses", path);
+    const Optimizer adam = {json_number(member(plan, "lr", path)), decay, false};
     double worst = 0;
     parameters_train(trained);
-    for (int step = 1; step <= steps; step++) {
+    for (int step = 1; step <= json_count(losses); step++) {
         Mark before = mark();
         const Text batch = json_at(batches, step - 1);
         const int count = json_count(batch);
@@ -1596,11 +1594,12 @@ static void check_training_of(const char *name, Text template, Text fine) {
     const Safetensors after = safetensors_open(format("%s/encoder_after_30.safetensors", folder_of_model));
     lm_load(lm, folder_of_model);
     encoder_load(&encoder, ENCODER_LSTM, &before), encoder_load(&want, ENCODER_LSTM, &after);
-    double worst = replay(run, "p_tuning", 30, lm, &encoder, template, path);
+    const Text batches = member(run, "batches", path);
+    double worst = replay(member(run, "p_tuning", path), batches, lm, &encoder, encoder.weights, 5e-4, template, path);
     check(worst < 1e-4, "%-22s %s: 30 losses of P-tuning, relative difference at most %.1e", "training", path, worst);
     worst = weights_difference(encoder.weights, want.weights);
     check(worst < 1e-3, "%-22s %s: the encoder's weights after them differ by %.1e", "training", path, worst);
-    worst = replay(run, "fine_tuning", 10, lm, NULL, fine, path);
+    worst = replay(member(run, "fine_tuning", path), batches, lm, NULL, lm_weights(lm), 5e-4, fine, path);
     check(worst < 1e-4, "%-22s %s: 10 losses of fine-tuning, relative difference at most %.1e", "training", path,
           worst);
     lm_close(lm);
@@ -1613,6 +1612,44 @@ static void check_training(void) {
 }
 static void check_gpt_training(void) {
     check_training_of("gpt", text_of("P P P subject P P P"), text_of("subject"));
+}
+/* 30 steps of a deep prompt alone, for the model in `folder_of_model`; transformers has it as past keys and values. */
+static void check_deep_training_of(const char *name, const char *folder_of_model, Text template) {
+    const char *path = oracle(format("%s/run.json", name));
+    const Text plan = member(read_json(path), "mlm", path), batches = member(plan, "batches", path);
+    const Safetensors before = safetensors_open(oracle(format("%s/prefix.safetensors", name)));
+    const Safetensors after = safetensors_open(oracle(format("%s/after.safetensors", name)));
+    const Tensor want = expected(&after, "grad_prefix"), kept = expected(&after, "prefix_after_30");
+    Lm *lm = allocate_zeroed(sizeof *lm);
+    Text first;
+    lm_load(lm, folder_of_model);
+    lm_set_prefix(lm, copy_of(expected(&before, "prefix")),
+                  json_member(plan, "first_position", &first) ? json_int(first) : 0);
+    Tensor *prefix = lm_prefix(lm);
+    Example examples[8];
+    const Text batch = json_at(batches, 0);
+    for (int i = 0; i < json_count(batch); i++)
+        examples[i] = oracle_example(template, json_at(json_at(batch, i), 0), json_int(json_at(json_at(batch, i), 1)));
+    const Inputs in = inputs_of(examples, in_order(json_count(batch)), json_count(batch));
+    needs_grad(prefix);
+    const double loss = loss_and_gradient(lm, (Tensor){0}, &in, NULL);
+    for (size_t i = 0; i < size_of(want); i++) prefix->grad[i] -= want.data[i];
+    const double error = norm_of(prefix->grad, (int)size_of(want)) / norm_of(want.data, (int)size_of(want));
+    check(fabs(loss - (double)expected(&after, "loss").data[0]) < 1e-5 && error < 1e-5,
+          "%-22s %s: loss %.4f, the gradient differs by %.1e of its norm", "prefix_forward", path, loss, error);
+    Parameter p = {.name = "prefix", .tensor = prefix};
+    const double worst = replay(plan, batches, lm, NULL, (Parameters){&p, 1}, 0, template, path);
+    const double moved = largest_difference(prefix->data, kept.data, size_of(kept));
+    check(worst < 1e-4 && moved < 1e-3, "%-22s %s: 30 losses, relative difference at most %.1e; the prefix after them "
+          "differs by %.1e", "prefix_forward", path, worst, moved);
+    lm_close(lm);
+}
+static void check_deep_training(void) {
+    const bool own = file_exists(oracle("deep/model.safetensors"));
+    check_deep_training_of("deep", oracle(own ? "deep" : "tiny"), text_of("[CLS] subject [MASK] [SEP]"));
+}
+static void check_gpt_deep_training(void) {
+    check_deep_training_of("deep_gpt", oracle("gpt"), text_of("subject"));
 }
 /* 5 steps of AdamW on every next token of texts, each a subject and its answer. */
 static void check_pretraining(void) {
@@ -1911,6 +1948,8 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"macro_f1", check_macro_f1, NULL},
     {"training", check_training, "tiny/run.json"},
     {"training", check_gpt_training, "gpt/run.json"},
+    {"prefix_forward", check_deep_training, "deep/run.json"},
+    {"prefix_forward", check_gpt_deep_training, "deep_gpt/run.json"},
     {"next_words", check_pretraining, "gpt/run.json"},
     {"sentence", check_sentence, NULL},
     {"mask_words", check_mask_words, NULL},
@@ -2287,16 +2326,31 @@ static void rows_tensors(Check *c) {
     depends_on_random(c, "x", &c->x, 10, 4);
 }
 
-/* Variants: queries at the selected positions only, as in the last layer; each query sees the keys up to its own. */
-enum { SELECTED = 1, CAUSAL = 2 };
+static double prefix_loss(Check *c, bool backward) {
+    enum { COLUMN = 5 };
+    Tensor y = prefix_forward(c->z, COLUMN, c->x, &c->in.batch);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) residual_backward(prefix_backward(c->z, COLUMN, y, &c->in.batch), c->x);
+    return loss;
+}
+static void prefix_tensors(Check *c) {
+    c->in.batch = more_ragged();
+    depends_on_random(c, "prefix", &c->z, 3, 11);
+    depends_on_random(c, "x", &c->x, 10, 4);
+}
+
+/* Variants: queries at the selected positions only, as in the last layer; each query sees the keys up to its own; two
+ * more keys before those of each sequence. */
+enum { SELECTED = 1, CAUSAL = 2, PREFIX = 4 };
 static double attention_loss(Check *c, bool backward) {
     const Batch *batch = &c->in.batch;
     const bool selected = c->variant & SELECTED;
     const int *q_start = selected ? batch->selected_start : batch->start;
-    const int *seen = c->variant & CAUSAL ? seen_by_tokens(batch, selected) : NULL;
-    Attention a = attention_forward(c->x, c->y, c->z, 3, batch, q_start, seen);
+    const int *seen = c->variant & CAUSAL ? seen_by_tokens(batch, selected, c->lm.bert.prefix.rows) : NULL;
+    const int *k_start = prefix_starts(c->lm.bert.prefix, batch);
+    Attention a = attention_forward(c->x, c->y, c->z, 3, batch->sequences, q_start, k_start, seen);
     const double loss = loss_of(c, &a.context, backward);
-    if (backward) attention_backward(&a, c->x, c->y, c->z, 3, batch, q_start);
+    if (backward) attention_backward(&a, c->x, c->y, c->z, 3, batch->sequences, q_start, k_start);
     return loss;
 }
 static void attention_tensors(Check *c) {
@@ -2304,8 +2358,10 @@ static void attention_tensors(Check *c) {
     c->never_frozen = "";
     const bool selected = c->variant & SELECTED;
     depends_on_random(c, selected ? "selected q" : "q", &c->x, selected ? 6 : 10, 9);
-    depends_on_random(c, "k", &c->y, 10, 9);
-    depends_on_random(c, "v", &c->z, 10, 9);
+    c->lm.bert.prefix.rows = c->variant & PREFIX ? 2 : 0;
+    const int keys = 10 + 4 * c->lm.bert.prefix.rows;
+    depends_on_random(c, "k", &c->y, keys, 9);
+    depends_on_random(c, "v", &c->z, keys, 9);
 }
 
 static double embed_loss(Check *c, bool backward) {
@@ -2378,9 +2434,9 @@ static void embeddings_tensors(Check *c) {
 }
 
 static double layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
-    LayerActivations a = layer_forward(&c->lm.bert.layer[0], c->x, 3, &c->in.batch, c->variant);
+    LayerActivations a = layer_forward(&c->lm.bert.layer[0], c->x, 3, &c->in.batch, c->variant, c->lm.bert.prefix);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) layer_backward(&c->lm.bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
+    if (backward) layer_backward(&c->lm.bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant, c->lm.bert.prefix);
     return loss;
 }
 static void layer_tensors(Check *c) {
@@ -2421,6 +2477,21 @@ static void bert_tensors(Check *c) {
     depends_on_all(c, c->lm.bert.weights, "");
 }
 
+/* A deep prompt, and positions that begin after it. Variant: in a batch of one sequence. The bias of the keys is not in
+ * the prompt's keys, so here it has a gradient. */
+static void deep(Check *c) {
+    static int start[] = {0, 5}, selected_start[] = {0, 2}, selected[] = {1, 4};
+    if (c->variant) c->in.batch = (Batch){1, 5, 2, start, selected_start, selected};
+    lm_set_prefix(&c->lm, (Tensor){0}, 3);
+    depends_on_random(c, "e", &c->x, c->in.batch.tokens, 12);
+    depends_on_random(c, "prefix", lm_prefix(&c->lm), 2, 72);
+    depends_on_all(c, lm_weights(&c->lm), "");
+}
+static void deep_bert_tensors(Check *c) {
+    small_bert(c);
+    deep(c);
+}
+
 static void small_gpt(Check *c) {
     c->in.batch = more_ragged();
     c->lm.causal = true;
@@ -2441,9 +2512,9 @@ static void positions_tensors(Check *c) {
     depends_on(c, "position", &c->lm.gpt.position);
 }
 static double gpt_layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
-    GptLayerActivations a = gpt_layer_forward(&c->lm.gpt.layer[0], c->x, 3, &c->in.batch, c->variant);
+    GptLayerActivations a = gpt_layer_forward(&c->lm.gpt.layer[0], c->x, 3, &c->in.batch, c->variant, c->lm.gpt.prefix);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) gpt_layer_backward(&c->lm.gpt.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
+    if (backward) gpt_layer_backward(&c->lm.gpt.layer[0], c->x, &a, 3, &c->in.batch, c->variant, c->lm.gpt.prefix);
     return loss;
 }
 static void gpt_layer_tensors(Check *c) {
@@ -2480,6 +2551,11 @@ static void gpt_tensors(Check *c) {
     c->no_gradient = "key.bias";
     depends_on_random(c, "e", &c->x, 10, 12);
     depends_on_all(c, c->lm.gpt.weights, "");
+}
+
+static void deep_gpt_tensors(Check *c) {
+    small_gpt(c);
+    deep(c);
 }
 
 static double encoder_loss(Check *c, bool backward) { /* variant: the kind of encoder */
@@ -2575,6 +2651,10 @@ static const struct {
     {"attention", attention_tensors, attention_loss, SELECTED},
     {"causal attention", attention_tensors, attention_loss, CAUSAL},
     {"causal attention", attention_tensors, attention_loss, CAUSAL | SELECTED},
+    {"prefix", prefix_tensors, prefix_loss, 0},
+    {"attention", attention_tensors, attention_loss, PREFIX},
+    {"attention", attention_tensors, attention_loss, PREFIX | SELECTED},
+    {"causal attention", attention_tensors, attention_loss, PREFIX | CAUSAL | SELECTED},
     {"embeddings", embeddings_tensors, embeddings_loss, 0},
     {"embed", embed_tensors, embed_loss, 0},
     {"lstm", lstm_cell_tensors, lstm_cell_loss, false},
@@ -2584,11 +2664,15 @@ static const struct {
     {"last layer", layer_tensors, layer_loss, true},
     {"head", head_tensors, head_loss, 0},
     {"bert", bert_tensors, bert_loss, 0},
+    {"deep bert", deep_bert_tensors, bert_loss, false},
+    {"deep bert", deep_bert_tensors, bert_loss, true},
     {"positions", positions_tensors, positions_loss, 0},
     {"gpt layer", gpt_layer_tensors, gpt_layer_loss, false},
     {"gpt last layer", gpt_layer_tensors, gpt_layer_loss, true},
     {"gpt head", gpt_head_tensors, gpt_head_loss, 0},
     {"gpt", gpt_tensors, gpt_loss, 0},
+    {"deep gpt", deep_gpt_tensors, gpt_loss, false},
+    {"deep gpt", deep_gpt_tensors, gpt_loss, true},
     {"encoder lstm", encoder_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder mlp", encoder_tensors, encoder_loss, ENCODER_MLP},
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
