@@ -715,6 +715,7 @@ static const Option option_table[] = {
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
     {"--max-length", INTEGER, offsetof(Options, max_length), "tebg", 3},
     {"--pseudo", INTEGER, offsetof(Options, pseudo), "g", 0},
+    {"--deep", INTEGER, offsetof(Options, deep), "g", 0},
     {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "tg", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
     {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},

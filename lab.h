@@ -27,7 +27,7 @@ typedef struct {
     Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
     const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text, *tagger;
-    int seeds, jobs, max_length, size, pseudo;
+    int seeds, jobs, max_length, size, pseudo, deep;
     uint64_t model_hash; /* of the files in --model, where results are kept */
     bool resume, quiet, causal;
 } Options;
@@ -40,7 +40,7 @@ static const char usage_text[] =
     "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
     "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ... (all: README.md)\n"
     "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
-    "       ptune tag      --model DIR --data DIR [--tune-lm | --pseudo N] [--out DIR] ...   a tagger for CoNLL files\n"
+    "       ptune tag      --model DIR --data DIR [--tune-lm | --pseudo N | --deep N] ...   a tagger\n"
     "       ptune eval     --model DIR --data FILE.conll --tagger FILE\n"
     "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
     "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"

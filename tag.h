@@ -204,11 +204,14 @@ static void print_entities(Entities e) {
 
 /* ==== 4. A tagger ================================================================================================= */
 
-/* The tensors that a tagger adds to BERT, values not set: the classifier (K, H). */
-static Parameters tagger_parameters(Model *model) {
+/* The tensors that a tagger adds to BERT, values not set: the classifier (K, H), and of P-tuning v2 a deep prompt of
+ * `deep` vectors in each layer (0: none). */
+static Parameters tagger_parameters(Model *model, int deep) {
     Bert *bert = &model->lm.bert;
-    Parameters list = {allocate(sizeof(Parameter[2])), 0};
-    add_linear(&list, &bert->classifier, model->answers.labels, bert->hidden, "classifier");
+    const int H = bert->hidden;
+    Parameters list = {allocate(sizeof(Parameter[3])), 0};
+    add_linear(&list, &bert->classifier, model->answers.labels, H, "classifier");
+    if (deep) add_parameter(&list, MATRIX, &bert->prefix, deep, 2 * H * bert->layers, "prefix");
     return list;
 }
 /* They are kept with the prompt, if there is one, and the tags. */
@@ -225,14 +228,15 @@ static void tagger_write(const char *path, const Model *model, Parameters added,
 static Tensor tagger_read(const char *path, Model *model) {
     const Safetensors file = safetensors_open(path);
     const Texts tags = split(safetensors_metadata(&file, "tags"), '\t');
-    Tensor prompt = {0};
+    Tensor prompt = {0}, prefix = {0};
     if (!is_outside(tags.at[0])) die("%s: not a tagger: its tags do not begin with O", path);
     for (int k = 0; k < tags.count; k++)
         if (!is_tag(tags.at[k])) die("%s: tag '%s' is not B-TYPE or I-TYPE", path, text_line(tags.at[k]));
     if (!text_is(safetensors_metadata(&file, "vocab"), vocab_hash(&model->vocab)))
         die("%s: this tagger was trained with another vocabulary", path);
     model->answers = (Answers){.labels = tags.count, .name = tags.at};
-    const Parameters added = tagger_parameters(model);
+    safetensors_find(&file, "prefix", &prefix);
+    const Parameters added = tagger_parameters(model, prefix.rows);
     parameters_allocate(added);
     safetensors_read(&file, added);
     if (safetensors_find(&file, "prompt", &prompt) && prompt.cols != model->lm.bert.hidden)
@@ -275,7 +279,7 @@ static void tag_report(const Options *o, const Run *run, Parameters added) {
 static void train_tagger(const Options *o, Model *model, const Dataset data[3], const Sentences sentences[3]) {
     Random random = {(uint64_t)o->training.seed + 1};
     const Tensor prompt = tensor(o->pseudo, model->lm.bert.hidden);
-    const Parameters added = tagger_parameters(model);
+    const Parameters added = tagger_parameters(model, o->deep);
     parameters_random(added, &random);
     Run run = tag_begin(&o->training, model, prompt, added);
     progress_begin(o, &run);
