@@ -2627,7 +2627,6 @@ static void classifier_tensors(Check *c) {
 }
 static void tagger_tensors(Check *c) { /* all of it but the masked-LM head, with a deep prompt */
     small_bert(c);
-    c->no_gradient = "key.bias";
     depends_on_random(c, "e", &c->x, 10, 12);
     depends_on_all(c, c->lm.bert.weights, "encoder.");
     depends_on_random(c, "prefix", &c->lm.bert.prefix, 2, 72);
