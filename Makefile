@@ -19,7 +19,7 @@ FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
 SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
-HEADERS := tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h bert.h gpt.h lm.h examples.h world.h lab.h methods.h tag.h commands.h
+HEADERS := tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h bert.h gpt.h lm.h deep.h examples.h world.h lab.h methods.h tag.h commands.h
 
 all: ptune build/test build/test-double
 ptune: ptune.c $(HEADERS) Makefile

@@ -224,10 +224,12 @@ static void check_settings(Options *o) {
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (strcmp(o->select, "p@1") && !t->by_loss) usage("--select is p@1 or loss, not ", o->select);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
-    const bool trains = !o->template || template_read(o->template).pseudo || t->tune_lm;
+    const bool trains = !o->template || template_read(o->template).pseudo || o->deep || t->tune_lm;
     if (!trains && template_origin) die("%s: nothing to train: no [P] in its template", template_origin);
     if (!trains)
-        usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
+        usage("nothing to train: no [P] in the template, no --deep and no --tune-lm", NULL);
+    if (t->deep_encoder && !o->deep) usage("--deep-encoder goes with --deep", NULL);
+    if (o->shift && !o->deep) usage("--shift-positions goes with --deep", NULL);
 }
 /* Mean and standard deviation of several seeds. */
 static void print_seeds(const Options *o, const double *p_at_1s, const double *f1s) {
@@ -249,6 +251,15 @@ static Result train_into(const char *out, const Method *method, const Options *o
     unlock_file(lock);
     return r;
 }
+/* What is trained, as a method: p-lstm, p-deep, p-lstm+deep, ft, p-lstm+ft, ... */
+static Method method_of(const Options *o, bool pseudo) {
+    const bool tune_lm = o->training.tune_lm;
+    const char *name = pseudo ? format("p-%s", o->encoder) : NULL;
+    if (o->deep) name = name ? format("%s+deep", name) : "p-deep";
+    if (tune_lm) name = name ? format("%s+ft", name) : "ft";
+    return (Method){.name = name, .kind = TRAIN, .encoder = pseudo ? o->training.encoder : ENCODERS,
+                    .tune_lm = tune_lm, .deep = o->deep > 0};
+}
 static void command_train(Options *o) {
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
     check_settings(o);
@@ -257,11 +268,7 @@ static void command_train(Options *o) {
     Model *model = model_load(o);
     if (o->start) start_from_words(o, model);
     else o->template = chosen_template(o, model);
-    const bool pseudo = template_read(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
-    const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
-    const Method method = {
-        .name = name, .kind = TRAIN, .encoder = pseudo ? o->training.encoder : ENCODERS,
-        .tune_lm = tune_lm};
+    const Method method = method_of(o, template_read(o->template).pseudo > 0);
     const char *data_name = stem(o->data ? o->data : o->test);
     const Relation relation = {o->task ? o->task : data_name, o->data, {0}};
     if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
@@ -390,18 +397,18 @@ static bool has_own_sentences(const char *path) {
     return found;
 }
 /* The examples under one of several prompts. */
-typedef struct { Tensor prompt; Dataset data; } Prompted;
+typedef struct { Model model; Tensor prompt; Dataset data; } Prompted; /* model: with the prompt's deep one */
 
 /* Those of --data under a template or, if there is none, under a learned prompt. */
 static Prompted prompted_by(const Options *o, const Model *model, const Text *template, const Text *file, bool quiet,
                             Names *names) {
-    Prompted p = {.prompt = {0}};
+    Prompted p = {.model = *model};
     Template t;
     if (template) t = template_read(text_string(*template));
     if (template && t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
-    if (!template) p.prompt = prompt_read(text_string(*file), model, &t);
+    if (!template) p.prompt = prompt_read(text_string(*file), &p.model, &t);
     *names = (Names){.unlabelled = 0};
-    p.data = read_named(o->data, model, &t, o->max_length, quiet, names);
+    p.data = read_named(o->data, &p.model, &t, o->max_length, quiet, names);
     return p;
 }
 /* Adds the words' probabilities, both as logarithms, of which the smallest would be 0 otherwise. */
@@ -414,9 +421,9 @@ static void add_probabilities(real *sum, const real *logits, int words) {
     }
 }
 /* The score of the mean of the probabilities that several prompts give. */
-static Score evaluate_mean(const Model *model, const Prompted *by, int prompts, Prediction *predictions) {
+static Score evaluate_mean(const Prompted *by, int prompts, Prediction *predictions) {
     Score score = {.examples = by->data.count};
-    const int *order = in_order(score.examples), words = lm_word(&model->lm).rows;
+    const int *order = in_order(score.examples), words = lm_word(&by->model.lm).rows;
     for (int first = 0, count; first < score.examples; first += count) {
         Mark before = mark();
         count = score.examples;
@@ -426,7 +433,7 @@ static Score evaluate_mean(const Model *model, const Prompted *by, int prompts, 
         for (int k = 0; k < prompts; k++) {
             Mark one = mark();
             const Inputs in = inputs_of(by[k].data.at, order + first, count);
-            const Tensor logits = batch_logits(&model->lm, by[k].prompt, &in, model->answers.allowed);
+            const Tensor logits = batch_logits(&by[k].model.lm, by[k].prompt, &in, by[k].model.answers.allowed);
             for (int i = 0; i < count; i++) add_probabilities(row(sum, i), row(logits, i), words);
             release(one);
         }
@@ -471,8 +478,8 @@ static void command_eval(Options *o) {
     if (names.unlabelled && !o->predictions)
         die("%s: no labels, so no score: --predictions FILE says what is predicted", data.path);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
-    const Score score = prompts == 1 ? evaluate(model, by->prompt, &data, predictions)
-                                     : evaluate_mean(model, by, prompts, predictions);
+    const Score score = prompts == 1 ? evaluate(&by->model, by->prompt, &data, predictions)
+                                     : evaluate_mean(by, prompts, predictions);
     if (names.unlabelled || (o->labels && o->predictions && ends_in(o->predictions, ".jsonl"))) {
         labels_write(o->predictions, &model->answers, &names, predictions);
         if (names.unlabelled) return;
@@ -508,6 +515,9 @@ static void command_words(Options *o) {
     const Tensor prompt = prompt_read(o->prompt, model, &t);
     printf("%s\n", t.text);
     print_nearest(model, prompt);
+    if (lm_prefix(&model->lm)->rows)
+        printf("a deep prompt: %d keys and values in each of %d layers, which are no embeddings and near no words\n",
+               lm_prefix(&model->lm)->rows, lm_layers(&model->lm));
 }
 
 static void command_search(Options *o) {
@@ -656,7 +666,8 @@ static const Command *command_named(const char *name) {
 /* Chosen on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), for the demo ('d'; its rates are the methods'
  * own, its epochs are what a minute holds). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600};
+    Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600,
+                 .deep = strchr("db", command) ? 4 : 0}; /* of p-deep */
     o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
                             .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
     o.quiet = !strchr("teg", command); /* train, eval and tag say what they do: their examples, each epoch */
@@ -712,11 +723,13 @@ static const Option option_table[] = {
     {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbvg", 0},
     {"--seeds", INTEGER, offsetof(Options, seeds), "dtb", 1},
     {"--jobs", INTEGER, offsetof(Options, jobs), "db", 1},
+    {"--deep", INTEGER, offsetof(Options, deep), "tbg", 1},
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
     {"--max-length", INTEGER, offsetof(Options, max_length), "tebg", 3},
-    {"--pseudo", INTEGER, offsetof(Options, pseudo), "g", 0},
-    {"--deep", INTEGER, offsetof(Options, deep), "g", 0},
+    {"--pseudo", INTEGER, offsetof(Options, pseudo), "g", 1},
     {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "tg", 0},
+    {"--deep-encoder", SWITCH, offsetof(Options, training.deep_encoder), "tbg", 0},
+    {"--shift-positions", SWITCH, offsetof(Options, shift), "tb", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
     {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},
 };

@@ -205,11 +205,8 @@ static inline void gpt_list_weights(Gpt *g) {
 static inline void gpt_random(Gpt *gpt, Random *random) {
     const real scale = 1 / sqrt((real)(2 * gpt->layers));
     parameters_random(gpt->weights, random);
-    for (int l = 0; l < gpt->layers; l++) {
-        const Tensor w[] = {gpt->layer[l].attention_output.w, gpt->layer[l].output.w};
-        for (int k = 0; k < 2; k++)
-            for (size_t i = 0; i < size_of(w[k]); i++) w[k].data[i] *= scale;
-    }
+    for (int l = 0; l < gpt->layers; l++)
+        multiply_by(gpt->layer[l].attention_output.w, scale), multiply_by(gpt->layer[l].output.w, scale);
 }
 
 /* ---- config.json: what is absent has GPT-2's value --------------------------------------------------------------- */

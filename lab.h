@@ -27,9 +27,11 @@ typedef struct {
     Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
     const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text, *tagger;
-    int seeds, jobs, max_length, size, pseudo, deep;
+    int seeds, jobs, max_length, size;
+    int pseudo; /* how many pseudo-tokens stand before a sentence to be tagged */
+    int deep;   /* how many vectors a deep prompt has in each layer; 0: there is none */
     uint64_t model_hash; /* of the files in --model, where results are kept */
-    bool resume, quiet, causal;
+    bool resume, quiet, causal, shift; /* shift: the positions of the text begin after the deep prompt */
 } Options;
 
 static const char usage_text[] =
@@ -38,7 +40,7 @@ static const char usage_text[] =
     "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, under a learned prompt\n"
     "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
     "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
-    "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ... (all: README.md)\n"
+    "                      [--deep M] [--tune-lm] [--out DIR] [--seed N] [--seeds N] ... (all: README.md)\n"
     "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
     "       ptune tag      --model DIR --data DIR [--tune-lm | --pseudo N | --deep N] ...   a tagger\n"
     "       ptune eval     --model DIR --data FILE.conll --tagger FILE\n"
@@ -113,6 +115,16 @@ static Dataset read_split(const Options *o, const Model *model, Split which, con
     return read_examples(split_path(o, which), model, t, o->max_length, o->quiet);
 }
 
+/* A deep prompt for the model; an empty one takes away what was there. The text begins at position `first`, and
+ * something of it must fit behind: `from` is where the prompt comes from. */
+static void deep_prompt_set(Model *model, Tensor prefix, int first, const char *from) {
+    lm_set_prefix(&model->lm, prefix, 0);
+    const int positions = lm_positions(&model->lm);
+    if (first < 0 || first >= positions || (first && !prefix.rows))
+        die("%s: the text would begin at position %d of %d", from, first, positions);
+    lm_set_prefix(&model->lm, prefix, first);
+}
+
 /* ---- Templates for a causal LM, which answers at the end --------------------------------------------------------- */
 
 /* A prompt of the data without what follows its answer, as in the published code, or NULL if it goes on with a
@@ -156,28 +168,46 @@ static const char *vocab_hash(const Vocab *vocab) {
                    1099511628211u;
     return format("%016jx", (uintmax_t)hash);
 }
-/* The prompt h (m, H), the template it belongs to, and whose vocabulary that was. */
-static void prompt_write(const char *path, Tensor prompt, const char *template, const Vocab *vocab) {
-    Parameter p = {.name = "prompt", .tensor = &prompt};
-    safetensors_write(path, (Parameters){&p, 1},
-                      format("{\"template\":%s,\"vocab\":\"%s\"}", json_quote(template), vocab_hash(vocab)));
+static Parameters prompts_list(Tensor *prompt, Tensor *prefix) { /* those of the two that are not empty */
+    Parameters list = {allocate(sizeof(Parameter[2])), 0};
+    if (prompt->rows) list.at[list.count++] = (Parameter){.name = "prompt", .tensor = prompt};
+    if (prefix->rows) list.at[list.count++] = (Parameter){.name = "prefix", .tensor = prefix};
+    return list;
 }
-/* Exits unless the file is a prompt for this model. */
-static Tensor prompt_read(const char *path, const Model *model, Template *t) {
+/* What was learned: h (m, H) if the template has [P], the LM's deep prompt if it has one, and with that the position at
+ * which a text begins; the template, and whose vocabulary that was. */
+static void prompt_write(const char *path, Tensor prompt, const char *template, const Model *model) {
+    Lm lm = model->lm;
+    const Parameters list = prompts_list(&prompt, lm_prefix(&lm));
+    const char *first = lm_first_position(&lm) ? format(",\"first_position\":\"%d\"", lm_first_position(&lm)) : "";
+    safetensors_write(path, list, format("{\"template\":%s,\"vocab\":\"%s\"%s}", json_quote(template),
+                                         vocab_hash(&model->vocab), first));
+}
+/* One of its tensors, empty if it has none. Exits if it is not for this model. */
+static Tensor prompt_tensor(const Safetensors *file, const char *name, int cols) {
+    Tensor t;
+    if (!safetensors_find(file, name, &t)) return (Tensor){0};
+    if (t.cols != cols) die("%s: %s: vectors of %d elements, the model has %d", file->path, name, t.cols, cols);
+    for (size_t i = 0; i < size_of(t); i++)
+        if (!isfinite(t.data[i])) die("%s: %s has an element that is not finite", file->path, name);
+    return t;
+}
+/* h; a deep prompt is put into the model. Exits unless the file is a prompt for this model. */
+static Tensor prompt_read(const char *path, Model *model, Template *t) {
     const Safetensors file = safetensors_open(path);
-    Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab");
-    Tensor prompt;
-    if (!text.size || !safetensors_find(&file, "prompt", &prompt))
-        die("%s: not a prompt: no template or no tensor 'prompt'", path);
+    const Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab"),
+               first = safetensors_metadata(&file, "first_position");
+    const int H = lm_word(&model->lm).cols;
+    const Tensor prompt = prompt_tensor(&file, "prompt", H),
+                 prefix = prompt_tensor(&file, "prefix", 2 * H * lm_layers(&model->lm));
+    if (!text.size || (!prompt.rows && !prefix.rows))
+        die("%s: not a prompt: no template, or neither a tensor 'prompt' nor 'prefix'", path);
     if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
-    if (prompt.cols != lm_word(&model->lm).cols)
-        die("%s: vectors of %d elements, the model has %d", path, prompt.cols, lm_word(&model->lm).cols);
-    for (size_t i = 0; i < size_of(prompt); i++)
-        if (!isfinite(prompt.data[i])) die("%s: has an element that is not finite", path);
     *t = template_read(text_string(text));
     template_origin = path;
     if (t->pseudo != prompt.rows)
         die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
+    deep_prompt_set(model, prefix, first.size ? json_int(first) : 0, path);
     return prompt;
 }
 static void model_write(const Model *model, const char *folder) { /* a Hugging Face folder of all five files */
@@ -222,8 +252,10 @@ static const char *settings(const Options *o, bool trains) {
                               t->seed);
     if (!trains) return read;
     const bool encodes = t->encoder != ENCODERS; /* what a run does not use does not matter */
-    const double rate = encodes ? t->rate : 0, scale = encodes ? t->scale : 0;
+    const double rate = encodes || o->deep ? t->rate : 0, scale = encodes ? t->scale : 0;
     const double rate_lm = t->tune_lm ? t->rate_lm : 0;
+    if (o->deep)
+        read = format("%s; deep %d; deep-encoder %d; shift-positions %d", read, o->deep, t->deep_encoder, o->shift);
     return format("%s; encoder %s; tune-lm %d; optimizer %s; lr %.15g; lr-lm %.15g; weight-decay %.15g; clip %.15g; "
                   "warmup %.15g; init-scale %.15g; epochs %d; batch %d; recipe %s; select %s; start %s",
                   read, encoder_names[t->encoder], t->tune_lm, o->optimizer, rate, rate_lm, t->decay, t->clip,
@@ -242,9 +274,9 @@ static void check_same_settings(const char *path, Text then, const char *now) {
 
 /* ---- Checkpoints: the state between two epochs ------------------------------------------------------------------- */
 
-/* Every trained tensor, Adam's moments, the best prompt. */
+/* Every trained tensor, Adam's moments, the best prompt, the best deep prompt. */
 static Parameters checkpoint_list(Run *run) {
-    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 1])), 0};
+    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 2])), 0};
     for (int i = 0; i < run->trained.count; i++) {
         Parameter *p = &run->trained.at[i];
         const int rows = p->tensor->rows, cols = p->tensor->cols;
@@ -253,6 +285,10 @@ static Parameters checkpoint_list(Run *run) {
         add_parameter(&list, p->kind, &p->v, rows, cols, format("adam.v.%s", p->name));
     }
     if (run->encoder) add_parameter(&list, MATRIX, &run->prompt, run->prompt.rows, run->prompt.cols, "best.prompt");
+    if (run->deep) {
+        Tensor *best = &run->deep->best;
+        add_parameter(&list, MATRIX, best, best->rows, best->cols, "best.prefix");
+    }
     return list;
 }
 static const char *checkpoint_settings(const Options *o) {
@@ -359,8 +395,8 @@ static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoc
         fflush(stdout);
     }
     if (!o->out) return;
-    if (better && run->encoder)
-        prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, &run->model->vocab);
+    if (better && (run->encoder || run->deep))
+        prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, run->model);
     if (better && run->lm.count) model_write(run->model, format("%s/model", o->out));
     fprintf(log_file, "%d\t%d\t%s\t%.2f\t%.6f\t%.1f\n", run->training->seed, run->epoch,
             run->epoch ? format("%.6f", run->loss) : "-", p_at_1(run->dev), run->dev.loss, seconds() - progress.start);

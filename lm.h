@@ -14,8 +14,11 @@ typedef struct {
 
 static inline Tensor lm_word(const Lm *lm) { return lm->causal ? lm->gpt.word : lm->bert.word; } /* (V, H) */
 static inline int lm_layers(const Lm *lm) { return lm->causal ? lm->gpt.layers : lm->bert.layers; }
-static inline int lm_positions(const Lm *lm) { /* how many tokens fit */
-    return lm->causal ? lm->gpt.positions - lm->gpt.first_position : lm->bert.positions - lm->bert.first_position;
+static inline int lm_first_position(const Lm *lm) {
+    return lm->causal ? lm->gpt.first_position : lm->bert.first_position;
+}
+static inline int lm_positions(const Lm *lm) { /* how many tokens a text may have */
+    return (lm->causal ? lm->gpt.positions : lm->bert.positions) - lm_first_position(lm);
 }
 static inline Parameters lm_weights(const Lm *lm) { return lm->causal ? lm->gpt.weights : lm->bert.weights; }
 

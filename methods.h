@@ -132,25 +132,27 @@ typedef struct {
                              best, worst: of relation_prompts; start: the manual one's words are where [P] start;
                              NULL: --template */
     EncoderKind encoder;  /* ENCODERS: none */
-    bool tune_lm;
+    bool tune_lm, deep;   /* deep: a deep prompt, of --deep vectors in each layer */
     double demo_rate; /* on the small world, chosen on dev; elsewhere --lr and --lr-lm */
     const char *meaning;
 } Method;
 static const Method methods[] = {
-    {"majority", MAJORITY, "[X] [MASK]", ENCODERS, false, 0, "the most frequent answer of train"},
-    {"worst", ZERO_SHOT, "worst", ENCODERS, false, 0, "manual prompts, the worst one on test"},
-    {"manual", ZERO_SHOT, "manual", ENCODERS, false, 0, "the manual prompt"},
-    {"best", ZERO_SHOT, "best", ENCODERS, false, 0, "manual or given prompts, the best one on dev"},
-    {"search", SEARCH, "[X] [P][P][P] [MASK] .", ENCODERS, false, 0, "discrete search, [X] [P][P][P] [MASK] ."},
-    {"ft", TRAIN, "[X] [MASK]", ENCODERS, true, 5e-4, "fine-tuning, [X] [MASK]"},
-    {"mp+ft", TRAIN, "manual", ENCODERS, true, 5e-4, "fine-tuning, the manual prompt"},
-    {"best+ft", TRAIN, "best", ENCODERS, true, 2e-4, "fine-tuning, the best prompt"},
-    {"p-lstm", TRAIN, NULL, ENCODER_LSTM, false, 5e-3, "P-tuning, LSTM and MLP"},
-    {"p-mlp", TRAIN, NULL, ENCODER_MLP, false, 8e-3, "P-tuning, MLP"},
-    {"p-embedding", TRAIN, NULL, ENCODER_EMBEDDING, false, 3e-2, "P-tuning, plain embeddings"},
-    {"p-swapped", TRAIN, "(3,3,3)", ENCODER_LSTM, false, 5e-3, "P-tuning, mask before subject"},
-    {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] between the words of the manual prompt"},
-    {"p-start", TRAIN, "start", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] that start from the manual prompt"}};
+    {"majority", MAJORITY, "[X] [MASK]", ENCODERS, false, false, 0, "the most frequent answer of train"},
+    {"worst", ZERO_SHOT, "worst", ENCODERS, false, false, 0, "manual prompts, the worst one on test"},
+    {"manual", ZERO_SHOT, "manual", ENCODERS, false, false, 0, "the manual prompt"},
+    {"best", ZERO_SHOT, "best", ENCODERS, false, false, 0, "manual or given prompts, the best one on dev"},
+    {"search", SEARCH, "[X] [P][P][P] [MASK] .", ENCODERS, false, false, 0, "discrete search, [X] [P][P][P] [MASK] ."},
+    {"ft", TRAIN, "[X] [MASK]", ENCODERS, true, false, 5e-4, "fine-tuning, [X] [MASK]"},
+    {"mp+ft", TRAIN, "manual", ENCODERS, true, false, 5e-4, "fine-tuning, the manual prompt"},
+    {"best+ft", TRAIN, "best", ENCODERS, true, false, 2e-4, "fine-tuning, the best prompt"},
+    {"p-lstm", TRAIN, NULL, ENCODER_LSTM, false, false, 5e-3, "P-tuning, LSTM and MLP"},
+    {"p-mlp", TRAIN, NULL, ENCODER_MLP, false, false, 8e-3, "P-tuning, MLP"},
+    {"p-embedding", TRAIN, NULL, ENCODER_EMBEDDING, false, false, 3e-2, "P-tuning, plain embeddings"},
+    {"p-swapped", TRAIN, "(3,3,3)", ENCODER_LSTM, false, false, 5e-3, "P-tuning, mask before subject"},
+    {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, false, 5e-3,
+     "P-tuning, [P] between the words of the manual prompt"},
+    {"p-start", TRAIN, "start", ENCODER_LSTM, false, false, 5e-3, "P-tuning, [P] that start from the manual prompt"},
+    {"p-deep", TRAIN, "manual", ENCODERS, false, true, 1e-2, "P-tuning v2: a deep prompt, the manual prompt as text"}};
 enum { METHODS = sizeof methods / sizeof *methods };
 
 static const Method *method_named(Text name) {
@@ -349,6 +351,7 @@ static const char *stem(const char *path) {
 static Options method_options(const Method *m, const Options *options, const Model *model, const Relation *relation) {
     Options o = *options;
     o.data = relation->folder, o.training.encoder = m->encoder, o.training.tune_lm = m->tune_lm;
+    if (!m->deep) o.deep = 0;
     if (o.training.rate < 0) o.training.rate = o.training.rate_lm = m->demo_rate;
     if (m->template && !strcmp(m->template, "start")) {
         o.start = manual_prompt(&o, model, relation);
@@ -380,25 +383,27 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
                 .settings = o.out ? method_settings(m, &o, model, relation) : "-",
                 .prompt = tensor(t.pseudo, lm_word(&model->lm).cols)};
     Mark before = mark();
-    Model own = *model;
+    Model own = *model; /* with a deep prompt of its own too */
     if (m->tune_lm && o.out && same_file(o.model, format("%s/model", o.out)))
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
     if (m->tune_lm) lm_load(&own.lm, o.model);
+    const Tensor prefix = tensor(o.deep, 2 * r.prompt.cols * lm_layers(&own.lm));
+    deep_prompt_set(&own, prefix, o.shift ? o.deep : 0, "--shift-positions");
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) { /* a relation that is one file has only a test set */
         const bool missing = m->kind == ZERO_SHOT && i != TEST_SET && is_regular(or_dash(o.data));
-        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, model, (Split)i, &t);
+        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, &own, (Split)i, &t);
     }
     if (m->kind == TRAIN && o.recipe && data[TRAIN_SET].count < o.training.batch)
         die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
             o.training.batch);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data[TEST_SET].count);
-    if (m->kind == TRAIN) r.trained = run_seed(&o, m->tune_lm ? &own : model, data, r.prompt, predictions, &r.score);
+    if (m->kind == TRAIN) r.trained = run_seed(&o, &own, data, r.prompt, predictions, &r.score);
     else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], lm_word(&model->lm).rows);
     else r.score = evaluate(model, r.prompt, &data[TEST_SET], predictions);
     if (m->kind != MAJORITY) r.macro_f1 = macro_f1(&model->answers, &data[TEST_SET], predictions);
     if (m->kind == SEARCH) r.kept = template_parse(m->template).pseudo;
-    if (m->kind == TRAIN) r.kept = (int)size_of(r.prompt);
+    if (m->kind == TRAIN) r.kept = (int)(size_of(r.prompt) + size_of(prefix));
     if (m->tune_lm) r.kept += (int)parameters_size(lm_weights(&own.lm)), lm_close(&own.lm);
     if (!model->answers.labels) r.seen = seen_subjects(&data[TRAIN_SET], &data[TEST_SET]); /* else: sentences */
     r.seconds = round(10 * (seconds() - start)) / 10; /* as in the file, or sums over relations differ */

@@ -204,60 +204,54 @@ static void print_entities(Entities e) {
 
 /* ==== 4. A tagger ================================================================================================= */
 
-/* The tensors that a tagger adds to BERT, values not set: the classifier (K, H), and of P-tuning v2 a deep prompt of
- * `deep` vectors in each layer (0: none). */
-static Parameters tagger_parameters(Model *model, int deep) {
-    Bert *bert = &model->lm.bert;
-    const int H = bert->hidden;
-    Parameters list = {allocate(sizeof(Parameter[3])), 0};
-    add_linear(&list, &bert->classifier, model->answers.labels, H, "classifier");
-    if (deep) add_parameter(&list, MATRIX, &bert->prefix, deep, 2 * H * bert->layers, "prefix");
+/* The classifier (K, H), values not set. */
+static Parameters classifier_of(Model *model) {
+    Parameters list = {allocate(sizeof(Parameter[2])), 0};
+    add_linear(&list, &model->lm.bert.classifier, model->answers.labels, model->lm.bert.hidden, "classifier");
     return list;
 }
-/* They are kept with the prompt, if there is one, and the tags. */
-static void tagger_write(const char *path, const Model *model, Parameters added, Tensor prompt) {
+/* The classifier, the tags, and the prompt and the deep prompt if there are any. */
+static void tagger_write(const char *path, Model *model, Parameters classifier, Tensor prompt) {
     const Answers *tags = &model->answers;
-    Parameter p = {.name = "prompt", .tensor = &prompt};
     const char *names = "O"; /* a tag has no tab in it */
     for (int k = 1; k < tags->labels; k++)
         names = format("%s\t%.*s", names, (int)tags->name[k].size, tags->name[k].data);
-    safetensors_write(path, parameters_joined(added, (Parameters){&p, prompt.rows > 0}),
+    safetensors_write(path, parameters_joined(classifier, prompts_list(&prompt, lm_prefix(&model->lm))),
                       format("{\"tags\":%s,\"vocab\":\"%s\"}", json_quote(names), vocab_hash(&model->vocab)));
 }
 /* Puts the tagger into the model and returns its prompt. Exits unless the file is a tagger for this model. */
 static Tensor tagger_read(const char *path, Model *model) {
     const Safetensors file = safetensors_open(path);
     const Texts tags = split(safetensors_metadata(&file, "tags"), '\t');
-    Tensor prompt = {0}, prefix = {0};
+    const int H = model->lm.bert.hidden;
     if (!is_outside(tags.at[0])) die("%s: not a tagger: its tags do not begin with O", path);
     for (int k = 0; k < tags.count; k++)
         if (!is_tag(tags.at[k])) die("%s: tag '%s' is not B-TYPE or I-TYPE", path, text_line(tags.at[k]));
     if (!text_is(safetensors_metadata(&file, "vocab"), vocab_hash(&model->vocab)))
         die("%s: this tagger was trained with another vocabulary", path);
     model->answers = (Answers){.labels = tags.count, .name = tags.at};
-    safetensors_find(&file, "prefix", &prefix);
-    const Parameters added = tagger_parameters(model, prefix.rows);
-    parameters_allocate(added);
-    safetensors_read(&file, added);
-    if (safetensors_find(&file, "prompt", &prompt) && prompt.cols != model->lm.bert.hidden)
-        die("%s: vectors of %d elements, the model has %d", path, prompt.cols, model->lm.bert.hidden);
-    return prompt;
+    const Parameters classifier = classifier_of(model);
+    parameters_allocate(classifier);
+    safetensors_read(&file, classifier);
+    deep_prompt_set(model, prompt_tensor(&file, "prefix", 2 * H * lm_layers(&model->lm)), 0, path);
+    return prompt_tensor(&file, "prompt", H);
 }
 
-/* A run that trains what the tagger adds, too, with the rate and in the place of the LM's weights. */
-static Run tag_begin(const Training *t, Model *model, Tensor prompt, Parameters added) {
+/* A run that trains the classifier, too: as a part of the LM, whose other weights may be frozen. */
+static Run tag_begin(const Training *t, Model *model, Tensor prompt, Parameters classifier) {
     Run run = run_begin(t, model, prompt);
-    parameters_train(added);
-    run.lm = parameters_joined(run.lm, added);
-    run.trained = parameters_joined(run.trained, added);
-    run.best_lm = parameters_joined(run.best_lm, parameters_like(added));
+    parameters_train(classifier);
+    run.lm = parameters_joined(run.lm, classifier);
+    run.trained = parameters_joined(run.trained, classifier);
+    run.best_lm = parameters_joined(run.best_lm, parameters_like(classifier));
     return run;
 }
-/* As next_epoch: the best one has the highest F1 on dev, 2 right hits of predicted + gold. */
+/* As next_epoch, but the best epoch has the highest F1 on dev: `right` counts as a hit in both predicted and gold. */
 static bool tag_epoch(Run *run, const Dataset *train, const Dataset *dev, const Sentences *dev_sentences) {
     Mark before = mark();
     run->epoch++;
     if (!train_epoch(run, train)) return false;
+    if (run->deep) deep_forward(run->deep);
     const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
     predict(run->model, prompt, dev, dev_sentences);
     const Entities e = entities_of(dev_sentences);
@@ -267,25 +261,26 @@ static bool tag_epoch(Run *run, const Dataset *train, const Dataset *dev, const 
     return true;
 }
 /* What the epoch gave, and if it is the best so far, the tagger: the LM too if it was trained. */
-static void tag_report(const Options *o, const Run *run, Parameters added) {
+static void tag_report(const Options *o, const Run *run, Parameters classifier) {
     const bool better = run->best_epoch == run->epoch;
     Mark before = mark();
     printf("epoch %d: loss %.4f, dev F1 %.2f%s\n", run->epoch, run->loss, p_at_1(run->dev), better ? " *" : "");
     fflush(stdout);
-    if (better && o->out) tagger_write(format("%s/tagger.safetensors", o->out), run->model, added, run->prompt);
+    if (better && o->out) tagger_write(format("%s/tagger.safetensors", o->out), run->model, classifier, run->prompt);
     if (better && o->out && o->training.tune_lm) model_write(run->model, format("%s/model", o->out));
     release(before);
 }
 static void train_tagger(const Options *o, Model *model, const Dataset data[3], const Sentences sentences[3]) {
     Random random = {(uint64_t)o->training.seed + 1};
     const Tensor prompt = tensor(o->pseudo, model->lm.bert.hidden);
-    const Parameters added = tagger_parameters(model, o->deep);
-    parameters_random(added, &random);
-    Run run = tag_begin(&o->training, model, prompt, added);
+    const Parameters classifier = classifier_of(model);
+    parameters_random(classifier, &random);
+    lm_set_prefix(&model->lm, tensor(o->deep, 2 * prompt.cols * lm_layers(&model->lm)), 0);
+    Run run = tag_begin(&o->training, model, prompt, classifier);
     progress_begin(o, &run);
     while (run_goes_on(&run)) {
         if (!tag_epoch(&run, &data[TRAIN_SET], &data[DEV_SET], &sentences[DEV_SET])) stop_if_interrupted(o, &run);
-        tag_report(o, &run, added);
+        tag_report(o, &run, classifier);
     }
     stop_if_interrupted(o, &run);
     catch_interrupts(false);

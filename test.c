@@ -1367,17 +1367,19 @@ static void check_evaluate_mean(void) {
     for (int i = 0; i < 5 * TIMES; i++) example[i] = t.example[i % 5];
     const Dataset data = {example, 5 * TIMES, ""};
     const Inputs in = inputs_of(t.example, in_order(5), 5);
-    Prompted by[PROMPTS];
+    const int H = lm_word(&t.model.lm).cols;
+    Prompted by[PROMPTS]; /* one of them has a deep prompt */
     double mean[5][5] = {{0}}, loss = 0;
     Random random = {5};
     for (int k = 0; k < PROMPTS; k++) {
-        by[k] = (Prompted){random_tensor(2, lm_word(&t.model.lm).cols, &random), data};
-        const Tensor logits = batch_logits(&t.model.lm, by[k].prompt, &in, t.model.answers.allowed);
+        by[k] = (Prompted){t.model, random_tensor(2, H, &random), data};
+        if (k == 1) lm_set_prefix(&by[k].model.lm, random_tensor(3, 2 * H * lm_layers(&t.model.lm), &random), 3);
+        const Tensor logits = batch_logits(&by[k].model.lm, by[k].prompt, &in, t.model.answers.allowed);
         for (int i = 0; i < 5; i++)
             for (int w = 0; w < 5; w++)
                 mean[i][w] += exp((double)row(logits, i)[20 + w] - log_sum_exp(row(logits, i), logits.cols)) / PROMPTS;
     }
-    const Score score = evaluate_mean(&t.model, by, PROMPTS, predicted);
+    const Score score = evaluate_mean(by, PROMPTS, predicted);
     int wrong = 0;
     for (int i = 0; i < 5 * TIMES; i++) {
         const double *p = mean[i % 5];
@@ -1419,28 +1421,39 @@ static void check_train_epoch(void) {
           "train_epoch", run.tokens, run.step);
     lm_close(&t.model.lm);
 }
-/* An epoch of one batch is one step of Adam: a rate for the encoder, another for BERT, one clipping for both. */
+/* The tiny BERT with a deep prompt and its encoder. */
+static DeepPrompt *tiny_deep(Tiny *t) {
+    Random random = {2};
+    tiny_load(t);
+    lm_set_prefix(&t->model.lm, tensor(3, 2 * lm_word(&t->model.lm).cols * lm_layers(&t->model.lm)), 3);
+    return deep_begin(&t->model.lm, true, &random);
+}
+/* An epoch of one batch is one step of Adam: a rate for both encoders, another for BERT, one clipping for all. */
 static void check_train_step(void) {
     static Tiny t, hand;
-    tiny_load(&t), tiny_load(&hand);
+    DeepPrompt *deep = tiny_deep(&t), *hand_deep = tiny_deep(&hand);
     const Parameters lm = lm_weights(&t.model.lm), hand_lm = lm_weights(&hand.model.lm);
     parameters_train(lm), parameters_train(hand_lm);
     const Training settings = {.rate = 0.01, .rate_lm = 0.002, .decay = 0.1, .adamw = true, .clip = 0.001, .epochs = 1,
                                .batch = 1};
-    const Parameters both = parameters_joined(t.encoder.weights, lm);
-    Run run = {&settings, &t.model, &t.encoder, lm, both, .epoch = 1};
+    const Parameters all = parameters_joined(parameters_joined(t.encoder.weights, deep->weights), lm);
+    Run run = {&settings, &t.model, &t.encoder, lm, all, deep, .epoch = 1};
     train_epoch(&run, &(Dataset){t.example, 1, ""});
     const Inputs in = inputs_of(hand.example, in_order(1), 1);
+    deep_forward(hand_deep);
     train_batch(&hand.model.lm, &hand.encoder, &in, NULL);
+    deep_backward(hand_deep);
+    const Parameters prompts = parameters_joined(hand.encoder.weights, hand_deep->weights);
     const double share = schedule(&settings, 1, 1);
-    const double scale = 0.001 / gradient_norm(parameters_joined(hand.encoder.weights, hand_lm));
-    adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
+    const double scale = 0.001 / gradient_norm(parameters_joined(prompts, hand_lm));
+    adam_step(prompts, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
     adam_step(hand_lm, (Optimizer){0.002 * share, 0.1, true}, 1, scale);
     const double encoder = weights_difference(t.encoder.weights, hand.encoder.weights),
+                 of_deep = weights_difference(deep->weights, hand_deep->weights),
                  bert = weights_difference(lm, hand_lm);
-    check(encoder < 1e-6 && bert < 1e-6,
-          "%-22s clipped AdamW on one example, against a step by hand: encoder differs by %.1e, BERT by %.1e",
-          "train_epoch", encoder, bert);
+    check(encoder < 1e-6 && of_deep < 1e-6 && bert < 1e-6,
+          "%-22s clipped AdamW on one example, against a step by hand: encoder differs by %.1e, that of the deep "
+          "prompt by %.1e, BERT by %.1e", "train_epoch", encoder, of_deep, bert);
     lm_close(&t.model.lm), lm_close(&hand.model.lm);
 }
 /* The best epoch's weights are kept. After a run nothing has a gradient, so its memory may be released, and the next
@@ -1480,6 +1493,34 @@ static void check_run(void) {
     check(!left && loss[0] == loss[1],
           "%-22s %d weights still have a gradient; the next run has loss %.6f, expected %.6f", "run_end", left, loss[1],
           loss[0]);
+    lm_close(&t.model.lm);
+}
+/* A deep prompt, with its encoder and without: the LM has that of the best epoch afterwards, which is not the last one
+ * at this rate, and it is frozen. */
+static void check_deep_run(void) {
+    static Tiny t;
+    tiny_load(&t);
+    const Dataset five = {t.example, 5, ""};
+    const int H = lm_word(&t.model.lm).cols;
+    t.model.answers.allowed = answers_of(&t);
+    for (int encoder = 0; encoder < 2; encoder++) {
+        const Training settings = {.rate = encoder ? 0.1 : 1, .epochs = 9, .batch = 2, .patience = 9, .seed = 1,
+                                   .by_loss = true, .deep_encoder = encoder};
+        const Tensor prefix = tensor(3, 2 * H * lm_layers(&t.model.lm)), prompt = tensor(2, H);
+        double first = 0;
+        lm_set_prefix(&t.model.lm, prefix, 3);
+        Run run = run_begin(&settings, &t.model, prompt);
+        while (run_goes_on(&run)) {
+            next_epoch(&run, &five, &five);
+            if (run.epoch == 1) first = run.dev.loss;
+        }
+        const double last = run.dev.loss;
+        run_end(&run);
+        const double kept = evaluate(&t.model, prompt, &five, NULL).loss;
+        check(-run.best == kept && kept < first && kept < last && !lm_prefix(&t.model.lm)->grad,
+              "%-22s a deep prompt%s: dev loss %.4f, %.4f in epoch %d, %.4f; with what is kept %.4f", "deep_end",
+              encoder ? " with an encoder" : "", first, -run.best, run.best_epoch, last, kept);
+    }
     lm_close(&t.model.lm);
 }
 /* Which of three epochs is kept: by P@1 the third, which has as many hits as the first; by loss the second. */
@@ -1651,6 +1692,30 @@ static void check_deep_training(void) {
 static void check_gpt_deep_training(void) {
     check_deep_training_of("deep_gpt", oracle("gpt"), text_of("subject"));
 }
+/* The encoder's prefix against plain loops in double, and its initial values. */
+static void check_deep_encoder(void) {
+    Random random = {1};
+    Tensor prefix = tensor(3, 8);
+    DeepPrompt d;
+    deep_init(&d, &prefix, 6, true, &random);
+    const double drawn = standard_deviation(d.second.w);
+    for (int k = 0; k < d.weights.count; k++) fill_normal(*d.weights.at[k].tensor, 0.4, &random);
+    deep_forward(&d);
+    double worst = 0;
+    for (int i = 0; i < prefix.rows; i++)
+        for (int j = 0; j < prefix.cols; j++) {
+            double sum = (double)d.second.b.data[j];
+            for (int u = 0; u < d.first.w.rows; u++) {
+                double inner = (double)d.first.b.data[u];
+                for (int c = 0; c < 6; c++) inner += (double)row(d.first.w, u)[c] * (double)row(d.embedding, i)[c];
+                sum += (double)row(d.second.w, j)[u] * tanh(inner);
+            }
+            worst = worse(worst, fabs(sum - (double)row(prefix, i)[j]));
+        }
+    check(worst < 1e-4 && fabs(drawn - 0.02) < 1e-3 && d.first.w.rows == 512,
+          "%-22s differs from plain loops by %.1e; begins with a standard deviation of %.4f", "deep_forward", worst,
+          drawn);
+}
 /* 5 steps of AdamW on every next token of texts, each a subject and its answer. */
 static void check_pretraining(void) {
     Lm *lm = allocate_zeroed(sizeof *lm);
@@ -1702,7 +1767,7 @@ static void check_entities(void) {
     check(!wrong && lines.count > 50, "%-22s %d of %d lines of %s are counted otherwise", "count_entities", wrong,
           lines.count - 1, path);
 }
-/* By hand: an I- after nothing, after a B- of another type, after O; an entity that goes on too far, one that is cut. */
+/* By hand: an I- after nothing, after a B- of another type, after O; an entity that is too long, one that is too short. */
 static void check_entities_by_hand(void) {
     static const struct { const char *gold, *predicted; Entities want; } cases[] = {
         {"O", "O", {0, 0, 0}},                                       {"I-a", "B-a", {1, 1, 1}},
@@ -1721,8 +1786,8 @@ static void check_entities_by_hand(void) {
               want->predicted, want->right);
     }
 }
-/* Each word's tag stands at its first piece, behind [CLS] and the pseudo-tokens. A tag that train does not have (B-z) has
- * O's number; a word without a piece is [UNK]; what is cut ends in [SEP]. */
+/* Each word's tag stands at its first piece, after [CLS] and the pseudo-tokens. A tag that train does not have (B-z)
+ * has O's number; a word without a piece is [UNK]; what is cut ends in [SEP]. */
 static void check_tag_example(void) {
     enum { CLS = 101, SEP = 102, UNK = 100 };
     static const struct { int pseudo, most, length, id[14], tag[14]; } cases[] = {
@@ -1804,7 +1869,9 @@ static void check_tagging_of(const char *name, const char *what, bool deep, bool
     }
     lm_load(&model->lm, oracle(file_exists(oracle("deep/model.safetensors")) ? "deep" : "tiny"));
     model->answers.labels = bias.cols;
-    Parameters added = tagger_parameters(model, deep ? prefix.rows : 0);
+    lm_set_prefix(&model->lm, tensor(deep ? prefix.rows : 0, prefix.cols), 0);
+    Parameter p = {.tensor = lm_prefix(&model->lm), .name = "prefix"};
+    Parameters added = parameters_joined(classifier_of(model), (Parameters){&p, deep});
     parameters_allocate(added);
     parameters_copy(added, (Parameters){(Parameter[]){{.tensor = &(Tensor){bias.cols, lm_word(&model->lm).cols,
                                                                           expected(&head, "weight").data, NULL}},
@@ -2077,6 +2144,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
+    {"deep_end", check_deep_run, "tiny/encoder.safetensors"},
     {"evaluate_mean", check_evaluate_mean, "tiny/encoder.safetensors"},
     {"evaluate_mean", check_add_probabilities, NULL},
     {"merit", check_merit, NULL},
@@ -2086,6 +2154,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"macro_f1", check_macro_f1, NULL},
     {"training", check_training, "tiny/run.json"},
     {"training", check_gpt_training, "gpt/run.json"},
+    {"deep_forward", check_deep_encoder, NULL},
     {"prefix_forward", check_deep_training, "deep/run.json"},
     {"prefix_forward", check_gpt_deep_training, "deep_gpt/run.json"},
     {"next_words", check_pretraining, "gpt/run.json"},
@@ -2161,6 +2230,7 @@ struct Check {
     Lstm lstm;
     Lm lm;
     PromptEncoder encoder;
+    DeepPrompt deep;
     Inputs in;
 };
 
@@ -2439,6 +2509,12 @@ static double relu_loss(Check *c, bool backward) {
     if (backward) relu_backward(c->x, y);
     return loss;
 }
+static double tanh_loss(Check *c, bool backward) {
+    Tensor y = tanh_forward(c->x);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) tanh_backward(c->x, y);
+    return loss;
+}
 static double softmax_loss(Check *c, bool backward) {
     Tensor p = tensor(c->x.rows, c->x.cols);
     memcpy(p.data, c->x.data, size_of(p) * sizeof(real));
@@ -2613,7 +2689,7 @@ static double bert_loss(Check *c, bool backward) {
     }
     return cross_entropy_forward(a.head.logits, targets);
 }
-static void classifier_of(Check *c) { /* a tagger's head, for six tags */
+static void depends_on_classifier(Check *c) { /* a tagger's head, for six tags */
     Parameters list = {(Parameter[2]){{0}}, 0};
     add_linear(&list, &c->lm.bert.classifier, 6, 12, "classifier");
     draw_weights(c, list);
@@ -2623,14 +2699,14 @@ static void classifier_of(Check *c) { /* a tagger's head, for six tags */
 static void classifier_tensors(Check *c) {
     small_bert(c);
     depends_on_random(c, "x", &c->x, 3, 12);
-    classifier_of(c);
+    depends_on_classifier(c);
 }
 static void tagger_tensors(Check *c) { /* all of it but the masked-LM head, with a deep prompt */
     small_bert(c);
     depends_on_random(c, "e", &c->x, 10, 12);
     depends_on_all(c, c->lm.bert.weights, "encoder.");
     depends_on_random(c, "prefix", &c->lm.bert.prefix, 2, 72);
-    classifier_of(c);
+    depends_on_classifier(c);
 }
 static void bert_tensors(Check *c) {
     small_bert(c);
@@ -2738,6 +2814,19 @@ static void encoder_start_tensors(Check *c) {
     fill_normal(c->encoder.start = tensor(3, 12), 1, &c->random);
 }
 
+static double deep_encoder_loss(Check *c, bool backward) {
+    deep_forward(&c->deep);
+    const double loss = loss_of(c, &c->y, backward);
+    if (backward) deep_backward(&c->deep);
+    return loss;
+}
+static void deep_encoder_tensors(Check *c) {
+    c->y = tensor(3, 4);
+    deep_init(&c->deep, &c->y, 5, true, &c->random);
+    draw_weights(c, c->deep.weights);
+    depends_on_all(c, c->deep.weights, "");
+}
+
 /* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT; with
  * the embedding as the encoder, to d loss / d h, which P-tuning descends along, and to BERT outside of its layers. */
 static double whole_loss(Check *c, bool backward) {
@@ -2806,6 +2895,7 @@ static const struct {
     {"gelu", wide_tensor, gelu_loss, 0},
     {"tanh gelu", wide_tensor, tanh_gelu_loss, 0},
     {"relu", x_tensor, relu_loss, 0},
+    {"tanh", x_tensor, tanh_loss, 0},
     {"softmax", saturated_tensor, softmax_loss, 14},
     {"cross-entropy", saturated_tensor, cross_entropy_loss, 11},
     {"rows", rows_tensors, rows_loss, 0},
@@ -2842,6 +2932,7 @@ static const struct {
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
     {"encoder of one", encoder_of_one_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder start", encoder_start_tensors, encoder_loss, ENCODER_LSTM},
+    {"deep encoder", deep_encoder_tensors, deep_encoder_loss, 0},
     {"whole", whole_tensors, whole_loss, ENCODER_LSTM},
     {"whole embedding", whole_embedding_tensors, whole_loss, ENCODER_EMBEDDING},
     {"whole labels", whole_labels_tensors, whole_loss, ENCODER_EMBEDDING},

@@ -133,7 +133,7 @@ static bool train_epoch(Run *run, const Dataset *train) {
     for (int i = 0; i < steps; i++) {
         Mark before = mark();
         const int first = i * t->batch, count = min_int(t->batch, used - first);
-        const Inputs in = (t->input ? t->input : inputs_of)(train->at, order + first, count);
+        const Inputs in = inputs_of(train->at, order + first, count);
         const double loss = train_batch(&run->model->lm, run->encoder, &in, run->model->answers.in_loss);
         run->step = (run->epoch - 1) * steps + i + 1;
         if (isnan(loss) || isinf(loss)) die("the loss is %g", loss);
