@@ -1767,7 +1767,7 @@ static void check_entities(void) {
     check(!wrong && lines.count > 50, "%-22s %d of %d lines of %s are counted otherwise", "count_entities", wrong,
           lines.count - 1, path);
 }
-/* By hand: an I- after nothing, after a B- of another type, after O; an entity that is too long, one that is too short. */
+/* By hand: an I- after nothing, after a B- of another type, after O; an entity that is too long, or too short. */
 static void check_entities_by_hand(void) {
     static const struct { const char *gold, *predicted; Entities want; } cases[] = {
         {"O", "O", {0, 0, 0}},                                       {"I-a", "B-a", {1, 1, 1}},
@@ -1796,7 +1796,7 @@ static void check_tag_example(void) {
         {2, 99, 14, {CLS, -1, -2, 163, 3354, 1161, 6467, 2386, UNK, 1107, 14465, 192, 20829, SEP},
          {-1, -1, -1, 2, -1, -1, 1, -1, 0, 0, 2, 0, -1, -1}},
         {2, 8, 8, {CLS, -1, -2, 163, 3354, 1161, 6467, SEP}, {-1, -1, -1, 2, -1, -1, 1, -1}},
-        {0, 4, 4, {CLS, 163, 3354, SEP}, {-1, 2, -1, -1}}};
+        {0, 5, 5, {CLS, 163, 3354, 1161, SEP}, {-1, 2, -1, -1, -1}}};
     const Text o = text_of("O"), b = text_of("B-a"), i = text_of("I-a"), z = text_of("B-z");
     Word words[] = {{text_of("Zaha"), b, o}, {text_of("Hadid"), i, o},   {text_of("\x01"), o, o},
                     {text_of("in"), o, o},   {text_of("Baghdad"), b, o}, {text_of("w70"), z, o}};
