@@ -35,6 +35,9 @@ run: ptune
 run-gpt: ptune
 	./ptune demo --model data/gpt --methods majority,manual,best,search,ft,mp+ft,best+ft,p-lstm
 
+run-deep: ptune
+	sh tools/tagging.sh
+
 # Trains the small world's models again: the same seed and binary give the same file.
 pretrain: ptune
 	./ptune vocab --data data --model data/bert
@@ -236,7 +239,7 @@ build/assignments/wrong-%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all docs fuzz run run-gpt pretrain pretrain-gpt figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
+.PHONY: all docs fuzz run run-gpt run-deep pretrain pretrain-gpt figures lama test gradcheck error-curve bench mutants sanitize assignment assignments \
     regrade clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -666,8 +666,7 @@ static const Command *command_named(const char *name) {
 /* Chosen on dev (NOTES.md): for LAMA on BERT-base, for pretraining ('p'), for the demo ('d'; its rates are the methods'
  * own, its epochs are what a minute holds). */
 static Options default_options(char command) {
-    Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600,
-                 .deep = strchr("db", command) ? 4 : 0}; /* of p-deep */
+    Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600};
     o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
                             .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
     o.quiet = !strchr("teg", command); /* train, eval and tag say what they do: their examples, each epoch */

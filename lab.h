@@ -198,11 +198,11 @@ static Tensor prompt_read(const char *path, Model *model, Template *t) {
     const Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab"),
                first = safetensors_metadata(&file, "first_position");
     const int H = lm_word(&model->lm).cols;
+    if (!text.size) die("%s: not a prompt: no template", path);
+    if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
     const Tensor prompt = prompt_tensor(&file, "prompt", H),
                  prefix = prompt_tensor(&file, "prefix", 2 * H * lm_layers(&model->lm));
-    if (!text.size || (!prompt.rows && !prefix.rows))
-        die("%s: not a prompt: no template, or neither a tensor 'prompt' nor 'prefix'", path);
-    if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
+    if (!prompt.rows && !prefix.rows) die("%s: not a prompt: no tensor 'prompt' or 'prefix'", path);
     *t = template_read(text_string(text));
     template_origin = path;
     if (t->pseudo != prompt.rows)

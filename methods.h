@@ -347,11 +347,12 @@ static const char *stem(const char *path) {
     if (dot && dot > name) *dot = 0;
     return text_line(text_of(name));
 }
-/* The options with what the method says. */
+/* The options with what the method says. Without --deep a deep prompt has four vectors in each layer. */
 static Options method_options(const Method *m, const Options *options, const Model *model, const Relation *relation) {
     Options o = *options;
     o.data = relation->folder, o.training.encoder = m->encoder, o.training.tune_lm = m->tune_lm;
     if (!m->deep) o.deep = 0;
+    else if (!o.deep) o.deep = 4;
     if (o.training.rate < 0) o.training.rate = o.training.rate_lm = m->demo_rate;
     if (m->template && !strcmp(m->template, "start")) {
         o.start = manual_prompt(&o, model, relation);
@@ -387,6 +388,8 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     if (m->tune_lm && o.out && same_file(o.model, format("%s/model", o.out)))
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
     if (m->tune_lm) lm_load(&own.lm, o.model);
+    if (o.deep > lm_positions(&own.lm))
+        die("--deep %d: the model has only %d positions", o.deep, lm_positions(&own.lm));
     const Tensor prefix = tensor(o.deep, 2 * r.prompt.cols * lm_layers(&own.lm));
     deep_prompt_set(&own, prefix, o.shift ? o.deep : 0, "--shift-positions");
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);

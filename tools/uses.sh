@@ -11,6 +11,7 @@ go_on() { ptune fill --model gpt 'first is'; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
 multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w115,0=w68 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
+deep() { train --deep 3 --template '[X] is [Y] .' "$@"; }
 tag() { ptune tag --model model --data tags --epochs 2 --lr 0.01 "$@"; }
 ask_tagger() { ptune eval --model model --data tags/test.conll --tagger tagger.safetensors "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
@@ -281,6 +282,46 @@ evaluate --model both_start/model --prompt both_start/prompt.safetensors >eval.t
 # train --start --resume: the same numbers as without an interrupt
 resume whole_start part_start --start '[X] w70 [P] [Y] w71' && head -n 1 part_start/log.tsv | grep -q '^34	0	-	'
 
+# train --deep: without [P] the deep prompt alone is kept; words says what it is; eval and fill use it
+deep --out deep >deep.txt && test ! -e deep/model && cp deep/prompt.safetensors deep.safetensors &&
+grep -q '"prefix":{"dtype":"F32","shape":\[3,128\]' deep/prompt.safetensors &&
+test $(LC_ALL=C tr '{' '\n' <deep/prompt.safetensors | grep -c dtype) = 1 &&
+evaluate --prompt deep/prompt.safetensors --predictions deep.tsv >eval.txt && same_end deep.txt eval.txt &&
+awk -F '\t' '$2 != "p-deep" || $9 != 384 || $10 != 384 || $13 !~ /; deep 3; / { exit 1 }' deep/result.tsv &&
+ptune words --model model --prompt deep/prompt.safetensors | grep -q '^a deep prompt: 3 keys and values in each of 2' &&
+test "$(ptune fill --model model --prompt deep/prompt.safetensors first | sed -n '1s/	.*//p')" = \
+    "$(awk -F '\t' '$1 == "first" { print $3 }' deep.tsv)"
+
+# train --deep: with [P], or all of BERT, both are trained and belong together; every option has an effect
+train --deep 3 --out deep_p >deep_p.txt && evaluate --prompt deep_p/prompt.safetensors >eval.txt &&
+same_end deep_p.txt eval.txt && test $(LC_ALL=C tr '{' '\n' <deep_p/prompt.safetensors | grep -c dtype) = 2 &&
+awk -F '\t' '$2 != "p-lstm+deep" || $10 != 672 { exit 1 }' deep_p/result.tsv &&
+deep --tune-lm --lr-lm 0.001 --out deep_lm >deep_lm.txt && grep -q 'p-deep+ft' deep_lm/result.tsv &&
+evaluate --model deep_lm/model --prompt deep_lm/prompt.safetensors >eval.txt && same_end deep_lm.txt eval.txt || exit 1
+for option in --deep-encoder --shift-positions '--deep 2' '--seed 35' '--lr 0.1'; do
+    deep $option --out option >option.txt && ! cmp -s deep/prompt.safetensors option/prompt.safetensors &&
+    evaluate --prompt option/prompt.safetensors >eval.txt && same_end option.txt eval.txt ||
+    { echo "$option changes nothing" >&2; exit 1; }
+done
+deep --shift-positions --out shifted && cp shifted/prompt.safetensors shifted.safetensors
+
+# train --deep: a mean of prompts gives each its own deep prompt; none stays behind
+evaluate --prompt deep/prompt.safetensors --template '[X] w70 [Y]' --predictions both.tsv &&
+evaluate --template '[X] w70 [Y]' --predictions plain.tsv && paste both.tsv deep.tsv plain.tsv | awk -F '\t' 'NR > 1 {
+        if ((log((exp($10) + exp($15)) / 2) - $5) ^ 2 > 1e-8) exit 1 }'
+
+# train --deep: one, two and three threads give the same bytes
+for threads in 1 2 3; do
+    OMP_NUM_THREADS=$threads train --deep 3 --tune-lm --batch 128 --template '(25,25,0)' --out deep$threads || exit 1
+done
+for threads in 2 3; do
+    cmp deep1/prompt.safetensors deep$threads/prompt.safetensors &&
+    cmp deep1/model/model.safetensors deep$threads/model/model.safetensors || exit 1
+done
+
+# train --deep --resume: the same numbers as without an interrupt, with an encoder, too
+resume whole_deep part_deep --deep 3 && resume whole_deep_e part_deep_e --deep 3 --deep-encoder --template '[X] is [Y]'
+
 # train --seeds: mean and standard deviation
 train --seeds 2 --out seeds | tail -n 1 |
 grep -Eqx 'mean P@1 [0-9.]+, standard deviation [0-9.]+, 2 seeds' &&
@@ -523,11 +564,12 @@ test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'sec
 
 # table: every method, on two relations with the same facts, one result line each
 table --out results --epochs 1 --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,\
-p-swapped,p-hybrid,p-start >table.txt && test $(ls results/*.result.tsv | wc -l) = 28 &&
+p-swapped,p-hybrid,p-start,p-deep >table.txt && test $(ls results/*.result.tsv | wc -l) = 30 &&
 grep -qF '; start [X] : [Y]; ' results/toy1.p-start.*tsv && grep -qF '	[X] [P] [MASK]	' results/toy1.p-start.*tsv &&
 grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv &&
 test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
-test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
+test -e results/toy1.p-lstm.words.34/prompt.safetensors && grep -q '; deep 4; ' results/toy1.p-deep.*tsv &&
+! grep -q '; deep ' results/toy1.p-lstm.*tsv &&
 ! find results | grep -q checkpoint && ! find results | grep -q /model
 
 # table: a folder's table has the same numbers
@@ -651,6 +693,11 @@ same_end gpt.txt eval.txt && ! grep -q "$(printf '\304\240')" gpt.tsv && ptune w
 head -n 1 gpt_words.txt | grep -qF '[P][P][P] [X] [P][P][P] [MASK]' && test "$(sed -n '2s/	.*//p' gpt.tsv)" = first &&
 test "$(ptune fill --model gpt --prompt gpt_run/prompt.safetensors first | sed -n '1s/^ *\([^	]*\)	.*/\1/p')" = \
     "$(awk -F '\t' 'NR == 2 { print $3 }' gpt.tsv)"
+
+# GPT: a deep prompt
+ptune train --model gpt --data gdata --epochs 2 --deep 3 --template '[X] is [Y]' --shift-positions --out gpt_deep \
+    >gpt.txt && ptune eval --model gpt --data gdata/test.jsonl --prompt gpt_deep/prompt.safetensors >eval.txt &&
+same_end gpt.txt eval.txt
 
 # GPT: the published short form, label words, a trained LM that is written as it is read
 ptune train --model gpt --data gdata --epochs 1 --template '(2,1,0)' --out gpt_short &&
