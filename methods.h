@@ -152,7 +152,7 @@ static const Method methods[] = {
     {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, false, 5e-3,
      "P-tuning, [P] between the words of the manual prompt"},
     {"p-start", TRAIN, "start", ENCODER_LSTM, false, false, 5e-3, "P-tuning, [P] that start from the manual prompt"},
-    {"p-deep", TRAIN, "manual", ENCODERS, false, true, 1e-2, "P-tuning v2: a deep prompt, the manual prompt as text"}};
+    {"p-deep", TRAIN, "manual", ENCODERS, false, true, 6e-2, "P-tuning v2: a deep prompt, the manual prompt as text"}};
 enum { METHODS = sizeof methods / sizeof *methods };
 
 static const Method *method_named(Text name) {
