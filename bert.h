@@ -31,6 +31,7 @@ typedef struct {
     Tensor decoder_bias; /* (1, V) */
     bool separate_decoder; /* some models have been trained with a table of its own in the word table's place: */
     Tensor decoder;        /* (V, H) */
+    Linear classifier;     /* (K, H): a tagger's head, in the masked LM's place; empty: none. Not a published weight */
     bool tanh_gelu;
     Tensor prefix;      /* a deep prompt (m, 2 H layers), see prefix_forward; empty: none. Not a published weight */
     int first_position; /* of each sequence: 0, or where a deep prompt takes the first ones, m */
@@ -255,13 +256,14 @@ static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations
     release(before);
 }
 
-/* ---- the masked-LM head: logits = layernorm(gelu(dense(x))) word' + bias ---------------------------------------- */
+/* ---- the masked-LM head: logits = layernorm(gelu(dense(x))) word' + bias; or a tagger's: logits = x W' + b ------- */
 typedef struct { Tensor inner, active, normed, logits; } HeadActivations;
 
 static inline Linear bert_decoder(const Bert *bert) { /* tied: the word table serves both ends */
     return (Linear){bert->separate_decoder ? bert->decoder : bert->word, bert->decoder_bias};
 }
 static inline HeadActivations head_forward(const Bert *bert, Tensor x) {
+    if (bert->classifier.w.rows) return (HeadActivations){.logits = linear_forward(&bert->classifier, x)};
     const Linear decoder = bert_decoder(bert);
     HeadActivations a;
     a.inner = linear_forward(&bert->transform, x);
@@ -271,6 +273,10 @@ static inline HeadActivations head_forward(const Bert *bert, Tensor x) {
     return a;
 }
 static inline void head_backward(const Bert *bert, Tensor x, HeadActivations *a) {
+    if (bert->classifier.w.rows) {
+        linear_backward(&bert->classifier, x, a->logits);
+        return;
+    }
     const Linear decoder = bert_decoder(bert);
     needs_grad(&a->normed);
     linear_backward(&decoder, a->normed, a->logits);

@@ -6,7 +6,7 @@
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
-#include "methods.h"
+#include "tag.h"
 
 /* ==== 1. The commands ============================================================================================= */
 
@@ -109,7 +109,7 @@ static void command_demo(Options *o) {
            model->lm.causal ? "" : " [MASK] .", o->model, shown->name);
 }
 
-/* ---- fill, tokenize, train, eval, words, search, table, vocab, pretrain ------------------------------------------ */
+/* ---- fill, tokenize, train, eval, tag, words, search, table, vocab, pretrain ------------------------------------- */
 
 /* What is no printable text is shown by its number, \x0a for a line end. */
 static void print_token(Text token) {
@@ -408,8 +408,24 @@ static Prompted prompted_by(const Options *o, const Model *model, const Text *te
     p.data = read_named(o->data, &p.model, &t, o->max_length, quiet, names);
     return p;
 }
+/* eval --tagger: a kept tagger on the sentences of a file. */
+static void eval_tagger(const Options *o) {
+    if (o->templates.count || o->prompt_files.count || o->vocab || o->labels)
+        usage("--tagger goes with --model, --data, --max-length and --predictions alone", NULL);
+    Model *model = tag_model(o);
+    const Tensor prompt = tagger_read(o->tagger, model);
+    const Sentences all = conll_read(o->data);
+    const Dataset data = tag_examples(&all, model, prompt.rows, o->max_length);
+    predict(model, prompt, &data, &all);
+    if (o->predictions) conll_write(o->predictions, &all);
+    print_entities(entities_of(&all));
+}
 static void command_eval(Options *o) {
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
+    if (o->tagger) {
+        eval_tagger(o);
+        return;
+    }
     if (!o->template && !o->prompt && has_own_sentences(o->data)) o->template = MASKED_SENTENCES;
     if (!o->template && !o->prompt) usage("--template T or --prompt FILE is missing", NULL);
     if (o->template && !o->templates.count) texts_push(&o->templates, text_of(o->template));
@@ -434,6 +450,25 @@ static void command_eval(Options *o) {
     if (!o->labels) print_ranks(predictions, data.count);
     else if (is_multirc(&names)) print_multirc(&model->answers, &data, &names, predictions);
     print_score(o, score, macro_f1(&model->answers, &data, predictions));
+}
+
+static void command_tag(Options *o) {
+    if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
+    check_settings(o);
+    Model *model = tag_model(o);
+    Sentences sentences[3];
+    Dataset data[3];
+    for (int set = 0; set < 3; set++) sentences[set] = read_tagged(o, (Split)set);
+    model->answers = tags_of(&sentences[TRAIN_SET]);
+    for (int set = 0; set < 3; set++) data[set] = tag_examples(&sentences[set], model, o->pseudo, o->max_length);
+    if (o->training.rate < 0) o->training.rate = o->training.tune_lm ? 5e-5 : 5e-3;
+    o->training.rate_lm = o->training.rate, o->training.input = tag_inputs;
+    if (o->out) make_folder(o->out);
+    const Lock lock = o->out ? lock_file(format("%s/lock", o->out)) : (Lock){0};
+    train_tagger(o, model, data, sentences);
+    if (o->out) unlock_file(lock);
+    if (o->predictions) conll_write(o->predictions, &sentences[TEST_SET]);
+    print_entities(entities_of(&sentences[TEST_SET]));
 }
 
 static void command_words(Options *o) {
@@ -584,7 +619,7 @@ static const Command commands[] = {
     {"demo", 'd', command_demo},     {"fill", 'f', command_fill},   {"tokenize", 'k', command_tokenize},
     {"train", 't', command_train},   {"eval", 'e', command_eval},   {"words", 'w', command_words},
     {"search", 's', command_search}, {"table", 'b', command_table}, {"vocab", 'v', command_vocab},
-    {"pretrain", 'p', command_pretrain}, {"--help", 'h', command_help}};
+    {"pretrain", 'p', command_pretrain}, {"tag", 'g', command_tag}, {"--help", 'h', command_help}};
 
 static const Command *command_named(const char *name) {
     for (size_t c = 0; c < sizeof commands / sizeof *commands; c++)
@@ -597,12 +632,13 @@ static Options default_options(char command) {
     Options o = {.encoder = "lstm", .optimizer = "adam", .select = "p@1", .seeds = 1, .jobs = 1, .size = 3600};
     o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
                             .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
-    o.quiet = !strchr("te", command); /* train and eval say what they do: their examples, each epoch */
+    o.quiet = !strchr("teg", command); /* train, eval and tag say what they do: their examples, each epoch */
     o.methods = "majority,manual,ft,mp+ft,p-lstm";
     if (command == 'p') {
         o.training.rate = 2e-3, o.training.decay = 0.01, o.training.clip = 1;
         o.training.epochs = 56, o.training.batch = 64, o.training.adamw = true;
     }
+    if (command == 'g') o.training.rate = -1, o.training.decay = 0, o.training.batch = 16, o.training.epochs = 10;
     if (command == 'd') {
         o.model = "data/bert", o.data = "data";
         o.training.rate = -1, o.training.epochs = 8, o.jobs = omp_get_max_threads();
@@ -615,20 +651,21 @@ static Options default_options(char command) {
 typedef enum { STRING, LIST, NUMBER, INTEGER, SWITCH } OptionKind;
 typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
 static const Option option_table[] = {
-    {"--model", STRING, offsetof(Options, model), "dfktewvpsb", 0},
-    {"--data", STRING, offsetof(Options, data), "dtevpsb", 0},
-    {"--train", STRING, offsetof(Options, train), "ts", 0},
-    {"--dev", STRING, offsetof(Options, dev), "t", 0},
-    {"--test", STRING, offsetof(Options, test), "t", 0},
+    {"--model", STRING, offsetof(Options, model), "dfktewvpsbg", 0},
+    {"--data", STRING, offsetof(Options, data), "dtevpsbg", 0},
+    {"--train", STRING, offsetof(Options, train), "tsg", 0},
+    {"--dev", STRING, offsetof(Options, dev), "tg", 0},
+    {"--test", STRING, offsetof(Options, test), "tg", 0},
     {"--template", LIST, offsetof(Options, templates), "tesb", 0},
     {"--start", STRING, offsetof(Options, start), "t", 0},
     {"--prompt", LIST, offsetof(Options, prompt_files), "few", 0},
-    {"--encoder", STRING, offsetof(Options, encoder), "t", 0},
+    {"--encoder", STRING, offsetof(Options, encoder), "tg", 0},
     {"--vocab", STRING, offsetof(Options, vocab), "tesb", 0},
     {"--labels", STRING, offsetof(Options, labels), "tes", 0},
-    {"--out", STRING, offsetof(Options, out), "tb", 0},
-    {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
-    {"--optimizer", STRING, offsetof(Options, optimizer), "tb", 0},
+    {"--out", STRING, offsetof(Options, out), "tbg", 0},
+    {"--predictions", STRING, offsetof(Options, predictions), "eg", 0},
+    {"--tagger", STRING, offsetof(Options, tagger), "e", 0},
+    {"--optimizer", STRING, offsetof(Options, optimizer), "tbg", 0},
     {"--recipe", STRING, offsetof(Options, recipe), "tb", 0},
     {"--select", STRING, offsetof(Options, select), "tb", 0},
     {"--methods", STRING, offsetof(Options, methods), "db", 0},
@@ -636,23 +673,24 @@ static const Option option_table[] = {
     {"--prompts", STRING, offsetof(Options, prompts), "b", 0},
     {"--task", STRING, offsetof(Options, task), "te", 0},
     {"--tasks", STRING, offsetof(Options, tasks), "te", 0},
-    {"--init-scale", NUMBER, offsetof(Options, training.scale), "tb", 0},
-    {"--lr", NUMBER, offsetof(Options, training.rate), "tpb", 0},
+    {"--init-scale", NUMBER, offsetof(Options, training.scale), "tbg", 0},
+    {"--lr", NUMBER, offsetof(Options, training.rate), "tpbg", 0},
     {"--lr-lm", NUMBER, offsetof(Options, training.rate_lm), "tb", 0},
-    {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpb", 0},
-    {"--clip", NUMBER, offsetof(Options, training.clip), "tpb", 0},
-    {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpb", 0},
-    {"--epochs", INTEGER, offsetof(Options, training.epochs), "dtpb", 1},
-    {"--batch", INTEGER, offsetof(Options, training.batch), "tpb", 1},
-    {"--patience", INTEGER, offsetof(Options, training.patience), "dtb", 1},
-    {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbv", 0},
+    {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpbg", 0},
+    {"--clip", NUMBER, offsetof(Options, training.clip), "tpbg", 0},
+    {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpbg", 0},
+    {"--epochs", INTEGER, offsetof(Options, training.epochs), "dtpbg", 1},
+    {"--batch", INTEGER, offsetof(Options, training.batch), "tpbg", 1},
+    {"--patience", INTEGER, offsetof(Options, training.patience), "dtbg", 1},
+    {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbvg", 0},
     {"--seeds", INTEGER, offsetof(Options, seeds), "dtb", 1},
     {"--jobs", INTEGER, offsetof(Options, jobs), "db", 1},
-    {"--deep", INTEGER, offsetof(Options, deep), "tb", 1},
+    {"--deep", INTEGER, offsetof(Options, deep), "tbg", 1},
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
-    {"--max-length", INTEGER, offsetof(Options, max_length), "teb", 3},
-    {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "t", 0},
-    {"--deep-encoder", SWITCH, offsetof(Options, training.deep_encoder), "tb", 0},
+    {"--max-length", INTEGER, offsetof(Options, max_length), "tebg", 3},
+    {"--pseudo", INTEGER, offsetof(Options, pseudo), "g", 1},
+    {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "tg", 0},
+    {"--deep-encoder", SWITCH, offsetof(Options, training.deep_encoder), "tbg", 0},
     {"--shift-positions", SWITCH, offsetof(Options, shift), "tb", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "t", 0},
     {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},

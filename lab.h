@@ -26,9 +26,10 @@ typedef struct {
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
     Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
-    const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
+    const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text, *tagger;
     int seeds, jobs, max_length, size;
-    int deep; /* how many vectors a deep prompt has in each layer; 0: there is none */
+    int pseudo; /* how many pseudo-tokens stand before a sentence to be tagged */
+    int deep;   /* how many vectors a deep prompt has in each layer; 0: there is none */
     uint64_t model_hash; /* of the files in --model, where results are kept */
     bool resume, quiet, causal, shift; /* shift: the positions of the text begin after the deep prompt */
 } Options;
@@ -41,6 +42,8 @@ static const char usage_text[] =
     "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
     "                      [--deep M] [--tune-lm] [--out DIR] [--seed N] [--seeds N] ... (all: README.md)\n"
     "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
+    "       ptune tag      --model DIR --data DIR [--tune-lm | --pseudo N | --deep N] ...   a tagger\n"
+    "       ptune eval     --model DIR --data FILE.conll --tagger FILE\n"
     "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
     "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
     "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
@@ -165,14 +168,17 @@ static const char *vocab_hash(const Vocab *vocab) {
                    1099511628211u;
     return format("%016jx", (uintmax_t)hash);
 }
+static Parameters prompts_list(Tensor *prompt, Tensor *prefix) { /* those of the two that are not empty */
+    Parameters list = {allocate(sizeof(Parameter[2])), 0};
+    if (prompt->rows) list.at[list.count++] = (Parameter){.name = "prompt", .tensor = prompt};
+    if (prefix->rows) list.at[list.count++] = (Parameter){.name = "prefix", .tensor = prefix};
+    return list;
+}
 /* What was learned: h (m, H) if the template has [P], the LM's deep prompt if it has one, and with that the position at
  * which a text begins; the template, and whose vocabulary that was. */
 static void prompt_write(const char *path, Tensor prompt, const char *template, const Model *model) {
     Lm lm = model->lm;
-    Parameter p[2];
-    Parameters list = {p, 0};
-    if (prompt.rows) p[list.count++] = (Parameter){.name = "prompt", .tensor = &prompt};
-    if (lm_prefix(&lm)->rows) p[list.count++] = (Parameter){.name = "prefix", .tensor = lm_prefix(&lm)};
+    const Parameters list = prompts_list(&prompt, lm_prefix(&lm));
     const char *first = lm_first_position(&lm) ? format(",\"first_position\":\"%d\"", lm_first_position(&lm)) : "";
     safetensors_write(path, list, format("{\"template\":%s,\"vocab\":\"%s\"%s}", json_quote(template),
                                          vocab_hash(&model->vocab), first));
@@ -340,6 +346,11 @@ static void progress_bar(const Run *run, double loss) {
             100 * share, loss, (int)left / 60, (int)left % 60);
     if (run->step % run->steps_an_epoch == 0) fprintf(stderr, "\r%79s\r", "");
 }
+static void progress_begin(const Options *o, const Run *run) {
+    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
+    progress.epochs_before = run->epoch < 0 ? 0 : run->epoch;
+    catch_interrupts(true);
+}
 static bool after_step(const Run *run, double loss) {
     if (progress.shown) progress_bar(run, loss);
     return !interrupted;
@@ -424,9 +435,7 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     Run run = run_begin(&o->training, model, prompt);
     if (o->resume) checkpoint_read(o, &run);
     FILE *log_file = o->out ? log_open(o, &run) : NULL;
-    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
-    progress.epochs_before = run.epoch < 0 ? 0 : run.epoch;
-    catch_interrupts(true);
+    progress_begin(o, &run);
     while (run_goes_on(&run)) {
         const double start = seconds();
         const bool done = next_epoch(&run, &data[TRAIN_SET], &data[DEV_SET]);

@@ -70,8 +70,8 @@ static Template template_parse(const char *form) {
 
 /* An example under a template: its token ids, where an id < 0 stands for vector -1 - id of the prompt. */
 typedef struct {
-    int *id, length, mask, answer; /* mask: the position at which the answer, a token, is predicted */
-    const char *subject;           /* NULL: the example names none */
+    int *id, length, mask, answer, *tag; /* mask: where the answer, a token, is predicted; tag: a tagger's, see tag.h */
+    const char *subject;                 /* NULL: the example names none */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
 static int placeholder_id(PartKind kind, const Vocab *vocab, int *pseudo) {
@@ -362,6 +362,7 @@ typedef struct {
     bool deep_encoder; /* a deep prompt has an encoder, too */
     const int *start; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
     bool tune_lm; /* train all of the LM too */
+    Inputs (*input)(const Example *, const int *order, int count); /* makes a batch; NULL: inputs_of */
     bool (*after_step)(const Run *, double loss); /* called after each step; false: stop here. NULL: nothing */
 } Training;
 
@@ -375,8 +376,7 @@ struct Run {
     DeepPrompt *deep;            /* NULL: the LM has no deep prompt */
     Tensor prompt;               /* (m, H): h of the best epoch */
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
-    int epoch, best_epoch, step; /* from 1; 0: none yet, or the start from words; -1: that is not scored yet */
-    int steps_an_epoch;
+    int epoch, best_epoch, step, steps_an_epoch; /* from 1; 0: none yet, or the start from words; -1: not scored yet */
     double best;   /* the merit of the best epoch: what it has most of */
     Score dev;     /* of this epoch */
     double loss;   /* the mean over the examples of this epoch */
@@ -396,12 +396,12 @@ static double clip_factor(const Training *t, Parameters trained) {
     return norm > t->clip ? t->clip / norm : 1;
 }
 /* Epoch run->epoch (from 1): all batches once, each t->batch examples, the last one what is left (if `published`, it is
- * dropped). The order is that of shuffle, by a Random whose state is seed << 32 | epoch. A batch: inputs_of,
- * deep_forward, train_batch with the model's in_loss, deep_backward, adam_step for encoder and deep prompt (each if
- * there is one) and for run->lm, with its rate times schedule and the clip_factor of run->trained. Steps count from 1
- * through all epochs, and follow from the epoch alone. Exits if a loss is not finite. Sets step, steps_an_epoch, tokens
- * and loss (the mean over the examples that were used); what a batch allocates is released after it. Calls after_step,
- * if there is one, after each step: false stops the epoch there, returns false, and run->loss is not an epoch's. */
+ * dropped). The order is that of shuffle, by a Random whose state is seed << 32 | epoch. A batch: inputs_of (or
+ * t->input, if given), deep_forward, train_batch with the model's in_loss, deep_backward, adam_step for encoder and
+ * deep prompt (if any) and for run->lm, with its rate times schedule and the clip_factor of run->trained. Steps count
+ * from 1 through all epochs, and follow from the epoch alone. Exits if a loss is not finite. Sets step, steps_an_epoch,
+ * tokens and loss (the mean over the examples that were used); what a batch allocates is released after it. Calls
+ * after_step, if given, after each step: false stops the epoch, returns false, and run->loss is not an epoch's. */
 static bool train_epoch(Run *run, const Dataset *train) {
     const Training *t = run->training;
     int *order = in_order(train->count);
@@ -413,7 +413,7 @@ static bool train_epoch(Run *run, const Dataset *train) {
     run->loss = 0, run->tokens = 0;
     for (int first = 0; first < count; first += t->batch) {
         Mark before = mark();
-        const Inputs in = inputs_of(train->at, order + first, min_int(t->batch, count - first));
+        const Inputs in = (t->input ? t->input : inputs_of)(train->at, order + first, min_int(t->batch, count - first));
         if (run->deep) deep_forward(run->deep);
         const double loss = train_batch(&run->model->lm, run->encoder, &in, run->model->answers.in_loss);
         if (run->deep) deep_backward(run->deep);

@@ -1749,6 +1749,146 @@ static void check_pretraining(void) {
     lm_close(lm);
 }
 
+/* ---- Tagging ----------------------------------------------------------------------------------------------------- */
+
+/* Random tags, and the entities that conlleval and seqeval count in them. */
+static void check_entities(void) {
+    const char *path = oracle("entities.tsv");
+    const Texts lines = read_lines(path);
+    int wrong = 0;
+    for (int i = 1; i < lines.count; i++) {
+        const Texts field = split(lines.at[i], '\t');
+        const Texts gold = split(field.at[0], ' '), predicted = split(field.at[1], ' ');
+        Entities e = {0};
+        count_entities(&e, gold.at, predicted.at, gold.count);
+        wrong += e.gold != atoi(field.at[2].data) || e.predicted != atoi(field.at[3].data) ||
+                 e.right != atoi(field.at[4].data);
+    }
+    check(!wrong && lines.count > 50, "%-22s %d of %d lines of %s are counted otherwise", "count_entities", wrong,
+          lines.count - 1, path);
+}
+/* By hand: an I- after nothing, after a B- of another type, after O; an entity that is too long, or too short. */
+static void check_entities_by_hand(void) {
+    static const struct { const char *gold, *predicted; Entities want; } cases[] = {
+        {"O", "O", {0, 0, 0}},                                       {"I-a", "B-a", {1, 1, 1}},
+        {"B-a I-a", "I-a I-a", {1, 1, 1}},                           {"B-a B-a", "B-a I-a", {2, 1, 0}},
+        {"B-a I-b", "B-a I-b", {2, 2, 2}},                           {"B-a I-a O", "B-a I-a I-a", {1, 1, 0}},
+        {"B-a I-a I-a", "B-a I-a O", {1, 1, 0}},                     {"B-a I-a", "B-b I-b", {1, 1, 0}},
+        {"B-a O I-a", "B-a O B-a", {2, 2, 2}},                       {"B-a I-a", "O I-a", {1, 1, 0}},
+        {"B-a O B-a-b", "B-a O B-a", {2, 2, 1}},                     {"I-a I-a B-a", "I-a B-a B-a", {2, 3, 1}}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const Texts gold = split(text_of(cases[k].gold), ' '), predicted = split(text_of(cases[k].predicted), ' ');
+        const Entities *want = &cases[k].want;
+        Entities e = {0};
+        count_entities(&e, gold.at, predicted.at, gold.count);
+        check(!memcmp(&e, want, sizeof e), "%-22s %s, predicted %s: %d, %d, both %d; expected %d, %d, %d",
+              "count_entities", cases[k].gold, cases[k].predicted, e.gold, e.predicted, e.right, want->gold,
+              want->predicted, want->right);
+    }
+}
+/* Each word's tag stands at its first piece, after [CLS] and the pseudo-tokens. A tag that train does not have (B-z)
+ * has O's number; a word without a piece is [UNK]; what is cut ends in [SEP]. */
+static void check_tag_example(void) {
+    enum { CLS = 101, SEP = 102, UNK = 100 };
+    static const struct { int pseudo, most, length, id[14], tag[14]; } cases[] = {
+        {0, 99, 12, {CLS, 163, 3354, 1161, 6467, 2386, UNK, 1107, 14465, 192, 20829, SEP},
+         {-1, 2, -1, -1, 1, -1, 0, 0, 2, 0, -1, -1}},
+        {2, 99, 14, {CLS, -1, -2, 163, 3354, 1161, 6467, 2386, UNK, 1107, 14465, 192, 20829, SEP},
+         {-1, -1, -1, 2, -1, -1, 1, -1, 0, 0, 2, 0, -1, -1}},
+        {2, 8, 8, {CLS, -1, -2, 163, 3354, 1161, 6467, SEP}, {-1, -1, -1, 2, -1, -1, 1, -1}},
+        {0, 5, 5, {CLS, 163, 3354, 1161, SEP}, {-1, 2, -1, -1, -1}}};
+    const Text o = text_of("O"), b = text_of("B-a"), i = text_of("I-a"), z = text_of("B-z");
+    Word words[] = {{text_of("Zaha"), b, o}, {text_of("Hadid"), i, o},   {text_of("\x01"), o, o},
+                    {text_of("in"), o, o},   {text_of("Baghdad"), b, o}, {text_of("w70"), z, o}};
+    Text tags[] = {o, i, b};
+    const Model model = {.vocab = cased_vocab(), .answers = {.labels = 3, .name = tags}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const Example e = tag_example(&(Sentence){words, 6}, &model, cases[k].pseudo, cases[k].most);
+        const size_t size = sizeof(int) * (size_t)cases[k].length;
+        check(e.length == cases[k].length && !memcmp(e.id, cases[k].id, size) && !memcmp(e.tag, cases[k].tag, size),
+              "%-22s %d pseudo-tokens, at most %d tokens: %d tokens, expected %d, with their tags", "tag_example",
+              cases[k].pseudo, cases[k].most, e.length, cases[k].length);
+    }
+}
+/* Two sentences in another order: their selected positions and tags. */
+static void check_tag_inputs(void) {
+    int id[] = {2, 9, 8, 7, 3}, tag[2][5] = {{-1, 4, -1, 5, -1}, {-1, 6, -1}};
+    const Example both[] = {{.id = id, .length = 5, .tag = tag[0]}, {.id = id, .length = 3, .tag = tag[1]}};
+    const Inputs in = tag_inputs(both, (int[]){1, 0}, 2);
+    const Batch *b = &in.batch;
+    check(b->tokens == 8 && b->selected_count == 3 && !memcmp(b->selected, (int[]){1, 4, 6}, sizeof(int[3])) &&
+              !memcmp(b->selected_start, (int[]){0, 1, 3}, sizeof(int[3])) &&
+              !memcmp(in.target, (int[]){6, 4, 5}, sizeof(int[3])),
+          "%-22s %d tokens, expected 8; %d selected, expected 3, with their tags", "tag_inputs", b->tokens,
+          b->selected_count);
+}
+/* An oracle's sentence: pieces and tags, in which -100 is no tag. */
+static Example oracle_sentence(Text pair) {
+    const Text ids = json_at(pair, 0), tags = json_at(pair, 1);
+    const int pieces = json_count(ids);
+    Example e = {.id = allocate(sizeof(int[pieces + 2])), .length = pieces + 2,
+                 .tag = allocate(sizeof(int[pieces + 2]))};
+    for (int i = 0; i < pieces; i++) {
+        const double tag = json_number(json_at(tags, i));
+        e.id[i + 1] = json_int(json_at(ids, i)), e.tag[i + 1] = tag < 0 ? -1 : (int)tag;
+    }
+    e.id[0] = 2, e.id[pieces + 1] = 3, e.tag[0] = e.tag[pieces + 1] = -1;
+    return e;
+}
+/* Trains as in the file; returns the largest relative difference of one of these losses. */
+static double replay_tagging(Text plan, Text losses, const Lm *lm, Parameters trained, const char *path) {
+    const Optimizer adam = {json_number(member(plan, "lr", path)), 0, false};
+    double worst = 0;
+    parameters_train(trained);
+    for (int step = 1; step <= json_count(losses); step++) {
+        Mark before = mark();
+        const Text batch = json_at(member(plan, "batches", path), step - 1);
+        const int count = json_count(batch);
+        Example *sentences = allocate(sizeof(Example[count]));
+        for (int i = 0; i < count; i++) sentences[i] = oracle_sentence(json_at(batch, i));
+        const Inputs in = tag_inputs(sentences, in_order(count), count);
+        const double loss = train_batch(lm, NULL, &in, NULL);
+        adam_step(trained, adam, step, 1);
+        worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
+        release(before);
+    }
+    return worst;
+}
+/* Losses in PyTorch: a deep prompt and the head are trained, the head alone, all of BERT and the head. */
+static void check_tagging_of(const char *name, const char *what, bool deep, bool tune_lm) {
+    const char *path = oracle("deep/run.json");
+    const Text plan = member(read_json(path), "tagging", path);
+    const Safetensors head = safetensors_open(oracle("deep/head.safetensors")),
+                      before = safetensors_open(oracle("deep/prefix.safetensors"));
+    const Tensor bias = expected(&head, "bias"), prefix = expected(&before, "prefix");
+    Model *model = allocate_zeroed(sizeof *model);
+    Text losses;
+    if (!json_member(plan, name, &losses)) {
+        printf("not run: tagging, %s: %s has no %s\n", what, path, name);
+        return;
+    }
+    lm_load(&model->lm, oracle(file_exists(oracle("deep/model.safetensors")) ? "deep" : "tiny"));
+    model->answers.labels = bias.cols;
+    lm_set_prefix(&model->lm, tensor(deep ? prefix.rows : 0, prefix.cols), 0);
+    Parameter p = {.tensor = lm_prefix(&model->lm), .name = "prefix"};
+    Parameters added = parameters_joined(classifier_of(model), (Parameters){&p, deep});
+    parameters_allocate(added);
+    parameters_copy(added, (Parameters){(Parameter[]){{.tensor = &(Tensor){bias.cols, lm_word(&model->lm).cols,
+                                                                          expected(&head, "weight").data, NULL}},
+                                                      {.tensor = (Tensor *)&bias},
+                                                      {.tensor = (Tensor *)&prefix}}, added.count});
+    if (tune_lm) added = parameters_joined(lm_weights(&model->lm), added);
+    const double worst = replay_tagging(plan, losses, &model->lm, added, path);
+    check(worst < 1e-4, "%-22s %s, %s: %d losses, relative difference at most %.1e", "tagging", path, what,
+          json_count(losses), worst);
+    lm_close(&model->lm);
+}
+static void check_tagging(void) {
+    check_tagging_of("losses", "deep prompt and head", true, false);
+    check_tagging_of("head", "head alone", false, false);
+    check_tagging_of("fine_tuning", "BERT and head", false, true);
+}
+
 /* ---- The small world --------------------------------------------------------------------------------------------- */
 static void check_sentence(void) { /* long names, which occur twice each */
     const char *x = format("%0200d", 1), *y = format("%0300d", 2), *want = format("%s, %s: %s%s.", x, x, y, y);
@@ -2018,6 +2158,11 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"prefix_forward", check_deep_training, "deep/run.json"},
     {"prefix_forward", check_gpt_deep_training, "deep_gpt/run.json"},
     {"next_words", check_pretraining, "gpt/run.json"},
+    {"count_entities", check_entities, "entities.tsv"},
+    {"count_entities", check_entities_by_hand, NULL},
+    {"tag_example", check_tag_example, NULL},
+    {"tag_inputs", check_tag_inputs, NULL},
+    {"tagging", check_tagging, "deep/head.safetensors"},
     {"sentence", check_sentence, NULL},
     {"mask_words", check_mask_words, NULL},
     {"world", check_world, NULL},
@@ -2544,6 +2689,25 @@ static double bert_loss(Check *c, bool backward) {
     }
     return cross_entropy_forward(a.head.logits, targets);
 }
+static void depends_on_classifier(Check *c) { /* a tagger's head, for six tags */
+    Parameters list = {(Parameter[2]){{0}}, 0};
+    add_linear(&list, &c->lm.bert.classifier, 6, 12, "classifier");
+    draw_weights(c, list);
+    depends_on(c, "classifier.weight", &c->lm.bert.classifier.w);
+    depends_on(c, "classifier.bias", &c->lm.bert.classifier.b);
+}
+static void classifier_tensors(Check *c) {
+    small_bert(c);
+    depends_on_random(c, "x", &c->x, 3, 12);
+    depends_on_classifier(c);
+}
+static void tagger_tensors(Check *c) { /* all of it but the masked-LM head, with a deep prompt */
+    small_bert(c);
+    depends_on_random(c, "e", &c->x, 10, 12);
+    depends_on_all(c, c->lm.bert.weights, "encoder.");
+    depends_on_random(c, "prefix", &c->lm.bert.prefix, 2, 72);
+    depends_on_classifier(c);
+}
 static void bert_tensors(Check *c) {
     small_bert(c);
     c->no_gradient = "key.bias";
@@ -2752,6 +2916,8 @@ static const struct {
     {"last layer", layer_tensors, layer_loss, true},
     {"head", head_tensors, head_loss, 0},
     {"bert", bert_tensors, bert_loss, 0},
+    {"classifier", classifier_tensors, head_loss, 0},
+    {"tagger", tagger_tensors, bert_loss, 0},
     {"deep bert", deep_bert_tensors, bert_loss, false},
     {"deep bert", deep_bert_tensors, bert_loss, true},
     {"positions", positions_tensors, positions_loss, 0},

@@ -12,6 +12,8 @@ ask_prompt() { evaluate --prompt prompt.safetensors; }
 multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w115,0=w68 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
 deep() { train --deep 3 --template '[X] is [Y] .' "$@"; }
+tag() { ptune tag --model model --data tags --epochs 2 --lr 0.01 "$@"; }
+ask_tagger() { ptune eval --model model --data tags/test.conll --tagger tagger.safetensors "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
 same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
 hits() { ptune eval "$@" | sed -n '$s/.*(\([0-9]*\) of.*/\1/p'; }
@@ -744,3 +746,58 @@ set -- as-ptune train --model gpt --data gdata --epochs 30 --lr 0.003 --tune-lm
 "$PTUNE" "$@" --out gpt_whole >gpt_whole.txt || exit 1
 interrupted_run gpt_part "$@" && "$PTUNE" "$@" --out gpt_part --resume >gpt_part.txt && same_end gpt_whole.txt gpt_part.txt &&
 cmp gpt_whole/model/model.safetensors gpt_part/model/model.safetensors
+
+# tag: sentences whose words tell their tags; train has O, B-x, I-x, B-y and I-y, and some words of two pieces
+sentences() {
+    awk -v sentences=$1 -v state=$2 '
+    function random(n) { state = (1103 * state + 12345) % 65536; return int(state / 16) % n }
+    BEGIN {
+        while (sentences--) {
+            for (words = 2 + random(5); words; words--) {
+                word = 65 + random(24)
+                if (word % 4) print word % 4 == 1 ? "ab O" : "w" word " O"
+                else print "w" word " " (word % 3 ? "B-" : "I-") (word % 8 ? "x" : "y")
+            }
+            print ""
+        }
+    }'
+}
+mkdir tags && sentences 80 1 >tags/train.conll && sentences 20 2 >tags/dev.conll && sentences 30 3 >tags/test.conll
+
+# tag: the head alone, behind pseudo-tokens, with a deep prompt, with all of BERT: what is kept gives the same tags
+for how in '' '--pseudo 3' '--pseudo 2 --encoder embedding' '--deep 2' '--deep 2 --pseudo 1' --tune-lm; do
+    model=model
+    test "$how" != --tune-lm || model=tag_run/model
+    rm -rf tag_run && tag $how --out tag_run --predictions tagged.conll >tag.txt &&
+    test $(grep -c '^epoch [12]: loss [0-9.]*, dev F1 [0-9.]*' tag.txt) = 2 &&
+    ptune eval --model $model --data tags/test.conll --tagger tag_run/tagger.safetensors --predictions again.conll \
+        >again.txt && cmp tagged.conll again.conll && same_end tag.txt again.txt || { echo "$how" >&2; exit 1; }
+done
+
+# tag: the predictions are the words of the file, their tags, and tags of train; training is worth it
+tag --deep 4 --lr 0.03 --epochs 20 --out tag_run >tag.txt && cp tag_run/tagger.safetensors . &&
+tag --tune-lm --lr 0.01 --epochs 20 --predictions tagged.conll >tag.txt && tail -n 1 tag.txt | awk '{ exit !($NF > 50) }' &&
+cut -d ' ' -f 1,2 tagged.conll | sed 's/^ $//' | cmp - tags/test.conll &&
+awk 'NF && !($3 ~ /^(O|[BI]-[xy])$/) { exit 1 } NF { words++; right += $2 == $3 } END { exit right < 0.8 * words }' tagged.conll
+
+# tag: the same seed gives the same tagger, whatever the number of threads; another seed another one
+tag --deep 2 --pseudo 2 --out tag_1 >tag_1.txt && OMP_NUM_THREADS=3 tag --deep 2 --pseudo 2 --out tag_3 >tag_3.txt &&
+cmp tag_1.txt tag_3.txt && cmp tag_1/tagger.safetensors tag_3/tagger.safetensors &&
+tag --deep 2 --pseudo 2 --seed 35 --out tag_3 >tag_3.txt && ! cmp -s tag_1/tagger.safetensors tag_3/tagger.safetensors
+
+# eval --tagger: tabs, several columns, ends of lines as Windows has them, -DOCSTART- and more empty lines say the same
+ask_tagger --predictions tagged.conll >tag.txt &&
+{ printf '\357\273\277-DOCSTART- -X- O\r\n\n'; sed 's/ /\tNN\t/; s/$/\r/; s/^\r$/\r\n\t/' tags/test.conll; } >tags/other.conll &&
+ask_tagger --data tags/other.conll --predictions again.conll >again.txt && cmp tag.txt again.txt &&
+cmp tagged.conll again.conll && sed '$d' tags/test.conll | ask_tagger --data - | cmp - tag.txt
+
+# eval --tagger: words that are cut are predicted to be O, and their entities are missed; a line says how many there are
+ask_tagger --max-length 4 --predictions cut.conll >tag.txt 2>noted &&
+grep -Eq "^note: tags/test.conll: [0-9]+ of 30 sentences are cut to 4 tokens: their last [0-9]+ words are" noted &&
+awk '!NF { n = 0 } NF && ++n > 2 && $3 != "O" { exit 1 }' cut.conll &&
+ask_tagger >all.txt && test "$(sed 's/.*of \([0-9]*\)), F1.*/\1/' tag.txt)" = "$(sed 's/.*of \([0-9]*\)), F1.*/\1/' all.txt)"
+
+# tag: a tag that train does not have is never predicted; a line says how many words have it
+sed 's/B-x/B-z/' tags/test.conll >tags/more.conll &&
+tag --test tags/more.conll --predictions tagged.conll 2>noted >tag.txt && ! grep -q ' [BI]-z$' tagged.conll &&
+grep -q "^note: tags/more.conll: $(grep -c 'B-z' tags/more.conll) words have a tag that train does not have: " noted
