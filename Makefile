@@ -20,7 +20,7 @@ FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
 SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
-HEADERS := tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h bert.h gpt.h lm.h examples.h world.h lab.h methods.h multi.h commands.h
+HEADERS := tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h bert.h gpt.h lm.h deep.h examples.h world.h lab.h methods.h multi.h tag.h commands.h
 
 all: ptune build/test build/test-double
 ptune: ptune.c $(HEADERS) Makefile
@@ -35,6 +35,9 @@ run: ptune
 	./ptune
 run-gpt: ptune
 	./ptune demo --model data/gpt --methods majority,manual,best,search,ft,mp+ft,best+ft,p-lstm
+
+run-deep: ptune
+	sh tools/tagging.sh
 
 # Trains the small world's models again: the same seed and binary give the same file.
 pretrain: ptune
@@ -239,7 +242,7 @@ build/assignments/wrong-%/verdict:
 
 clean:
 	rm -rf ptune test test-double build
-.PHONY: all docs fuzz run run-gpt pretrain pretrain-gpt figures multi lama test gradcheck error-curve bench mutants sanitize assignment assignments \
+.PHONY: all docs fuzz run run-gpt run-deep pretrain pretrain-gpt figures multi lama test gradcheck error-curve bench mutants sanitize assignment assignments \
     regrade clean
 .SECONDARY:
 .DELETE_ON_ERROR:

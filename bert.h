@@ -17,6 +17,7 @@ typedef struct {
     Linear intermediate, output; /* (I, H), (H, I) */
     LayerNorm output_norm;
     bool tanh_gelu; /* the activation is gelu's form with tanh */
+    int column;     /* of a deep prompt: where this layer's begin */
 } BertLayer;
 
 typedef struct {
@@ -30,8 +31,11 @@ typedef struct {
     Tensor decoder_bias; /* (1, V) */
     bool separate_decoder; /* some models have been trained with a table of its own in the word table's place: */
     Tensor decoder;        /* (V, H) */
+    Linear classifier;     /* (K, H): a tagger's head, in the masked LM's place; empty: none. Not a published weight */
     bool tanh_gelu;
-    Parameters weights;  /* all of these by their published names; they point into this struct, which must not move */
+    Tensor prefix;      /* a deep prompt (m, 2 H layers), see prefix_forward; empty: none. Not a published weight */
+    int first_position; /* of each sequence: 0, or where a deep prompt takes the first ones, m */
+    Parameters weights;  /* all weights by their published names; they point into this struct, which must not move */
     TensorFiles files;   /* the mapped files they lie in */
 } Bert;
 
@@ -51,11 +55,17 @@ static inline void rows_backward(Tensor x, const int *index, Tensor y) {
     for (int i = 0; i < y.rows; i++)
         for (int j = 0; j < y.cols; j++) grad_row(x, index[i])[j] += grad_row(y, i)[j];
 }
+/* The rows from `first` on, with their gradient: not a copy. */
+static inline Tensor rows_from(Tensor t, int first) {
+    return (Tensor){t.rows - first, t.cols, row(t, first), t.grad ? grad_row(t, first) : NULL};
+}
 
 /* ---- attention (Vaswani et al. 2017), for each sequence and each head with its columns of q, k, v:
  *     P = softmax(Q K' / sqrt(H / A)),   context = P V
- * q (R or N, H): of the selected positions or of all; k, v (N, H). In a causal LM query i sees only the first seen[i]
- * keys of its sequence, and the rest of its row of P is 0; in BERT seen is NULL, and every query sees all keys. */
+ * q (R or N, H): of the selected positions or of all; k, v (N, H), or with a deep prompt's rows among them. Sequence s
+ * has the rows q_start[s] .. q_start[s + 1] - 1 of q, and k_start says the same of k and v. In a causal LM query i sees
+ * only the first seen[i] keys of its sequence, and the rest of its row of P is 0; in BERT seen is NULL, and every query
+ * sees all keys. */
 typedef struct { Tensor context, *p; } Attention; /* p[s] (A queries, keys): the P of a sequence, head under head */
 
 /* The rows of sequence s and the columns of head h. */
@@ -76,19 +86,18 @@ static inline void attention_softmax(Matrix P, real scale, const int *seen, int 
         for (int j = keys; j < P.cols; j++) p[j] = 0;
     }
 }
-static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
-                                          const int *q_start, const int *seen) {
-    const int *start = batch->start;
+static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, int sequences, const int *q_start,
+                                          const int *k_start, const int *seen) {
     const real scale = 1 / sqrt((real)(q.cols / heads));
-    Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[batch->sequences]))};
-    for (int s = 0; s < batch->sequences; s++)
-        a.p[s] = tensor_zeros(heads * (q_start[s + 1] - q_start[s]), start[s + 1] - start[s]);
+    Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[sequences]))};
+    for (int s = 0; s < sequences; s++)
+        a.p[s] = tensor_zeros(heads * (q_start[s + 1] - q_start[s]), k_start[s + 1] - k_start[s]);
 #pragma omp parallel for collapse(2) schedule(dynamic) if (size_of(q) > 20000)
-    for (int s = 0; s < batch->sequences; s++)
+    for (int s = 0; s < sequences; s++)
         for (int h = 0; h < heads; h++) {
             const Matrix Q = attention_head(values(q), q_start, heads, s, h);
-            const Matrix K = attention_head(values(k), start, heads, s, h);
-            const Matrix V = attention_head(values(v), start, heads, s, h);
+            const Matrix K = attention_head(values(k), k_start, heads, s, h);
+            const Matrix V = attention_head(values(v), k_start, heads, s, h);
             const Matrix P = attention_p(values(a.p[s]), heads, h);
             matmul(P, Q, transposed(K));
             attention_softmax(P, scale, seen, q_start[s]);
@@ -98,45 +107,83 @@ static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int head
 }
 /* dV += P' dcontext;   dP = dcontext V';   dS = P (dP - rowsum(dP P)) / sqrt(H / A);   dQ += dS K;   dK += dS' Q
  * Where a key is not seen P is 0, and so is dS: nothing flows back there. */
-static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
-                                      const int *q_start) {
-    const int *start = batch->start;
+static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, int sequences,
+                                      const int *q_start, const int *k_start) {
     const real scale = 1 / sqrt((real)(q.cols / heads));
-    for (int s = 0; s < batch->sequences; s++) needs_grad(&a->p[s]);
+    for (int s = 0; s < sequences; s++) needs_grad(&a->p[s]);
 #pragma omp parallel for collapse(2) schedule(dynamic) if (size_of(q) > 20000)
-    for (int s = 0; s < batch->sequences; s++)
+    for (int s = 0; s < sequences; s++)
         for (int h = 0; h < heads; h++) {
             const Matrix Q = attention_head(values(q), q_start, heads, s, h);
-            const Matrix K = attention_head(values(k), start, heads, s, h);
-            const Matrix V = attention_head(values(v), start, heads, s, h);
+            const Matrix K = attention_head(values(k), k_start, heads, s, h);
+            const Matrix V = attention_head(values(v), k_start, heads, s, h);
             const Matrix P = attention_p(values(a->p[s]), heads, h), dS = attention_p(gradient(a->p[s]), heads, h);
             const Matrix dcontext = attention_head(gradient(a->context), q_start, heads, s, h);
-            matmul(attention_head(gradient(v), start, heads, s, h), transposed(P), dcontext);
+            matmul(attention_head(gradient(v), k_start, heads, s, h), transposed(P), dcontext);
             matmul(dS, dcontext, transposed(V));
             for (int i = 0; i < P.rows; i++)
                 softmax_backward(P.data + i * P.row_stride, dS.data + i * dS.row_stride, P.cols, scale);
             matmul(attention_head(gradient(q), q_start, heads, s, h), dS, K);
-            matmul(attention_head(gradient(k), start, heads, s, h), transposed(dS), Q);
+            matmul(attention_head(gradient(k), k_start, heads, s, h), transposed(dS), Q);
         }
+}
+
+/* ---- a deep prompt (Liu et al. 2022): m trained vectors before the keys and before the values of every layer --------
+ * prefix (m, 2 H layers): from column 2 H l on the keys of layer l, then its values. All sequences share it. x (N, H)
+ * becomes y (N + m S, H), S sequences: sequence s begins with the m rows of the prefix, at row start[s] + m s, and its
+ * rows of x follow. Without a prefix y is x. */
+static inline const int *prefix_starts(Tensor prefix, const Batch *batch) {
+    if (!prefix.rows) return batch->start;
+    int *start = allocate(sizeof(int[batch->sequences + 1]));
+    for (int s = 0; s <= batch->sequences; s++) start[s] = batch->start[s] + prefix.rows * s;
+    return start;
+}
+static inline Tensor prefix_forward(Tensor prefix, int column, Tensor x, const Batch *batch) {
+    if (!prefix.rows) return x;
+    const int *start = prefix_starts(prefix, batch), m = prefix.rows;
+    Tensor y = tensor(start[batch->sequences], x.cols);
+    for (int s = 0; s < batch->sequences; s++) {
+        for (int i = 0; i < m; i++)
+            memcpy(row(y, start[s] + i), row(prefix, i) + column, (size_t)x.cols * sizeof(real));
+        for (int i = batch->start[s]; i < batch->start[s + 1]; i++)
+            memcpy(row(y, i + m * (s + 1)), row(x, i), (size_t)x.cols * sizeof(real));
+    }
+    return y;
+}
+/* dprefix += the sum of its copies' dy, in the order of the sequences; dx, the other rows of dy, is returned. */
+static inline Tensor prefix_backward(Tensor prefix, int column, Tensor y, const Batch *batch) {
+    if (!prefix.rows) return y;
+    const int *start = prefix_starts(prefix, batch), m = prefix.rows;
+    Tensor x = {batch->tokens, y.cols, NULL, NULL};
+    needs_grad(&x);
+    for (int s = 0; s < batch->sequences; s++) {
+        for (int i = 0; prefix.grad && i < m; i++)
+            for (int j = 0; j < y.cols; j++) grad_row(prefix, i)[column + j] += grad_row(y, start[s] + i)[j];
+        for (int i = batch->start[s]; i < batch->start[s + 1]; i++)
+            memcpy(grad_row(x, i), grad_row(y, i + m * (s + 1)), (size_t)y.cols * sizeof(real));
+    }
+    return x;
 }
 
 /* ---- embeddings: sum = e + position + type 0; the layernorm after it stands in bert_forward ---------------------
  * e (N, H): one row per token, chosen by the caller. */
 static inline Tensor embeddings_forward(const Bert *bert, Tensor e, const Batch *batch) {
+    const Tensor table = rows_from(bert->position, bert->first_position);
     Tensor sum = tensor(e.rows, e.cols);
     for (int s = 0; s < batch->sequences; s++)
         for (int i = batch->start[s]; i < batch->start[s + 1]; i++) {
-            const real *position = row(bert->position, i - batch->start[s]);
+            const real *position = row(table, i - batch->start[s]);
             for (int j = 0; j < e.cols; j++) row(sum, i)[j] = row(e, i)[j] + position[j] + bert->type.data[j];
         }
     return sum;
 }
 static inline void embeddings_backward(const Bert *bert, Tensor e, Tensor sum, const Batch *batch) {
+    const Tensor table = rows_from(bert->position, bert->first_position);
     for (int s = 0; s < batch->sequences; s++)
         for (int i = batch->start[s]; i < batch->start[s + 1]; i++)
             for (int j = 0; j < e.cols; j++) {
                 if (e.grad) grad_row(e, i)[j] += grad_row(sum, i)[j];
-                if (bert->position.grad) grad_row(bert->position, i - batch->start[s])[j] += grad_row(sum, i)[j];
+                if (table.grad) grad_row(table, i - batch->start[s])[j] += grad_row(sum, i)[j];
                 if (bert->type.grad) bert->type.grad[j] += grad_row(sum, i)[j];
             }
 }
@@ -154,20 +201,21 @@ static inline void activation_backward(bool tanh_gelu, Tensor x, Tensor y) {
  * x (N, H). In the last layer only selected positions compute queries and outputs; keys and values need all of x. */
 typedef struct {
     Tensor query_input; /* x itself, or its selected rows */
-    Tensor q, k, v;
+    Tensor q, k, v;     /* k and v with the deep prompt, if there is one */
     Attention attention;
     Tensor attended, normed; /* dense(context) + query_input; its layernorm */
     Tensor inner, active;    /* (., I): before and after gelu */
     Tensor sum, y;           /* dense(active) + normed; its layernorm: the layer's output */
 } LayerActivations;
 
-static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int heads, const Batch *batch, bool last) {
+static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int heads, const Batch *batch, bool last,
+                                             Tensor prefix) {
     LayerActivations a = {.query_input = last ? rows_forward(x, batch->selected, batch->selected_count) : x};
     a.q = linear_forward(&l->query, a.query_input);
-    a.k = linear_forward(&l->key, x);
-    a.v = linear_forward(&l->value, x);
-    a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->selected_start : batch->start,
-                                    NULL);
+    a.k = prefix_forward(prefix, l->column, linear_forward(&l->key, x), batch);
+    a.v = prefix_forward(prefix, l->column + x.cols, linear_forward(&l->value, x), batch);
+    a.attention = attention_forward(a.q, a.k, a.v, heads, batch->sequences, last ? batch->selected_start : batch->start,
+                                    prefix_starts(prefix, batch), NULL);
     a.attended = linear_forward(&l->attention_output, a.attention.context);
     residual_forward(a.attended, a.query_input);
     a.normed = layernorm_forward(&l->attention_norm, a.attended);
@@ -180,7 +228,7 @@ static inline LayerActivations layer_forward(const BertLayer *l, Tensor x, int h
 }
 /* From y.grad to x.grad. The gradients in between are released when the layer is done. */
 static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations *a, int heads, const Batch *batch,
-                                  bool last) {
+                                  bool last, Tensor prefix) {
     Mark before = mark();
     Tensor query_input = last ? a->query_input : x;
     needs_grad(&a->sum);
@@ -199,21 +247,23 @@ static inline void layer_backward(const BertLayer *l, Tensor x, LayerActivations
     needs_grad(&a->attention.context);
     linear_backward(&l->attention_output, a->attention.context, a->attended);
     needs_grad(&a->q), needs_grad(&a->k), needs_grad(&a->v);
-    attention_backward(&a->attention, a->q, a->k, a->v, heads, batch, last ? batch->selected_start : batch->start);
-    linear_backward(&l->value, x, a->v);
-    linear_backward(&l->key, x, a->k);
+    attention_backward(&a->attention, a->q, a->k, a->v, heads, batch->sequences,
+                       last ? batch->selected_start : batch->start, prefix_starts(prefix, batch));
+    linear_backward(&l->value, x, prefix_backward(prefix, l->column + x.cols, a->v, batch));
+    linear_backward(&l->key, x, prefix_backward(prefix, l->column, a->k, batch));
     linear_backward(&l->query, query_input, a->q);
     if (last) rows_backward(x, batch->selected, query_input);
     release(before);
 }
 
-/* ---- the masked-LM head: logits = layernorm(gelu(dense(x))) word' + bias ---------------------------------------- */
+/* ---- the masked-LM head: logits = layernorm(gelu(dense(x))) word' + bias; or a tagger's: logits = x W' + b ------- */
 typedef struct { Tensor inner, active, normed, logits; } HeadActivations;
 
 static inline Linear bert_decoder(const Bert *bert) { /* tied: the word table serves both ends */
     return (Linear){bert->separate_decoder ? bert->decoder : bert->word, bert->decoder_bias};
 }
 static inline HeadActivations head_forward(const Bert *bert, Tensor x) {
+    if (bert->classifier.w.rows) return (HeadActivations){.logits = linear_forward(&bert->classifier, x)};
     const Linear decoder = bert_decoder(bert);
     HeadActivations a;
     a.inner = linear_forward(&bert->transform, x);
@@ -223,6 +273,10 @@ static inline HeadActivations head_forward(const Bert *bert, Tensor x) {
     return a;
 }
 static inline void head_backward(const Bert *bert, Tensor x, HeadActivations *a) {
+    if (bert->classifier.w.rows) {
+        linear_backward(&bert->classifier, x, a->logits);
+        return;
+    }
     const Linear decoder = bert_decoder(bert);
     needs_grad(&a->normed);
     linear_backward(&decoder, a->normed, a->logits);
@@ -242,7 +296,7 @@ static inline BertActivations bert_forward(const Bert *bert, Tensor e, const Bat
     a.x = layernorm_forward(&bert->embedding_norm, a.sum);
     for (int l = 0; l < bert->layers; l++)
         a.layer[l] = layer_forward(&bert->layer[l], l ? a.layer[l - 1].y : a.x, bert->heads, batch,
-                                   l == bert->layers - 1);
+                                   l == bert->layers - 1, bert->prefix);
     a.head = head_forward(bert, a.layer[bert->layers - 1].y);
     return a;
 }
@@ -251,7 +305,7 @@ static inline Tensor bert_logits(const Bert *bert, Tensor e, const Batch *batch)
     Tensor x = layernorm_forward(&bert->embedding_norm, embeddings_forward(bert, e, batch));
     for (int l = 0; l < bert->layers; l++) {
         Mark before = mark();
-        const Tensor y = layer_forward(&bert->layer[l], x, bert->heads, batch, l == bert->layers - 1).y;
+        const Tensor y = layer_forward(&bert->layer[l], x, bert->heads, batch, l == bert->layers - 1, bert->prefix).y;
         memcpy(x.data, y.data, size_of(y) * sizeof(real));
         x.rows = y.rows;
         release(before);
@@ -266,7 +320,7 @@ static inline void bert_backward(const Bert *bert, BertActivations *a, const Bat
     for (int l = bert->layers - 1; l >= 0; l--) {
         Tensor *below = l ? &a->layer[l - 1].y : &a->x;
         needs_grad(below);
-        layer_backward(&bert->layer[l], *below, &a->layer[l], bert->heads, batch, l == bert->layers - 1);
+        layer_backward(&bert->layer[l], *below, &a->layer[l], bert->heads, batch, l == bert->layers - 1, bert->prefix);
     }
     needs_grad(&a->sum);
     layernorm_backward(&bert->embedding_norm, a->sum, a->x);
@@ -284,7 +338,7 @@ static inline void bert_list_weights(Bert *b) {
     add_layernorm(&list, &b->embedding_norm, H, b->eps, "bert.embeddings.LayerNorm");
     for (int i = 0; i < b->layers; i++) {
         BertLayer *l = &b->layer[i];
-        l->tanh_gelu = b->tanh_gelu;
+        l->tanh_gelu = b->tanh_gelu, l->column = 2 * H * i;
         const char *in = format("bert.encoder.layer.%d", i);
         add_linear(&list, &l->query, H, H, format("%s.attention.self.query", in));
         add_linear(&list, &l->key, H, H, format("%s.attention.self.key", in));

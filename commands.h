@@ -6,6 +6,7 @@
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
+#include "tag.h"
 #include "multi.h"
 
 /* ==== 1. The commands ============================================================================================= */
@@ -109,7 +110,7 @@ static void command_demo(Options *o) {
            model->lm.causal ? "" : " [MASK] .", o->model, shown->name);
 }
 
-/* ---- fill, tokenize, train, multi, eval, words, search, table, vocab, pretrain ------------------------------- */
+/* ---- fill, tokenize, train, multi, eval, tag, words, search, table, vocab, pretrain ------------------------------ */
 
 /* What is no printable text is shown by its number, \x0a for a line end. */
 static void print_token(Text token) {
@@ -224,10 +225,12 @@ static void check_settings(Options *o) {
     if (strcmp(o->optimizer, "adam") && !t->adamw) usage("--optimizer is adam or adamw, not ", o->optimizer);
     if (strcmp(o->select, "p@1") && !t->by_loss) usage("--select is p@1 or loss, not ", o->select);
     if (o->recipe && strcmp(o->recipe, "paper")) usage("--recipe is paper, not ", o->recipe);
-    const bool trains = !o->template || template_read(o->template).pseudo || t->tune_lm;
+    const bool trains = !o->template || template_read(o->template).pseudo || o->deep || t->tune_lm;
     if (!trains && template_origin) die("%s: nothing to train: no [P] in its template", template_origin);
     if (!trains)
-        usage("nothing to train: no [P] in the template and no --tune-lm", NULL);
+        usage("nothing to train: no [P] in the template, no --deep and no --tune-lm", NULL);
+    if (t->deep_encoder && !o->deep) usage("--deep-encoder goes with --deep", NULL);
+    if (o->shift && !o->deep) usage("--shift-positions goes with --deep", NULL);
 }
 /* Mean and standard deviation of several seeds. */
 static void print_seeds(const Options *o, const double *p_at_1s, const double *f1s) {
@@ -249,6 +252,15 @@ static Result train_into(const char *out, const Method *method, const Options *o
     unlock_file(lock);
     return r;
 }
+/* What is trained, as a method: p-lstm, p-deep, p-lstm+deep, ft, p-lstm+ft, ... */
+static Method method_of(const Options *o, bool pseudo) {
+    const bool tune_lm = o->training.tune_lm;
+    const char *name = pseudo ? format("p-%s", o->encoder) : NULL;
+    if (o->deep) name = name ? format("%s+deep", name) : "p-deep";
+    if (tune_lm) name = name ? format("%s+ft", name) : "ft";
+    return (Method){.name = name, .kind = TRAIN, .encoder = pseudo ? o->training.encoder : ENCODERS,
+                    .tune_lm = tune_lm, .deep = o->deep > 0};
+}
 static void command_train(Options *o) {
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
     check_settings(o);
@@ -257,12 +269,9 @@ static void command_train(Options *o) {
     Model *model = model_load(o);
     if (o->start) start_from_words(o, model);
     else o->template = chosen_template(o, model);
-    const bool pseudo = template_read(o->template).pseudo > 0, tune_lm = o->training.tune_lm;
+    const bool pseudo = template_read(o->template).pseudo > 0;
     if (o->encoder_from && !pseudo) usage("--encoder-from needs a template with [P]", NULL);
-    const char *name = pseudo ? format(tune_lm ? "p-%s+ft" : "p-%s", o->encoder) : "ft";
-    const Method method = {
-        .name = name, .kind = TRAIN, .encoder = pseudo ? o->training.encoder : ENCODERS,
-        .tune_lm = tune_lm};
+    const Method method = method_of(o, pseudo);
     const char *data_name = stem(o->data ? o->data : o->test);
     const Relation relation = {o->task ? o->task : data_name, o->data, {0}};
     if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
@@ -414,57 +423,36 @@ static bool has_own_sentences(const char *path) {
     unmap_file(file);
     return found;
 }
-/* The examples under one of several prompts. */
-typedef struct { Tensor prompt; Dataset data; } Prompted;
-
 /* Those of --data under a template or, if there is none, under a learned prompt. */
 static Prompted prompted_by(const Options *o, const Model *model, const Text *template, const Text *file, bool quiet,
                             Names *names) {
-    Prompted p = {.prompt = {0}};
+    Prompted p = {.model = *model};
     Template t;
     if (template) t = template_read(text_string(*template));
     if (template && t.pseudo) usage("a template with [P] needs what was learned for it: --prompt FILE", NULL);
-    if (!template) p.prompt = prompt_read(text_string(*file), model, &t);
+    if (!template) p.prompt = prompt_read(text_string(*file), &p.model, &t);
     *names = (Names){.unlabelled = 0};
-    p.data = read_named(o->data, model, &t, o->max_length, quiet, names);
+    p.data = read_named(o->data, &p.model, &t, o->max_length, quiet, names);
     return p;
 }
-/* Adds the words' probabilities, both as logarithms, of which the smallest would be 0 otherwise. */
-static void add_probabilities(real *sum, const real *logits, int words) {
-    const double all = log_sum_exp(logits, words);
-    if (!isfinite(all)) die("the logits are not finite");
-    for (int w = 0; w < words; w++) {
-        const double p = (double)logits[w] - all, more = fmax(p, (double)sum[w]), less = fmin(p, (double)sum[w]);
-        if (isfinite(more)) sum[w] = (real)(more + log1p(exp(less - more)));
-    }
-}
-/* The score of the mean of the probabilities that several prompts give. */
-static Score evaluate_mean(const Model *model, const Prompted *by, int prompts, Prediction *predictions) {
-    Score score = {.examples = by->data.count};
-    const int *order = in_order(score.examples), words = lm_word(&model->lm).rows;
-    for (int first = 0, count; first < score.examples; first += count) {
-        Mark before = mark();
-        count = score.examples;
-        for (int k = 0; k < prompts; k++) count = min_int(count, evaluation_batch(&by[k].data, first));
-        const Tensor sum = tensor(count, words);
-        fill_constant(sum, -(real)INFINITY);
-        for (int k = 0; k < prompts; k++) {
-            Mark one = mark();
-            const Inputs in = inputs_of(by[k].data.at, order + first, count);
-            const Tensor logits = batch_logits(&model->lm, by[k].prompt, &in, model->answers.allowed);
-            for (int i = 0; i < count; i++) add_probabilities(row(sum, i), row(logits, i), words);
-            release(one);
-        }
-        for (int i = 0; i < count; i++) {
-            predictions[first + i] = prediction_of(row(sum, i), words, by->data.at[first + i].answer);
-            score_add(&score, predictions[first + i]);
-        }
-        release(before);
-    }
-    return score;
+/* eval --tagger: a kept tagger on the sentences of a file. */
+static void eval_tagger(const Options *o) {
+    if (o->templates.count || o->prompt_files.count || o->vocab || o->labels)
+        usage("--tagger goes with --model, --data, --max-length and --predictions alone", NULL);
+    Model *model = tag_model(o);
+    const Tensor prompt = tagger_read(o->tagger, model);
+    const Sentences all = conll_read(o->data);
+    const Dataset data = tag_examples(&all, model, prompt.rows, o->max_length);
+    predict(model, prompt, &data, &all);
+    if (o->predictions) conll_write(o->predictions, &all);
+    print_entities(entities_of(&all));
 }
 static void command_eval(Options *o) {
     if (!o->data) usage("--data FILE.jsonl is missing", NULL);
+    if (o->tagger) {
+        eval_tagger(o);
+        return;
+    }
     if (!o->template && !o->prompt && has_own_sentences(o->data)) o->template = MASKED_SENTENCES;
     if (!o->template && !o->prompt) usage("--template T or --prompt FILE is missing", NULL);
     if (o->template && !o->templates.count) texts_push(&o->templates, text_of(o->template));
@@ -480,8 +468,8 @@ static void command_eval(Options *o) {
     if (names.unlabelled && !o->predictions)
         die("%s: no labels, so no score: --predictions FILE says what is predicted", data.path);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
-    const Score score = prompts == 1 ? evaluate(model, by->prompt, &data, predictions)
-                                     : evaluate_mean(model, by, prompts, predictions);
+    const Score score = prompts == 1 ? evaluate(&by->model, by->prompt, &data, predictions)
+                                     : evaluate_mean(by, prompts, predictions);
     if (names.unlabelled || (o->labels && o->predictions && ends_in(o->predictions, ".jsonl"))) {
         labels_write(o->predictions, &model->answers, &names, predictions);
         if (names.unlabelled) return;
@@ -491,6 +479,25 @@ static void command_eval(Options *o) {
     print_score(o, score, macro_f1(&model->answers, &data, predictions));
 }
 
+static void command_tag(Options *o) {
+    if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
+    check_settings(o);
+    Model *model = tag_model(o);
+    Sentences sentences[3];
+    Dataset data[3];
+    for (int set = 0; set < 3; set++) sentences[set] = read_tagged(o, (Split)set);
+    model->answers = tags_of(&sentences[TRAIN_SET]);
+    for (int set = 0; set < 3; set++) data[set] = tag_examples(&sentences[set], model, o->pseudo, o->max_length);
+    if (o->training.rate < 0) o->training.rate = o->training.tune_lm ? 5e-5 : 5e-3;
+    o->training.rate_lm = o->training.rate, o->training.input = tag_inputs;
+    if (o->out) make_folder(o->out);
+    const Lock lock = o->out ? lock_file(format("%s/lock", o->out)) : (Lock){0};
+    train_tagger(o, model, data, sentences);
+    if (o->out) unlock_file(lock);
+    if (o->predictions) conll_write(o->predictions, &sentences[TEST_SET]);
+    print_entities(entities_of(&sentences[TEST_SET]));
+}
+
 static void command_words(Options *o) {
     if (!o->prompt) usage("--prompt FILE is missing", NULL);
     Model *model = model_load(o);
@@ -498,6 +505,9 @@ static void command_words(Options *o) {
     const Tensor prompt = prompt_read(o->prompt, model, &t);
     printf("%s\n", t.text);
     print_nearest(model, prompt);
+    if (lm_prefix(&model->lm)->rows)
+        printf("a deep prompt: %d keys and values in each of %d layers, which are no embeddings and near no words\n",
+               lm_prefix(&model->lm)->rows, lm_layers(&model->lm));
 }
 
 static void command_search(Options *o) {
@@ -634,9 +644,10 @@ typedef struct {
 } Command;
 static const Command commands[] = {
     {"demo", 'd', command_demo},     {"fill", 'f', command_fill},   {"tokenize", 'k', command_tokenize},
-    {"train", 't', command_train},   {"multi", 'm', command_multi}, {"eval", 'e', command_eval},
-    {"words", 'w', command_words},   {"search", 's', command_search}, {"table", 'b', command_table},
-    {"vocab", 'v', command_vocab},   {"pretrain", 'p', command_pretrain}, {"--help", 'h', command_help}};
+    {"train", 't', command_train},   {"eval", 'e', command_eval},   {"words", 'w', command_words},
+    {"search", 's', command_search}, {"table", 'b', command_table}, {"vocab", 'v', command_vocab},
+    {"pretrain", 'p', command_pretrain}, {"tag", 'g', command_tag}, {"multi", 'm', command_multi},
+    {"--help", 'h', command_help}};
 
 static const Command *command_named(const char *name) {
     for (size_t c = 0; c < sizeof commands / sizeof *commands; c++)
@@ -650,12 +661,13 @@ static Options default_options(char command) {
                  .cap = INT32_MAX};
     o.training = (Training){.rate = 5e-4, .rate_lm = 5e-6, .decay = 5e-4, .warmup = 0.1, .epochs = 5, .batch = 8,
                             .patience = 20, .seed = 34, .scale = -1, .after_step = after_step};
-    o.quiet = !strchr("tem", command); /* train, multi and eval say what they do: their examples, each epoch */
+    o.quiet = !strchr("tegm", command); /* these say what they do: their examples, each epoch */
     o.methods = "majority,manual,ft,mp+ft,p-lstm";
     if (command == 'p') {
         o.training.rate = 2e-3, o.training.decay = 0.01, o.training.clip = 1;
         o.training.epochs = 56, o.training.batch = 64, o.training.adamw = true;
     }
+    if (command == 'g') o.training.rate = -1, o.training.decay = 0, o.training.batch = 16, o.training.epochs = 10;
     if (command == 'd') {
         o.model = "data/bert", o.data = "data";
         o.training.rate = -1, o.training.epochs = 8, o.jobs = omp_get_max_threads();
@@ -668,21 +680,22 @@ static Options default_options(char command) {
 typedef enum { STRING, LIST, NUMBER, INTEGER, SWITCH } OptionKind;
 typedef struct { const char *name; OptionKind kind; size_t offset; const char *commands; double least; } Option;
 static const Option option_table[] = {
-    {"--model", STRING, offsetof(Options, model), "dfktewvpsbm", 0},
-    {"--data", STRING, offsetof(Options, data), "dtevpsbm", 0},
-    {"--train", STRING, offsetof(Options, train), "ts", 0},
-    {"--dev", STRING, offsetof(Options, dev), "t", 0},
-    {"--test", STRING, offsetof(Options, test), "t", 0},
+    {"--model", STRING, offsetof(Options, model), "dfktewvpsbgm", 0},
+    {"--data", STRING, offsetof(Options, data), "dtevpsbgm", 0},
+    {"--train", STRING, offsetof(Options, train), "tsg", 0},
+    {"--dev", STRING, offsetof(Options, dev), "tg", 0},
+    {"--test", STRING, offsetof(Options, test), "tg", 0},
     {"--template", LIST, offsetof(Options, templates), "tesbm", 0},
     {"--start", STRING, offsetof(Options, start), "t", 0},
     {"--prompt", LIST, offsetof(Options, prompt_files), "few", 0},
-    {"--encoder", STRING, offsetof(Options, encoder), "tm", 0},
+    {"--encoder", STRING, offsetof(Options, encoder), "tgm", 0},
     {"--encoder-from", STRING, offsetof(Options, encoder_from), "t", 0},
     {"--vocab", STRING, offsetof(Options, vocab), "tesbm", 0},
     {"--labels", STRING, offsetof(Options, labels), "tes", 0},
-    {"--out", STRING, offsetof(Options, out), "tbm", 0},
-    {"--predictions", STRING, offsetof(Options, predictions), "e", 0},
-    {"--optimizer", STRING, offsetof(Options, optimizer), "tbm", 0},
+    {"--out", STRING, offsetof(Options, out), "tbgm", 0},
+    {"--predictions", STRING, offsetof(Options, predictions), "eg", 0},
+    {"--tagger", STRING, offsetof(Options, tagger), "e", 0},
+    {"--optimizer", STRING, offsetof(Options, optimizer), "tbgm", 0},
     {"--recipe", STRING, offsetof(Options, recipe), "tb", 0},
     {"--select", STRING, offsetof(Options, select), "tbm", 0},
     {"--methods", STRING, offsetof(Options, methods), "db", 0},
@@ -690,23 +703,27 @@ static const Option option_table[] = {
     {"--prompts", STRING, offsetof(Options, prompts), "b", 0},
     {"--task", STRING, offsetof(Options, task), "te", 0},
     {"--tasks", STRING, offsetof(Options, tasks), "te", 0},
-    {"--init-scale", NUMBER, offsetof(Options, training.scale), "tbm", 0},
-    {"--lr", NUMBER, offsetof(Options, training.rate), "tpbm", 0},
+    {"--init-scale", NUMBER, offsetof(Options, training.scale), "tbgm", 0},
+    {"--lr", NUMBER, offsetof(Options, training.rate), "tpbgm", 0},
     {"--lr-lm", NUMBER, offsetof(Options, training.rate_lm), "tb", 0},
-    {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpbm", 0},
-    {"--clip", NUMBER, offsetof(Options, training.clip), "tpbm", 0},
-    {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpbm", 0},
-    {"--epochs", INTEGER, offsetof(Options, training.epochs), "dtpbm", 1},
-    {"--batch", INTEGER, offsetof(Options, training.batch), "tpbm", 1},
-    {"--patience", INTEGER, offsetof(Options, training.patience), "dtbm", 1},
-    {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbvm", 0},
+    {"--weight-decay", NUMBER, offsetof(Options, training.decay), "tpbgm", 0},
+    {"--clip", NUMBER, offsetof(Options, training.clip), "tpbgm", 0},
+    {"--warmup", NUMBER, offsetof(Options, training.warmup), "tpbgm", 0},
+    {"--epochs", INTEGER, offsetof(Options, training.epochs), "dtpbgm", 1},
+    {"--batch", INTEGER, offsetof(Options, training.batch), "tpbgm", 1},
+    {"--patience", INTEGER, offsetof(Options, training.patience), "dtbgm", 1},
+    {"--seed", INTEGER, offsetof(Options, training.seed), "dtpsbvgm", 0},
     {"--seeds", INTEGER, offsetof(Options, seeds), "dtb", 1},
     {"--jobs", INTEGER, offsetof(Options, jobs), "db", 1},
+    {"--deep", INTEGER, offsetof(Options, deep), "tbg", 1},
     {"--size", INTEGER, offsetof(Options, size), "v", 100},
-    {"--max-length", INTEGER, offsetof(Options, max_length), "tebm", 3},
+    {"--max-length", INTEGER, offsetof(Options, max_length), "tebgm", 3},
+    {"--pseudo", INTEGER, offsetof(Options, pseudo), "g", 1},
     {"--cap", INTEGER, offsetof(Options, cap), "m", 1},
     {"--freeze-encoder", SWITCH, offsetof(Options, freeze_encoder), "t", 0},
-    {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "t", 0},
+    {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "tg", 0},
+    {"--deep-encoder", SWITCH, offsetof(Options, training.deep_encoder), "tbg", 0},
+    {"--shift-positions", SWITCH, offsetof(Options, shift), "tb", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "tm", 0},
     {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},
 };

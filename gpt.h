@@ -15,6 +15,7 @@ typedef struct {
     LayerNorm feed_forward_norm;
     Linear intermediate, output; /* (I, H), (H, I) */
     bool tanh_gelu;
+    int column; /* of a deep prompt: where this layer's begin */
 } GptLayer;
 
 typedef struct {
@@ -24,7 +25,9 @@ typedef struct {
     Tensor word, position; /* embedding tables (V, H), (positions, H) */
     GptLayer *layer;
     LayerNorm final_norm;
-    Parameters weights; /* all of these; they point into this struct, which must not move */
+    Tensor prefix;         /* a deep prompt (m, 2 H layers), see prefix_forward; empty: none */
+    int first_position;    /* of each sequence: 0, or where a deep prompt takes the first ones, m */
+    Parameters weights; /* all of the weights; they point into this struct, which must not move */
     TensorFiles files;  /* the mapped files in which the tables and the layernorms lie */
 } Gpt;
 
@@ -51,32 +54,32 @@ typedef struct {
     Tensor normed;      /* (N, H): layernorm(x) */
     Tensor query_input; /* normed itself, or its selected rows */
     Tensor residual;    /* x itself, or its selected rows */
-    Tensor q, k, v;
+    Tensor q, k, v;     /* k and v with the deep prompt, if there is one */
     Attention attention;
     Tensor attended, attended_normed;
     Tensor inner, active; /* (., I): before and after gelu */
     Tensor y;
 } GptLayerActivations;
 
-/* A token sees itself and those before it in its sequence: its position + 1. */
-static inline int *seen_by_tokens(const Batch *batch, bool selected_only) {
+/* A token sees itself, those before it in its sequence, and the m keys of a deep prompt before these. */
+static inline int *seen_by_tokens(const Batch *batch, bool selected_only, int m) {
     const int *start = batch->start, *first = selected_only ? batch->selected_start : start;
     int *seen = allocate(sizeof(int[first[batch->sequences]]));
     for (int s = 0; s < batch->sequences; s++)
         for (int i = first[s]; i < first[s + 1]; i++)
-            seen[i] = (selected_only ? batch->selected[i] : i) - start[s] + 1;
+            seen[i] = m + (selected_only ? batch->selected[i] : i) - start[s] + 1;
     return seen;
 }
 static inline GptLayerActivations gpt_layer_forward(const GptLayer *l, Tensor x, int heads, const Batch *batch,
-                                                    bool last) {
+                                                    bool last, Tensor prefix) {
     GptLayerActivations a = {.normed = layernorm_forward(&l->attention_norm, x)};
     a.query_input = last ? rows_forward(a.normed, batch->selected, batch->selected_count) : a.normed;
     a.residual = last ? rows_forward(x, batch->selected, batch->selected_count) : x;
     a.q = linear_forward(&l->query, a.query_input);
-    a.k = linear_forward(&l->key, a.normed);
-    a.v = linear_forward(&l->value, a.normed);
-    a.attention = attention_forward(a.q, a.k, a.v, heads, batch, last ? batch->selected_start : batch->start,
-                                    seen_by_tokens(batch, last));
+    a.k = prefix_forward(prefix, l->column, linear_forward(&l->key, a.normed), batch);
+    a.v = prefix_forward(prefix, l->column + x.cols, linear_forward(&l->value, a.normed), batch);
+    a.attention = attention_forward(a.q, a.k, a.v, heads, batch->sequences, last ? batch->selected_start : batch->start,
+                                    prefix_starts(prefix, batch), seen_by_tokens(batch, last, prefix.rows));
     a.attended = linear_forward(&l->attention_output, a.attention.context);
     residual_forward(a.attended, a.residual);
     a.attended_normed = layernorm_forward(&l->feed_forward_norm, a.attended);
@@ -88,7 +91,7 @@ static inline GptLayerActivations gpt_layer_forward(const GptLayer *l, Tensor x,
 }
 /* From y.grad to x.grad. The gradients in between are released when the layer is done. */
 static inline void gpt_layer_backward(const GptLayer *l, Tensor x, GptLayerActivations *a, int heads,
-                                      const Batch *batch, bool last) {
+                                      const Batch *batch, bool last, Tensor prefix) {
     Mark before = mark();
     needs_grad(&a->attended);
     residual_backward(a->y, a->attended);
@@ -102,10 +105,11 @@ static inline void gpt_layer_backward(const GptLayer *l, Tensor x, GptLayerActiv
     needs_grad(&a->attention.context);
     linear_backward(&l->attention_output, a->attention.context, a->attended);
     needs_grad(&a->q), needs_grad(&a->k), needs_grad(&a->v);
-    attention_backward(&a->attention, a->q, a->k, a->v, heads, batch, last ? batch->selected_start : batch->start);
+    attention_backward(&a->attention, a->q, a->k, a->v, heads, batch->sequences,
+                       last ? batch->selected_start : batch->start, prefix_starts(prefix, batch));
     needs_grad(&a->normed);
-    linear_backward(&l->value, a->normed, a->v);
-    linear_backward(&l->key, a->normed, a->k);
+    linear_backward(&l->value, a->normed, prefix_backward(prefix, l->column + x.cols, a->v, batch));
+    linear_backward(&l->key, a->normed, prefix_backward(prefix, l->column, a->k, batch));
     Tensor query_input = last ? a->query_input : a->normed;
     Tensor residual = last ? a->residual : x;
     if (last) needs_grad(&query_input), needs_grad(&residual);
@@ -136,20 +140,20 @@ static inline void gpt_head_backward(Tensor word, Tensor normed, Tensor logits) 
 }
 static inline GptActivations gpt_forward(const Gpt *gpt, Tensor e, const Batch *batch) {
     GptActivations a = {.e = e, .layer = allocate(sizeof(GptLayerActivations[gpt->layers]))};
-    a.x = positions_forward(gpt->position, e, batch);
+    a.x = positions_forward(rows_from(gpt->position, gpt->first_position), e, batch);
     for (int l = 0; l < gpt->layers; l++)
         a.layer[l] = gpt_layer_forward(&gpt->layer[l], l ? a.layer[l - 1].y : a.x, gpt->heads, batch,
-                                       l == gpt->layers - 1);
+                                       l == gpt->layers - 1, gpt->prefix);
     a.normed = layernorm_forward(&gpt->final_norm, a.layer[gpt->layers - 1].y);
     a.logits = gpt_head_forward(gpt->word, a.normed);
     return a;
 }
 /* The logits alone, for when no backward follows: a layer's activations are released once its output is copied. */
 static inline Tensor gpt_logits(const Gpt *gpt, Tensor e, const Batch *batch) {
-    Tensor x = positions_forward(gpt->position, e, batch);
+    Tensor x = positions_forward(rows_from(gpt->position, gpt->first_position), e, batch);
     for (int l = 0; l < gpt->layers; l++) {
         Mark before = mark();
-        const Tensor y = gpt_layer_forward(&gpt->layer[l], x, gpt->heads, batch, l == gpt->layers - 1).y;
+        const Tensor y = gpt_layer_forward(&gpt->layer[l], x, gpt->heads, batch, l == gpt->layers - 1, gpt->prefix).y;
         memcpy(x.data, y.data, size_of(y) * sizeof(real));
         x.rows = y.rows;
         release(before);
@@ -166,9 +170,9 @@ static inline void gpt_backward(const Gpt *gpt, GptActivations *a, const Batch *
     for (int l = gpt->layers - 1; l >= 0; l--) {
         Tensor *below = l ? &a->layer[l - 1].y : &a->x;
         needs_grad(below);
-        gpt_layer_backward(&gpt->layer[l], *below, &a->layer[l], gpt->heads, batch, l == gpt->layers - 1);
+        gpt_layer_backward(&gpt->layer[l], *below, &a->layer[l], gpt->heads, batch, l == gpt->layers - 1, gpt->prefix);
     }
-    positions_backward(gpt->position, a->e, a->x, batch);
+    positions_backward(rows_from(gpt->position, gpt->first_position), a->e, a->x, batch);
 }
 
 /* ---- weights: each with its shape, in the order of the forward pass ------------------------------------------------
@@ -181,7 +185,7 @@ static inline void gpt_list_weights(Gpt *g) {
     add_parameter(&list, MATRIX, &g->position, g->positions, H, "transformer.wpe.weight");
     for (int i = 0; i < g->layers; i++) {
         GptLayer *l = &g->layer[i];
-        l->tanh_gelu = g->tanh_gelu;
+        l->tanh_gelu = g->tanh_gelu, l->column = 2 * H * i;
         const char *in = format("transformer.h.%d", i);
         add_layernorm(&list, &l->attention_norm, H, g->eps, format("%s.ln_1", in));
         add_linear(&list, &l->query, H, H, format("%s.attn.query", in));
@@ -201,11 +205,8 @@ static inline void gpt_list_weights(Gpt *g) {
 static inline void gpt_random(Gpt *gpt, Random *random) {
     const real scale = 1 / sqrt((real)(2 * gpt->layers));
     parameters_random(gpt->weights, random);
-    for (int l = 0; l < gpt->layers; l++) {
-        const Tensor w[] = {gpt->layer[l].attention_output.w, gpt->layer[l].output.w};
-        for (int k = 0; k < 2; k++)
-            for (size_t i = 0; i < size_of(w[k]); i++) w[k].data[i] *= scale;
-    }
+    for (int l = 0; l < gpt->layers; l++)
+        multiply_by(gpt->layer[l].attention_output.w, scale), multiply_by(gpt->layer[l].output.w, scale);
 }
 
 /* ---- config.json: what is absent has GPT-2's value --------------------------------------------------------------- */

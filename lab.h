@@ -27,10 +27,14 @@ typedef struct {
     Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
     const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
     const char *encoder_from; /* the file of a trained encoder, from which a run starts */
-    const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text;
-    int seeds, jobs, max_length, size, cap;
+    const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text, *tagger;
+    int seeds, jobs, max_length, size;
+    int cap;    /* the most examples of a relation in an epoch, where relations share an encoder */
+    int pseudo; /* how many pseudo-tokens stand before a sentence to be tagged */
+    int deep;   /* how many vectors a deep prompt has in each layer; 0: there is none */
     uint64_t model_hash; /* of the files in --model, where results are kept */
     bool resume, quiet, causal, freeze_encoder;
+    bool shift; /* the positions of the text begin after the deep prompt */
 } Options;
 
 static const char usage_text[] =
@@ -39,10 +43,12 @@ static const char usage_text[] =
     "       ptune fill     --model DIR --prompt FILE SUBJECT  the same, under a learned prompt\n"
     "       ptune tokenize --model DIR FILE.jsonl             the ids of each line's \"text\"\n"
     "       ptune train    --model DIR --data DIR [--template T | --start T] [--encoder lstm|mlp|embedding]\n"
-    "                      [--tune-lm] [--out DIR] [--seed N] [--seeds N] [--epochs N] [--lr F] ... (all: README.md)\n"
+    "                      [--deep M] [--tune-lm] [--out DIR] [--seed N] [--seeds N] ... (all: README.md)\n"
     "                      [--encoder-from FILE [--freeze-encoder]]\n"
     "       ptune multi    --model DIR --data DIR [--relations R,R] [--out DIR] ...   one encoder for many relations\n"
     "       ptune eval     --model DIR --data FILE.jsonl (--template T | --prompt FILE) ... [--vocab FILE]\n"
+    "       ptune tag      --model DIR --data DIR [--tune-lm | --pseudo N | --deep N] ...   a tagger\n"
+    "       ptune eval     --model DIR --data FILE.conll --tagger FILE\n"
     "       ptune search   --model DIR --data DIR             discrete prompt search; prints a template\n"
     "       ptune table    --model DIR --data DIR [--methods M,M] [--relations R,R] [--out RESULTS]\n"
     "                      [--vocab FILE] [--seeds N] ...     runs methods on relations\n"
@@ -115,6 +121,16 @@ static Dataset read_split(const Options *o, const Model *model, Split which, con
     return read_examples(split_path(o, which), model, t, o->max_length, o->quiet);
 }
 
+/* A deep prompt for the model; an empty one takes away what was there. The text begins at position `first`, and
+ * something of it must fit behind: `from` is where the prompt comes from. */
+static void deep_prompt_set(Model *model, Tensor prefix, int first, const char *from) {
+    lm_set_prefix(&model->lm, prefix, 0);
+    const int positions = lm_positions(&model->lm);
+    if (first < 0 || first >= positions || (first && !prefix.rows))
+        die("%s: the text would begin at position %d of %d", from, first, positions);
+    lm_set_prefix(&model->lm, prefix, first);
+}
+
 /* ---- Templates for a causal LM, which answers at the end --------------------------------------------------------- */
 
 /* A prompt of the data without what follows its answer, as in the published code, or NULL if it goes on with a
@@ -158,28 +174,46 @@ static const char *vocab_hash(const Vocab *vocab) {
                    1099511628211u;
     return format("%016jx", (uintmax_t)hash);
 }
-/* The prompt h (m, H), the template it belongs to, and whose vocabulary that was. */
-static void prompt_write(const char *path, Tensor prompt, const char *template, const Vocab *vocab) {
-    Parameter p = {.name = "prompt", .tensor = &prompt};
-    safetensors_write(path, (Parameters){&p, 1},
-                      format("{\"template\":%s,\"vocab\":\"%s\"}", json_quote(template), vocab_hash(vocab)));
+static Parameters prompts_list(Tensor *prompt, Tensor *prefix) { /* those of the two that are not empty */
+    Parameters list = {allocate(sizeof(Parameter[2])), 0};
+    if (prompt->rows) list.at[list.count++] = (Parameter){.name = "prompt", .tensor = prompt};
+    if (prefix->rows) list.at[list.count++] = (Parameter){.name = "prefix", .tensor = prefix};
+    return list;
 }
-/* Exits unless the file is a prompt for this model. */
-static Tensor prompt_read(const char *path, const Model *model, Template *t) {
+/* What was learned: h (m, H) if the template has [P], the LM's deep prompt if it has one, and with that the position at
+ * which a text begins; the template, and whose vocabulary that was. */
+static void prompt_write(const char *path, Tensor prompt, const char *template, const Model *model) {
+    Lm lm = model->lm;
+    const Parameters list = prompts_list(&prompt, lm_prefix(&lm));
+    const char *first = lm_first_position(&lm) ? format(",\"first_position\":\"%d\"", lm_first_position(&lm)) : "";
+    safetensors_write(path, list, format("{\"template\":%s,\"vocab\":\"%s\"%s}", json_quote(template),
+                                         vocab_hash(&model->vocab), first));
+}
+/* One of its tensors, empty if it has none. Exits if it is not for this model. */
+static Tensor prompt_tensor(const Safetensors *file, const char *name, int cols) {
+    Tensor t;
+    if (!safetensors_find(file, name, &t)) return (Tensor){0};
+    if (t.cols != cols) die("%s: %s: vectors of %d elements, the model has %d", file->path, name, t.cols, cols);
+    for (size_t i = 0; i < size_of(t); i++)
+        if (!isfinite(t.data[i])) die("%s: %s has an element that is not finite", file->path, name);
+    return t;
+}
+/* h; a deep prompt is put into the model. Exits unless the file is a prompt for this model. */
+static Tensor prompt_read(const char *path, Model *model, Template *t) {
     const Safetensors file = safetensors_open(path);
-    Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab");
-    Tensor prompt;
-    if (!text.size || !safetensors_find(&file, "prompt", &prompt))
-        die("%s: not a prompt: no template or no tensor 'prompt'", path);
+    const Text text = safetensors_metadata(&file, "template"), hash = safetensors_metadata(&file, "vocab"),
+               first = safetensors_metadata(&file, "first_position");
+    const int H = lm_word(&model->lm).cols;
+    if (!text.size) die("%s: not a prompt: no template", path);
     if (!text_is(hash, vocab_hash(&model->vocab))) die("%s: this prompt was trained with another vocabulary", path);
-    if (prompt.cols != lm_word(&model->lm).cols)
-        die("%s: vectors of %d elements, the model has %d", path, prompt.cols, lm_word(&model->lm).cols);
-    for (size_t i = 0; i < size_of(prompt); i++)
-        if (!isfinite(prompt.data[i])) die("%s: has an element that is not finite", path);
+    const Tensor prompt = prompt_tensor(&file, "prompt", H),
+                 prefix = prompt_tensor(&file, "prefix", 2 * H * lm_layers(&model->lm));
+    if (!prompt.rows && !prefix.rows) die("%s: not a prompt: no tensor 'prompt' or 'prefix'", path);
     *t = template_read(text_string(text));
     template_origin = path;
     if (t->pseudo != prompt.rows)
         die("%s: %d vectors, but its template has %d [P]", path, prompt.rows, t->pseudo);
+    deep_prompt_set(model, prefix, first.size ? json_int(first) : 0, path);
     return prompt;
 }
 
@@ -275,8 +309,10 @@ static const char *settings(const Options *o, bool trains) {
                               t->seed);
     if (!trains) return read;
     const bool encodes = t->encoder != ENCODERS; /* what a run does not use does not matter */
-    const double rate = encodes ? t->rate : 0, scale = encodes ? t->scale : 0;
+    const double rate = encodes || o->deep ? t->rate : 0, scale = encodes ? t->scale : 0;
     const double rate_lm = t->tune_lm ? t->rate_lm : 0;
+    if (o->deep)
+        read = format("%s; deep %d; deep-encoder %d; shift-positions %d", read, o->deep, t->deep_encoder, o->shift);
     const char *from = "";
     if (o->encoder_from)
         from = format("; encoder-from %016jx; freeze-encoder %d", (uintmax_t)hash_file(0, o->encoder_from),
@@ -300,9 +336,9 @@ static void check_same_settings(const char *path, Text then, const char *now) {
 
 /* ---- Checkpoints: the state between two epochs ------------------------------------------------------------------- */
 
-/* Every trained tensor, Adam's moments, the best prompt. */
+/* Every trained tensor, Adam's moments, the best prompt, the best deep prompt. */
 static Parameters checkpoint_list(Run *run) {
-    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 1])), 0};
+    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 2])), 0};
     for (int i = 0; i < run->trained.count; i++) {
         Parameter *p = &run->trained.at[i];
         const int rows = p->tensor->rows, cols = p->tensor->cols;
@@ -311,6 +347,10 @@ static Parameters checkpoint_list(Run *run) {
         add_parameter(&list, p->kind, &p->v, rows, cols, format("adam.v.%s", p->name));
     }
     if (run->encoder) add_parameter(&list, MATRIX, &run->prompt, run->prompt.rows, run->prompt.cols, "best.prompt");
+    if (run->deep) {
+        Tensor *best = &run->deep->best;
+        add_parameter(&list, MATRIX, best, best->rows, best->cols, "best.prefix");
+    }
     return list;
 }
 static const char *checkpoint_settings(const Options *o) {
@@ -368,6 +408,11 @@ static void progress_bar(const Run *run, double loss) {
             100 * share, loss, (int)left / 60, (int)left % 60);
     if (run->step % run->steps_an_epoch == 0) fprintf(stderr, "\r%79s\r", "");
 }
+static void progress_begin(const Options *o, const Run *run) {
+    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
+    progress.epochs_before = run->epoch < 0 ? 0 : run->epoch;
+    catch_interrupts(true);
+}
 static bool after_step(const Run *run, double loss) {
     if (progress.shown) progress_bar(run, loss);
     return !interrupted;
@@ -400,13 +445,6 @@ static FILE *log_open(const Options *o, const Run *run) {
     if (!stream) die("%s: %s", path, strerror(errno));
     return stream;
 }
-/* Before the first epoch: the log, the progress, and what Ctrl-C does. */
-static FILE *report_begin(const Options *o, const Run *run) {
-    progress.shown = !o->quiet && isatty(2), progress.start = seconds();
-    progress.epochs_before = run->epoch < 0 ? 0 : run->epoch;
-    catch_interrupts(true);
-    return o->out ? log_open(o, run) : NULL;
-}
 static void report_end(const Options *o, const Run *run, FILE *log_file) {
     stop_if_interrupted(o, run);
     catch_interrupts(false);
@@ -433,8 +471,8 @@ static void report_epoch(const Options *o, Run *run, FILE *log_file, double epoc
     Mark before = mark();
     const bool better = run->best_epoch == run->epoch;
     log_epoch(o, run, p_at_1(run->dev), run->dev.loss, log_file, epoch_seconds);
-    if (o->out && better && run->encoder)
-        prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, &run->model->vocab);
+    if (o->out && better && (run->encoder || run->deep))
+        prompt_write(format("%s/prompt.safetensors", o->out), run->prompt, o->template, run->model);
     if (o->out && better && run->lm.count) model_write(run->model, format("%s/model", o->out));
     if (o->out) checkpoint_write(o, run, checkpoint_settings(o));
     release(before);
@@ -467,9 +505,10 @@ static void run_from(const Options *o, Run *run) {
     PromptEncoder *e = run->encoder;
     encoder_read(o->encoder_from, run->model, e);
     if (!o->freeze_encoder) return;
+    const Parameters rest = {run->trained.at + e->weights.count, run->trained.count - e->weights.count};
     parameters_freeze((Parameters){e->weights.at + 1, e->weights.count - 1});
     e->weights.count = 1; /* E is the first */
-    run->trained = parameters_joined(e->weights, run->lm);
+    run->trained = parameters_joined(e->weights, rest);
 }
 /* One seed, from its start to its score on test. The best epoch's h goes to `prompt` (m, H). With --resume it continues
  * from the checkpoint in --out. Returns how many parameters were trained. */
@@ -479,7 +518,8 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     Run run = run_begin(&o->training, model, prompt);
     if (o->encoder_from) run_from(o, &run);
     if (o->resume) checkpoint_read(o, &run, checkpoint_settings(o));
-    FILE *log_file = report_begin(o, &run);
+    FILE *log_file = o->out ? log_open(o, &run) : NULL;
+    progress_begin(o, &run);
     while (run_goes_on(&run)) {
         const double start = seconds();
         const bool done = next_epoch(&run, &data[TRAIN_SET], &data[DEV_SET]);

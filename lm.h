@@ -13,8 +13,21 @@ typedef struct {
 } Lm;
 
 static inline Tensor lm_word(const Lm *lm) { return lm->causal ? lm->gpt.word : lm->bert.word; } /* (V, H) */
-static inline int lm_positions(const Lm *lm) { return lm->causal ? lm->gpt.positions : lm->bert.positions; }
+static inline int lm_layers(const Lm *lm) { return lm->causal ? lm->gpt.layers : lm->bert.layers; }
+static inline int lm_first_position(const Lm *lm) {
+    return lm->causal ? lm->gpt.first_position : lm->bert.first_position;
+}
+static inline int lm_positions(const Lm *lm) { /* how many tokens a text may have */
+    return (lm->causal ? lm->gpt.positions : lm->bert.positions) - lm_first_position(lm);
+}
 static inline Parameters lm_weights(const Lm *lm) { return lm->causal ? lm->gpt.weights : lm->bert.weights; }
+
+/* A deep prompt (m, 2 H layers), empty to take it away; the tokens' positions count from first_position on. */
+static inline void lm_set_prefix(Lm *lm, Tensor prefix, int first_position) {
+    if (lm->causal) lm->gpt.prefix = prefix, lm->gpt.first_position = first_position;
+    else lm->bert.prefix = prefix, lm->bert.first_position = first_position;
+}
+static inline Tensor *lm_prefix(Lm *lm) { return lm->causal ? &lm->gpt.prefix : &lm->bert.prefix; }
 
 /* e (N, H) are the vectors of all tokens, logits (R, V) those of the selected positions. */
 typedef struct {

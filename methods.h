@@ -124,7 +124,7 @@ static const char *search(const Options *o, const Model *model, const char *form
 /* ==== 2. Methods ================================================================================================== */
 
 /* A method is a kind of answer, the template that it prompts with, and what is trained. */
-typedef enum { MAJORITY, ZERO_SHOT, SEARCH, TRAIN } MethodKind;
+typedef enum { MAJORITY, ZERO_SHOT, SEARCH, TRAIN, MEAN, MEAN_OF_SEEDS } MethodKind;
 typedef struct {
     const char *name;
     MethodKind kind;
@@ -132,25 +132,29 @@ typedef struct {
                              best, worst: of relation_prompts; start: the manual one's words are where [P] start;
                              NULL: --template */
     EncoderKind encoder;  /* ENCODERS: none */
-    bool tune_lm;
+    bool tune_lm, deep;   /* deep: a deep prompt, of --deep vectors in each layer */
     double demo_rate; /* on the small world, chosen on dev; elsewhere --lr and --lr-lm */
     const char *meaning;
 } Method;
 static const Method methods[] = {
-    {"majority", MAJORITY, "[X] [MASK]", ENCODERS, false, 0, "the most frequent answer of train"},
-    {"worst", ZERO_SHOT, "worst", ENCODERS, false, 0, "manual prompts, the worst one on test"},
-    {"manual", ZERO_SHOT, "manual", ENCODERS, false, 0, "the manual prompt"},
-    {"best", ZERO_SHOT, "best", ENCODERS, false, 0, "manual or given prompts, the best one on dev"},
-    {"search", SEARCH, "[X] [P][P][P] [MASK] .", ENCODERS, false, 0, "discrete search, [X] [P][P][P] [MASK] ."},
-    {"ft", TRAIN, "[X] [MASK]", ENCODERS, true, 5e-4, "fine-tuning, [X] [MASK]"},
-    {"mp+ft", TRAIN, "manual", ENCODERS, true, 5e-4, "fine-tuning, the manual prompt"},
-    {"best+ft", TRAIN, "best", ENCODERS, true, 2e-4, "fine-tuning, the best prompt"},
-    {"p-lstm", TRAIN, NULL, ENCODER_LSTM, false, 5e-3, "P-tuning, LSTM and MLP"},
-    {"p-mlp", TRAIN, NULL, ENCODER_MLP, false, 8e-3, "P-tuning, MLP"},
-    {"p-embedding", TRAIN, NULL, ENCODER_EMBEDDING, false, 3e-2, "P-tuning, plain embeddings"},
-    {"p-swapped", TRAIN, "(3,3,3)", ENCODER_LSTM, false, 5e-3, "P-tuning, mask before subject"},
-    {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] between the words of the manual prompt"},
-    {"p-start", TRAIN, "start", ENCODER_LSTM, false, 5e-3, "P-tuning, [P] that start from the manual prompt"}};
+    {"majority", MAJORITY, "[X] [MASK]", ENCODERS, false, false, 0, "the most frequent answer of train"},
+    {"worst", ZERO_SHOT, "worst", ENCODERS, false, false, 0, "manual prompts, the worst one on test"},
+    {"manual", ZERO_SHOT, "manual", ENCODERS, false, false, 0, "the manual prompt"},
+    {"best", ZERO_SHOT, "best", ENCODERS, false, false, 0, "manual or given prompts, the best one on dev"},
+    {"search", SEARCH, "[X] [P][P][P] [MASK] .", ENCODERS, false, false, 0, "discrete search, [X] [P][P][P] [MASK] ."},
+    {"ft", TRAIN, "[X] [MASK]", ENCODERS, true, false, 5e-4, "fine-tuning, [X] [MASK]"},
+    {"mp+ft", TRAIN, "manual", ENCODERS, true, false, 5e-4, "fine-tuning, the manual prompt"},
+    {"best+ft", TRAIN, "best", ENCODERS, true, false, 2e-4, "fine-tuning, the best prompt"},
+    {"p-lstm", TRAIN, NULL, ENCODER_LSTM, false, false, 5e-3, "P-tuning, LSTM and MLP"},
+    {"p-mlp", TRAIN, NULL, ENCODER_MLP, false, false, 8e-3, "P-tuning, MLP"},
+    {"p-embedding", TRAIN, NULL, ENCODER_EMBEDDING, false, false, 3e-2, "P-tuning, plain embeddings"},
+    {"p-swapped", TRAIN, "(3,3,3)", ENCODER_LSTM, false, false, 5e-3, "P-tuning, mask before subject"},
+    {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, false, 5e-3,
+     "P-tuning, [P] between the words of the manual prompt"},
+    {"p-start", TRAIN, "start", ENCODER_LSTM, false, false, 5e-3, "P-tuning, [P] that start from the manual prompt"},
+    {"p-deep", TRAIN, "manual", ENCODERS, false, true, 6e-2, "P-tuning v2: a deep prompt, the manual prompt as text"},
+    {"mean", MEAN, "start", ENCODER_LSTM, false, false, 5e-3, "the manual prompt and p-start, averaged"},
+    {"mean-seeds", MEAN_OF_SEEDS, "start", ENCODER_LSTM, false, false, 5e-3, "all seeds of p-start, averaged"}};
 enum { METHODS = sizeof methods / sizeof *methods };
 
 static const Method *method_named(Text name) {
@@ -275,6 +279,46 @@ static void start_from_words(Options *o, const Model *model) {
     o->training.start = start.id;
 }
 
+/* ---- Several prompts at once ------------------------------------------------------------------------------------- */
+
+/* The examples under one of several prompts. */
+typedef struct { Model model; Tensor prompt; Dataset data; } Prompted; /* model: with the prompt's deep one */
+
+/* Adds the words' probabilities, both as logarithms, of which the smallest would be 0 otherwise. */
+static void add_probabilities(real *sum, const real *logits, int words) {
+    const double all = log_sum_exp(logits, words);
+    if (!isfinite(all)) die("the logits are not finite");
+    for (int w = 0; w < words; w++) {
+        const double p = (double)logits[w] - all, more = fmax(p, (double)sum[w]), less = fmin(p, (double)sum[w]);
+        if (isfinite(more)) sum[w] = (real)(more + log1p(exp(less - more)));
+    }
+}
+/* The score of the mean of the probabilities that several prompts give. */
+static Score evaluate_mean(const Prompted *by, int prompts, Prediction *predictions) {
+    Score score = {.examples = by->data.count};
+    const int *order = in_order(score.examples), words = lm_word(&by->model.lm).rows;
+    for (int first = 0, count; first < score.examples; first += count) {
+        Mark before = mark();
+        count = score.examples;
+        for (int k = 0; k < prompts; k++) count = min_int(count, evaluation_batch(&by[k].data, first));
+        const Tensor sum = tensor(count, words);
+        fill_constant(sum, -(real)INFINITY);
+        for (int k = 0; k < prompts; k++) {
+            Mark one = mark();
+            const Inputs in = inputs_of(by[k].data.at, order + first, count);
+            const Tensor logits = batch_logits(&by[k].model.lm, by[k].prompt, &in, by[k].model.answers.allowed);
+            for (int i = 0; i < count; i++) add_probabilities(row(sum, i), row(logits, i), words);
+            release(one);
+        }
+        for (int i = 0; i < count; i++) {
+            predictions[first + i] = prediction_of(row(sum, i), words, by->data.at[first + i].answer);
+            score_add(&score, predictions[first + i]);
+        }
+        release(before);
+    }
+    return score;
+}
+
 /* ---- One method on one relation ---------------------------------------------------------------------------------- */
 
 /* In a file it is one line: these fields with tabs between them. */
@@ -345,10 +389,12 @@ static const char *stem(const char *path) {
     if (dot && dot > name) *dot = 0;
     return text_line(text_of(name));
 }
-/* The options with what the method says. */
+/* The options with what the method says. Without --deep a deep prompt has four vectors in each layer. */
 static Options method_options(const Method *m, const Options *options, const Model *model, const Relation *relation) {
     Options o = *options;
     o.data = relation->folder, o.training.encoder = m->encoder, o.training.tune_lm = m->tune_lm;
+    if (!m->deep) o.deep = 0;
+    else if (!o.deep) o.deep = 4;
     if (o.training.rate < 0) o.training.rate = o.training.rate_lm = m->demo_rate;
     if (m->template && !strcmp(m->template, "start")) {
         o.start = manual_prompt(&o, model, relation);
@@ -358,7 +404,7 @@ static Options method_options(const Method *m, const Options *options, const Mod
 }
 /* All that the score of a method depends on; best and worst also depend on the prompts to choose from. */
 static const char *method_settings(const Method *m, const Options *o, const Model *model, const Relation *relation) {
-    const bool trains = m->kind == TRAIN;
+    const bool trains = m->kind >= TRAIN;
     const char *form = method_form(m, o, model, relation), *all = settings(o, trains);
     uint64_t prompts = 0;
     if (!strcmp(form, "best") || !strcmp(form, "worst")) {
@@ -366,6 +412,7 @@ static const char *method_settings(const Method *m, const Options *o, const Mode
         for (int i = 0; i < given.count; i++) prompts = hash_text(prompts, given.at[i]);
     }
     all = format("%s; prompts %016jx; template %s", all, (uintmax_t)prompts, form);
+    if (m->kind == MEAN_OF_SEEDS) all = format("%s; seeds %d", all, o->seeds);
     return format("%s; patience %d", all, trains ? o->training.patience : 0);
 }
 /* Everything from the files to the score on test. A method that trains the LM loads its own copy, so `model` is always
@@ -380,29 +427,73 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
                 .settings = o.out ? method_settings(m, &o, model, relation) : "-",
                 .prompt = tensor(t.pseudo, lm_word(&model->lm).cols)};
     Mark before = mark();
-    Model own = *model;
+    Model own = *model; /* with a deep prompt of its own too */
     if (m->tune_lm && o.out && same_file(o.model, format("%s/model", o.out)))
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
     if (m->tune_lm) lm_load(&own.lm, o.model);
+    if (o.deep > lm_positions(&own.lm))
+        die("--deep %d: the model has only %d positions", o.deep, lm_positions(&own.lm));
+    const Tensor prefix = tensor(o.deep, 2 * r.prompt.cols * lm_layers(&own.lm));
+    deep_prompt_set(&own, prefix, o.shift ? o.deep : 0, "--shift-positions");
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) { /* a relation that is one file has only a test set */
         const bool missing = m->kind == ZERO_SHOT && i != TEST_SET && is_regular(or_dash(o.data));
-        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, model, (Split)i, &t);
+        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, &own, (Split)i, &t);
     }
     if (m->kind == TRAIN && o.recipe && data[TRAIN_SET].count < o.training.batch)
         die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
             o.training.batch);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data[TEST_SET].count);
-    if (m->kind == TRAIN) r.trained = run_seed(&o, m->tune_lm ? &own : model, data, r.prompt, predictions, &r.score);
+    if (m->kind == TRAIN) r.trained = run_seed(&o, &own, data, r.prompt, predictions, &r.score);
     else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], lm_word(&model->lm).rows);
     else r.score = evaluate(model, r.prompt, &data[TEST_SET], predictions);
     if (m->kind != MAJORITY) r.macro_f1 = macro_f1(&model->answers, &data[TEST_SET], predictions);
     if (m->kind == SEARCH) r.kept = template_parse(m->template).pseudo;
-    if (m->kind == TRAIN) r.kept = (int)size_of(r.prompt);
+    if (m->kind == TRAIN) r.kept = (int)(size_of(r.prompt) + size_of(prefix));
     if (m->tune_lm) r.kept += (int)parameters_size(lm_weights(&own.lm)), lm_close(&own.lm);
     if (!model->answers.labels) r.seen = seen_subjects(&data[TRAIN_SET], &data[TEST_SET]); /* else: sentences */
     r.seconds = round(10 * (seconds() - start)) / 10; /* as in the file, or sums over relations differ */
     release(before);
+    return r;
+}
+/* Where the run of a method leaves its files. */
+static const char *run_path(const Method *m, const Options *o, const Relation *relation) {
+    return format("%s/%s.%s.%s.%d", o->out, relation->name, m->name, o->vocab ? stem(o->vocab) : "all",
+                  o->training.seed);
+}
+static Result run_once(const Method *m, const Options *options, Model *model, const Relation *relation);
+/* What p-start has learned with a seed: it is run, or read from --out. */
+static Result run_part(const Options *options, int seed, Model *model, const Relation *relation) {
+    const Method *start = method_named(text_of("p-start"));
+    Options o = *options;
+    o.training.seed = seed;
+    Result part = run_once(start, &o, model, relation);
+    Template t;
+    if (!part.prompt.rows)
+        part.prompt = prompt_read(format("%s/prompt.safetensors", run_path(start, &o, relation)), model, &t);
+    return part;
+}
+/* The mean of the probabilities under the manual prompt and the one that p-start learns, or (MEAN_OF_SEEDS) under those
+ * that it learns with all seeds. */
+static Result run_mean(const Method *m, const Options *options, Model *model, const Relation *relation) {
+    const Options o = method_options(m, options, model, relation);
+    const int seed = o.training.seed, seeds = m->kind == MEAN ? 1 : o.seeds;
+    Result r = {relation->name, m->name, o.vocab ? stem(o.vocab) : "all", format("%d", seed), o.start,
+                .settings = o.out ? method_settings(m, &o, model, relation) : "-"};
+    Prompted *by = allocate(sizeof(Prompted[seeds + 1]));
+    const Template manual = template_read(o.start), start = template_read(o.template);
+    const Dataset data = read_split(&o, model, TEST_SET, &start);
+    for (int k = 0; k < seeds; k++) {
+        const Result part = run_part(options, seed + k, model, relation);
+        by[k] = (Prompted){*model, part.prompt, data};
+        r.seen = part.seen, r.trained += part.trained, r.kept += part.kept;
+    }
+    if (m->kind == MEAN) by[seeds] = (Prompted){*model, {0}, read_split(&o, model, TEST_SET, &manual)};
+    const double begin = seconds(); /* without what its parts took */
+    Prediction *predictions = allocate(sizeof(Prediction[data.count]));
+    r.score = evaluate_mean(by, m->kind == MEAN ? 2 : seeds, predictions);
+    r.macro_f1 = macro_f1(&model->answers, &data, predictions);
+    r.seconds = round(10 * (seconds() - begin)) / 10;
     return r;
 }
 /* As above, unless its result line exists: then that, if it was made with the same settings. Training goes on from its
@@ -412,10 +503,11 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
                                           "model/vocab.json", "model/merges.txt",
                                           "model/tokenizer_config.json", "model/tokenizer.json",
                                           "model/model.safetensors", "model"};
-    if (!options->out) return run_method(m, options, model, relation);
+    const bool mean = m->kind >= MEAN;
+    if (!options->out) return mean ? run_mean(m, options, model, relation) : run_method(m, options, model, relation);
     Options o = *options;
     o.resume = true;
-    o.out = format("%s/%s.%s.%s.%d", o.out, relation->name, m->name, o.vocab ? stem(o.vocab) : "all", o.training.seed);
+    o.out = run_path(m, options, relation);
     const char *path = format("%s.result.tsv", o.out);
     const Lock lock = lock_file(format("%s.lock", o.out));
     Result r;
@@ -425,7 +517,7 @@ static Result run_once(const Method *m, const Options *options, Model *model, co
         check_same_settings(path, text_of(r.settings), text_line(text_of(method_settings(m, &now, model, relation))));
     } else {
         if (m->kind == TRAIN) make_folder(o.out);
-        r = run_method(m, &o, model, relation);
+        r = mean ? run_mean(m, options, model, relation) : run_method(m, &o, model, relation);
         result_write(path, &r);
         for (int i = 0; m->kind == TRAIN && i < 9; i++) remove(format("%s/%s", o.out, used_up[i]));
     }
@@ -514,7 +606,7 @@ static void print_methods(const Table *t, Text vocab) {
     }
 }
 static int method_seeds(const Method *m, const Options *o) { /* without training or search nothing is random */
-    return m->kind < SEARCH ? 1 : o->seeds;
+    return m->kind < SEARCH || m->kind == MEAN_OF_SEEDS ? 1 : o->seeds;
 }
 /* All methods and seeds on a relation. */
 static void run_relation(const Options *o, Model *model, const Relation *relation, Table *t) {

@@ -159,7 +159,7 @@ static void shared_report(const Options *o, Shared *s, FILE *log_file, double ep
     const bool keep = o->out && run->best_epoch == run->epoch;
     for (int r = 0; keep && r < s->world.count; r++)
         prompt_write(shared_file(o, s, r, "prompt.safetensors"), relation_rows(run->prompt, r, s->pseudo), o->template,
-                     &run->model->vocab);
+                     run->model);
     if (keep)
         encoder_write(format("%s/encoder.safetensors", o->out), run->encoder, s->pseudo, s->names, run->model);
     if (o->out) checkpoint_write(o, run, s->settings);
@@ -167,7 +167,8 @@ static void shared_report(const Options *o, Shared *s, FILE *log_file, double ep
 }
 static void shared_train(const Options *o, Shared *s) {
     if (o->resume) checkpoint_read(o, &s->run, s->settings);
-    FILE *log_file = report_begin(o, &s->run);
+    FILE *log_file = o->out ? log_open(o, &s->run) : NULL;
+    progress_begin(o, &s->run);
     for (int r = 0; o->out && !o->resume && r < s->world.count; r++) remove(shared_file(o, s, r, "result.tsv"));
     while (run_goes_on(&s->run)) {
         const double start = seconds();

@@ -10,10 +10,10 @@
  *   7  the run              epoch after epoch; the one that is best on dev is kept                         (4.1)
  *   8  what is kept         the vectors h alone: the encoder is thrown away                                (3.2)
  *
- * The language models are in bert.h and gpt.h, the LSTM is in lstm.h, the layers are in tensor.h. What surrounds the
- * pass (data, files, baselines, tables, options) is in lab.h, methods.h and commands.h.
+ * The language models are in bert.h and gpt.h, the LSTM is in lstm.h, the layers are in tensor.h; deep.h is the next
+ * paper. What surrounds the pass (data, files, baselines, tables, options) is in lab.h, methods.h and commands.h.
  */
-#include "lm.h"
+#include "deep.h"
 #include "lstm.h"
 #include "tokenizer.h"
 
@@ -70,8 +70,8 @@ static Template template_parse(const char *form) {
 
 /* An example under a template: its token ids, where an id < 0 stands for vector -1 - id of the prompt. */
 typedef struct {
-    int *id, length, mask, answer; /* mask: the position at which the answer, a token, is predicted */
-    const char *subject;           /* NULL: the example names none */
+    int *id, length, mask, answer, *tag; /* mask: where the answer, a token, is predicted; tag: a tagger's, see tag.h */
+    const char *subject;                 /* NULL: the example names none */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
 static int placeholder_id(PartKind kind, const Vocab *vocab, int *pseudo) {
@@ -208,9 +208,8 @@ static void encoder_random(PromptEncoder *e, double scale, Random *random) {
     Mark before = mark();
     const real factor = (real)(scale / standard_deviation(encoder_forward(e).prompt));
     release(before);
-    const Tensor last[] = {e->kind == ENCODER_EMBEDDING ? e->embedding : e->second.w, e->second.b};
-    for (int k = 0; k < (e->kind == ENCODER_EMBEDDING ? 1 : 2); k++)
-        for (size_t i = 0; i < size_of(last[k]); i++) last[k].data[i] *= factor;
+    if (e->kind == ENCODER_EMBEDDING) multiply_by(e->embedding, factor);
+    else multiply_by(e->second.w, factor), multiply_by(e->second.b, factor);
 }
 /* Row k of h starts at the embedding of word[k], exactly; at random, as above, if that is negative. The plain encoder's
  * E begins there. A network's last layer begins at 0 instead, and h is the start plus whatever it learns to add. */
@@ -244,21 +243,16 @@ typedef struct { Batch batch; int *id, *target; } Inputs; /* id (tokens), target
 
 /* The examples order[0 .. count - 1]. */
 static Inputs inputs_of(const Example *examples, const int *order, int count) {
-    Inputs in = {.batch = {.sequences = count, .selected_count = count}};
-    in.batch.start = allocate(sizeof(int[count + 1]));
-    in.batch.selected_start = allocate(sizeof(int[count + 1]));
+    Inputs in = {.batch = {.sequences = count, .selected_count = count, .selected_start = in_order(count + 1)}};
+    in.batch.start = allocate_zeroed(sizeof(int[count + 1]));
     in.batch.selected = allocate(sizeof(int[count]));
     in.target = allocate(sizeof(int[count]));
     for (int s = 0; s < count; s++) {
         const Example *e = &examples[order[s]];
-        in.batch.start[s] = in.batch.tokens;
-        in.batch.selected_start[s] = s;
-        in.batch.selected[s] = in.batch.tokens + e->mask;
+        in.batch.selected[s] = in.batch.start[s] + e->mask;
         in.target[s] = e->answer;
-        in.batch.tokens += e->length;
+        in.batch.start[s + 1] = in.batch.tokens += e->length;
     }
-    in.batch.start[count] = in.batch.tokens;
-    in.batch.selected_start[count] = count;
     in.id = allocate(sizeof(int[in.batch.tokens]));
     for (int s = 0; s < count; s++)
         memcpy(in.id + in.batch.start[s], examples[order[s]].id, sizeof(int[examples[order[s]].length]));
@@ -365,8 +359,10 @@ typedef struct {
     EncoderKind encoder;
     double scale; /* standard deviation of h at the start; 0: as the encoder gives it; negative: the word table's */
     bool by_loss; /* the best epoch is the one with the lowest loss on dev, not with the highest P@1 */
+    bool deep_encoder; /* a deep prompt has an encoder, too */
     const int *start; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
     bool tune_lm; /* train all of the LM too */
+    Inputs (*input)(const Example *, const int *order, int count); /* makes a batch; NULL: inputs_of */
     bool (*after_step)(const Run *, double loss); /* called after each step; false: stop here. NULL: nothing */
 } Training;
 
@@ -376,11 +372,11 @@ struct Run {
     Model *model;
     PromptEncoder *encoder;      /* NULL: the template has no [P] */
     Parameters lm;               /* the LM's weights if they are trained, else none */
-    Parameters trained;          /* the encoder's weights, then the LM's */
+    Parameters trained;          /* the encoder's weights, then the deep prompt's, then the LM's */
+    DeepPrompt *deep;            /* NULL: the LM has no deep prompt */
     Tensor prompt;               /* (m, H): h of the best epoch */
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
-    int epoch, best_epoch, step; /* from 1; 0: none yet, or the start from words; -1: that is not scored yet */
-    int steps_an_epoch;
+    int epoch, best_epoch, step, steps_an_epoch; /* from 1; 0: none yet, or the start from words; -1: not scored yet */
     double best;   /* the merit of the best epoch: what it has most of */
     Score dev;     /* of this epoch */
     double loss;   /* the mean over the examples of this epoch */
@@ -400,12 +396,12 @@ static double clip_factor(const Training *t, Parameters trained) {
     return norm > t->clip ? t->clip / norm : 1;
 }
 /* Epoch run->epoch (from 1): all batches once, each t->batch examples, the last one what is left (if `published`, it is
- * dropped). The order is that of shuffle, by a Random whose state is seed << 32 | epoch. A batch: inputs_of,
- * train_batch with the model's in_loss, then adam_step for the encoder, if any, and for run->lm: each with its rate
- * times schedule, both with the clip_factor of all that is trained. Steps count from 1 through all epochs, and follow
- * from the epoch alone. Exits if a loss is not finite. Sets step, steps_an_epoch, tokens and loss (the mean over the
- * examples that were used); what a batch allocates is released after it. Calls after_step, if there is one, after each
- * step: false stops the epoch there, returns false, and run->loss is not that of an epoch. */
+ * dropped). The order is that of shuffle, by a Random whose state is seed << 32 | epoch. A batch: inputs_of (or
+ * t->input, if given), deep_forward, train_batch with the model's in_loss, deep_backward, adam_step for encoder and
+ * deep prompt (if any) and for run->lm, with its rate times schedule and the clip_factor of run->trained. Steps count
+ * from 1 through all epochs, and follow from the epoch alone. Exits if a loss is not finite. Sets step, steps_an_epoch,
+ * tokens and loss (the mean over the examples that were used); what a batch allocates is released after it. Calls
+ * after_step, if given, after each step: false stops the epoch, returns false, and run->loss is not an epoch's. */
 static bool train_epoch(Run *run, const Dataset *train) {
     const Training *t = run->training;
     int *order = in_order(train->count);
@@ -417,16 +413,18 @@ static bool train_epoch(Run *run, const Dataset *train) {
     run->loss = 0, run->tokens = 0;
     for (int first = 0; first < count; first += t->batch) {
         Mark before = mark();
-        const Inputs in = inputs_of(train->at, order + first, min_int(t->batch, count - first));
+        const Inputs in = (t->input ? t->input : inputs_of)(train->at, order + first, min_int(t->batch, count - first));
+        if (run->deep) deep_forward(run->deep);
         const double loss = train_batch(&run->model->lm, run->encoder, &in, run->model->answers.in_loss);
+        if (run->deep) deep_backward(run->deep);
         const double share = schedule(t, ++run->step, run->steps_an_epoch), scale = clip_factor(t, run->trained);
         if (!isfinite(loss))
             die("the loss is %g in epoch %d, step %d: a smaller learning rate may help", loss, run->epoch, run->step);
-        if (run->encoder)
-            adam_step(run->encoder->weights, (Optimizer){t->rate * share, t->decay, t->adamw}, run->step, scale);
+        const Optimizer adam = {t->rate * share, t->decay, t->adamw};
+        if (run->encoder) adam_step(run->encoder->weights, adam, run->step, scale);
+        if (run->deep) adam_step(run->deep->weights, adam, run->step, scale);
         adam_step(run->lm, (Optimizer){t->rate_lm * share, t->decay, t->adamw}, run->step, scale);
-        run->loss += loss * in.batch.sequences / count;
-        run->tokens += in.batch.tokens;
+        run->loss += loss * in.batch.sequences / count, run->tokens += in.batch.tokens;
         release(before);
         if (t->after_step && !t->after_step(run, loss)) return false;
     }
@@ -435,12 +433,12 @@ static bool train_epoch(Run *run, const Dataset *train) {
 
 /* ==== 7. The run ================================================================================================== */
 
-/* Starts a run, whose outcome depends on the seed alone. `prompt` (m, H) has a row for each [P] of the template; the
- * best epoch's h will be in it. What is allocated here may be released after run_end. */
+/* Starts a run, whose outcome depends on the seed alone. `prompt` (m, H), a row for each [P], will be the best epoch's
+ * h; a deep prompt that the LM has is trained too. What is allocated here may be released after run_end. */
 static Run run_begin(const Training *t, Model *model, Tensor prompt) {
     Run run = {.training = t, .model = model, .prompt = prompt, .epoch = t->start ? -1 : 0, .best = -INFINITY};
+    Random random = {(uint64_t)t->seed};
     if (prompt.rows) {
-        Random random = {(uint64_t)t->seed};
         run.encoder = allocate(sizeof *run.encoder);
         encoder_init(run.encoder, t->encoder, prompt.rows, prompt.cols);
         encoder_random(run.encoder, t->scale < 0 ? standard_deviation(lm_word(&model->lm)) : t->scale, &random);
@@ -448,12 +446,12 @@ static Run run_begin(const Training *t, Model *model, Tensor prompt) {
         parameters_train(run.encoder->weights);
         run.trained = run.encoder->weights;
     }
-    if (t->tune_lm) {
-        run.lm = lm_weights(&model->lm);
-        parameters_train(run.lm);
-        run.trained = parameters_joined(run.trained, run.lm);
-        run.best_lm = parameters_like(run.lm);
-    }
+    run.deep = deep_begin(&model->lm, t->deep_encoder, &random);
+    if (run.deep) run.trained = parameters_joined(run.trained, run.deep->weights);
+    if (t->tune_lm) run.lm = lm_weights(&model->lm);
+    parameters_train(run.lm);
+    run.trained = parameters_joined(run.trained, run.lm);
+    run.best_lm = parameters_like(run.lm);
     return run;
 }
 static bool run_goes_on(const Run *run) {
@@ -463,6 +461,7 @@ static double merit(const Run *run) { return run->training->by_loss ? -run->dev.
 static void keep_best(Run *run, Tensor prompt) {
     run->best = merit(run), run->best_epoch = run->epoch;
     if (run->encoder) memcpy(run->prompt.data, prompt.data, size_of(prompt) * sizeof(real));
+    if (run->deep) deep_keep_best(run->deep);
     parameters_copy(run->best_lm, run->lm);
 }
 /* Trains one epoch, scores dev, and keeps the best. Whoever calls it reports, writes checkpoints, stops. False: it was
@@ -471,6 +470,7 @@ static bool next_epoch(Run *run, const Dataset *train, const Dataset *dev) {
     Mark before = mark();
     run->epoch++;
     if (run->epoch && !train_epoch(run, train)) return false;
+    if (run->deep) deep_forward(run->deep);
     const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
     run->dev = evaluate(run->model, prompt, dev, NULL);
     if (merit(run) >= run->best) keep_best(run, prompt); /* ties take the later epoch, as published */
@@ -483,7 +483,7 @@ static bool next_epoch(Run *run, const Dataset *train, const Dataset *dev) {
 /* The encoder's input never changes, so neither does its output h: run->prompt is all that is needed to answer, and the
  * encoder is thrown away. The LM is frozen again, with the weights of the best epoch if it was trained. */
 static void run_end(Run *run) {
-    if (run->encoder) parameters_freeze(run->encoder->weights);
+    if (run->deep) deep_end(run->deep);
     parameters_copy(run->lm, run->best_lm);
     parameters_freeze(run->lm);
 }

@@ -3,7 +3,7 @@
  *   memory     one stack: allocate, and release to a mark
  *   random     splitmix64: uniform, normal, shuffle
  *   matmul     naive (the definition) and cache-blocked (the fast one, same signature)
- *   layers     linear, layernorm, gelu, relu, softmax, cross-entropy: backward under forward
+ *   layers     linear, layernorm, gelu, relu, tanh, softmax, cross-entropy: backward under forward
  *   Adam       over the tensors that have a gradient
  *
  * Matrices are row-major; a batch is one tall matrix with one row per token. A backward pass ADDS to gradients. A
@@ -148,6 +148,9 @@ static inline void fill_normal(Tensor t, double stddev, Random *random) { /* N(0
 }
 static inline void fill_constant(Tensor t, real value) {
     for (size_t i = 0; i < size_of(t); i++) t.data[i] = value;
+}
+static inline void multiply_by(Tensor t, real factor) {
+    for (size_t i = 0; i < size_of(t); i++) t.data[i] *= factor;
 }
 static inline double standard_deviation(Tensor t) { /* of its elements */
     double sum = 0, squares = 0;
@@ -545,6 +548,17 @@ static inline Tensor relu_forward(Tensor x) {
 /* dx += dy where x > 0 */
 static inline void relu_backward(Tensor x, Tensor y) {
     for (size_t i = 0; i < size_of(x); i++) x.grad[i] += x.data[i] > 0 ? y.grad[i] : 0;
+}
+
+/* ---- tanh: y = tanh(x) --------------------------------------------------------------------------------------- */
+static inline Tensor tanh_forward(Tensor x) {
+    Tensor y = tensor(x.rows, x.cols);
+    for (size_t i = 0; i < size_of(x); i++) y.data[i] = tanh(x.data[i]);
+    return y;
+}
+/* dx += dy (1 - y^2) */
+static inline void tanh_backward(Tensor x, Tensor y) {
+    for (size_t i = 0; i < size_of(x); i++) x.grad[i] += y.grad[i] * (1 - y.data[i] * y.data[i]);
 }
 
 static inline real largest_of(const real *x, int count) {

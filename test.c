@@ -310,12 +310,11 @@ static void draw_gradient(Tensor *t, Random *random) { t->grad = random_tensor(t
 /* The layers whose loops are split across threads, each large enough for that. */
 static uint64_t attention_bits(uint64_t hash, Random *random) {
     static int start[] = {0, 100, 200, 300};
-    const Batch batch = {3, 300, 0, start, NULL, NULL};
     Tensor qkv[3];
     for (int i = 0; i < 3; i++) qkv[i] = random_tensor(300, 99, random);
-    Attention a = attention_forward(qkv[0], qkv[1], qkv[2], 3, &batch, start, NULL);
+    Attention a = attention_forward(qkv[0], qkv[1], qkv[2], 3, 3, start, start, NULL);
     draw_gradient(&a.context, random);
-    attention_backward(&a, qkv[0], qkv[1], qkv[2], 3, &batch, start);
+    attention_backward(&a, qkv[0], qkv[1], qkv[2], 3, 3, start, start);
     for (int i = 0; i < 3; i++) hash = hash_elements(hash, qkv[i].grad, size_of(qkv[i]));
     return hash_elements(hash, a.context.data, size_of(a.context));
 }
@@ -942,20 +941,21 @@ static void check_attention(void) {
     const Batch batch = ragged();
     const Tensor x = given("x"), k = given("k"), v = given("v");
     const Tensor selected_q = {batch.selected_count, x.cols, x.data, NULL};
-    check_output("attention_forward", attention_forward(x, k, v, 2, &batch, batch.start, NULL).context);
+    check_output("attention_forward", attention_forward(x, k, v, 2, 2, batch.start, batch.start, NULL).context);
     check_output("attention_forward.read",
-                 attention_forward(selected_q, k, v, 2, &batch, batch.selected_start, NULL).context);
+                 attention_forward(selected_q, k, v, 2, 2, batch.selected_start, batch.start, NULL).context);
 }
 /* The largest difference of a context from plain loops in double. */
-static double attention_difference(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch, const int *q_start) {
-    const Tensor context = attention_forward(q, k, v, heads, batch, q_start, NULL).context;
+static double attention_difference(Tensor q, Tensor k, Tensor v, int heads, int sequences, const int *q_start,
+                                   const int *k_start) {
+    const Tensor context = attention_forward(q, k, v, heads, sequences, q_start, k_start, NULL).context;
     const int width = q.cols / heads;
     double worst = 0;
-    for (int s = 0; s < batch->sequences; s++)
+    for (int s = 0; s < sequences; s++)
         for (int i = q_start[s]; i < q_start[s + 1]; i++)
             for (int j = 0; j < q.cols; j++) { /* column j of the context is an average of column j of v */
                 double sum = 0, all = 0;
-                for (int t = batch->start[s]; t < batch->start[s + 1]; t++) {
+                for (int t = k_start[s]; t < k_start[s + 1]; t++) {
                     double dot = 0;
                     for (int c = j / width * width; c < (j / width + 1) * width; c++)
                         dot += (double)row(q, i)[c] * (double)row(k, t)[c];
@@ -971,8 +971,8 @@ static void check_more_attention(void) {
     const Batch batch = more_ragged();
     const Tensor q = random_tensor(10, 15, &random), k = random_tensor(10, 15, &random),
                  v = random_tensor(10, 15, &random), selected_q = {6, 15, q.data, NULL};
-    const double all = attention_difference(q, k, v, 3, &batch, batch.start),
-                 selected = attention_difference(selected_q, k, v, 3, &batch, batch.selected_start);
+    const double all = attention_difference(q, k, v, 3, 4, batch.start, batch.start),
+                 selected = attention_difference(selected_q, k, v, 3, 4, batch.selected_start, batch.start);
     check(all < 1e-5 && selected < 1e-5,
           "%-22s three heads, four sequences: differs from plain loops by %.1e, at the selected positions by %.1e",
           "attention_forward", all, selected);
@@ -1367,17 +1367,19 @@ static void check_evaluate_mean(void) {
     for (int i = 0; i < 5 * TIMES; i++) example[i] = t.example[i % 5];
     const Dataset data = {example, 5 * TIMES, ""};
     const Inputs in = inputs_of(t.example, in_order(5), 5);
-    Prompted by[PROMPTS];
+    const int H = lm_word(&t.model.lm).cols;
+    Prompted by[PROMPTS]; /* one of them has a deep prompt */
     double mean[5][5] = {{0}}, loss = 0;
     Random random = {5};
     for (int k = 0; k < PROMPTS; k++) {
-        by[k] = (Prompted){random_tensor(2, lm_word(&t.model.lm).cols, &random), data};
-        const Tensor logits = batch_logits(&t.model.lm, by[k].prompt, &in, t.model.answers.allowed);
+        by[k] = (Prompted){t.model, random_tensor(2, H, &random), data};
+        if (k == 1) lm_set_prefix(&by[k].model.lm, random_tensor(3, 2 * H * lm_layers(&t.model.lm), &random), 3);
+        const Tensor logits = batch_logits(&by[k].model.lm, by[k].prompt, &in, t.model.answers.allowed);
         for (int i = 0; i < 5; i++)
             for (int w = 0; w < 5; w++)
                 mean[i][w] += exp((double)row(logits, i)[20 + w] - log_sum_exp(row(logits, i), logits.cols)) / PROMPTS;
     }
-    const Score score = evaluate_mean(&t.model, by, PROMPTS, predicted);
+    const Score score = evaluate_mean(by, PROMPTS, predicted);
     int wrong = 0;
     for (int i = 0; i < 5 * TIMES; i++) {
         const double *p = mean[i % 5];
@@ -1419,28 +1421,39 @@ static void check_train_epoch(void) {
           "train_epoch", run.tokens, run.step);
     lm_close(&t.model.lm);
 }
-/* An epoch of one batch is one step of Adam: a rate for the encoder, another for BERT, one clipping for both. */
+/* The tiny BERT with a deep prompt and its encoder. */
+static DeepPrompt *tiny_deep(Tiny *t) {
+    Random random = {2};
+    tiny_load(t);
+    lm_set_prefix(&t->model.lm, tensor(3, 2 * lm_word(&t->model.lm).cols * lm_layers(&t->model.lm)), 3);
+    return deep_begin(&t->model.lm, true, &random);
+}
+/* An epoch of one batch is one step of Adam: a rate for both encoders, another for BERT, one clipping for all. */
 static void check_train_step(void) {
     static Tiny t, hand;
-    tiny_load(&t), tiny_load(&hand);
+    DeepPrompt *deep = tiny_deep(&t), *hand_deep = tiny_deep(&hand);
     const Parameters lm = lm_weights(&t.model.lm), hand_lm = lm_weights(&hand.model.lm);
     parameters_train(lm), parameters_train(hand_lm);
     const Training settings = {.rate = 0.01, .rate_lm = 0.002, .decay = 0.1, .adamw = true, .clip = 0.001, .epochs = 1,
                                .batch = 1};
-    const Parameters both = parameters_joined(t.encoder.weights, lm);
-    Run run = {&settings, &t.model, &t.encoder, lm, both, .epoch = 1};
+    const Parameters all = parameters_joined(parameters_joined(t.encoder.weights, deep->weights), lm);
+    Run run = {&settings, &t.model, &t.encoder, lm, all, deep, .epoch = 1};
     train_epoch(&run, &(Dataset){t.example, 1, ""});
     const Inputs in = inputs_of(hand.example, in_order(1), 1);
+    deep_forward(hand_deep);
     train_batch(&hand.model.lm, &hand.encoder, &in, NULL);
+    deep_backward(hand_deep);
+    const Parameters prompts = parameters_joined(hand.encoder.weights, hand_deep->weights);
     const double share = schedule(&settings, 1, 1);
-    const double scale = 0.001 / gradient_norm(parameters_joined(hand.encoder.weights, hand_lm));
-    adam_step(hand.encoder.weights, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
+    const double scale = 0.001 / gradient_norm(parameters_joined(prompts, hand_lm));
+    adam_step(prompts, (Optimizer){0.01 * share, 0.1, true}, 1, scale);
     adam_step(hand_lm, (Optimizer){0.002 * share, 0.1, true}, 1, scale);
     const double encoder = weights_difference(t.encoder.weights, hand.encoder.weights),
+                 of_deep = weights_difference(deep->weights, hand_deep->weights),
                  bert = weights_difference(lm, hand_lm);
-    check(encoder < 1e-6 && bert < 1e-6,
-          "%-22s clipped AdamW on one example, against a step by hand: encoder differs by %.1e, BERT by %.1e",
-          "train_epoch", encoder, bert);
+    check(encoder < 1e-6 && of_deep < 1e-6 && bert < 1e-6,
+          "%-22s clipped AdamW on one example, against a step by hand: encoder differs by %.1e, that of the deep "
+          "prompt by %.1e, BERT by %.1e", "train_epoch", encoder, of_deep, bert);
     lm_close(&t.model.lm), lm_close(&hand.model.lm);
 }
 /* The best epoch's weights are kept. After a run nothing has a gradient, so its memory may be released, and the next
@@ -1480,6 +1493,34 @@ static void check_run(void) {
     check(!left && loss[0] == loss[1],
           "%-22s %d weights still have a gradient; the next run has loss %.6f, expected %.6f", "run_end", left, loss[1],
           loss[0]);
+    lm_close(&t.model.lm);
+}
+/* A deep prompt, with its encoder and without: the LM has that of the best epoch afterwards, which is not the last one
+ * at this rate, and it is frozen. */
+static void check_deep_run(void) {
+    static Tiny t;
+    tiny_load(&t);
+    const Dataset five = {t.example, 5, ""};
+    const int H = lm_word(&t.model.lm).cols;
+    t.model.answers.allowed = answers_of(&t);
+    for (int encoder = 0; encoder < 2; encoder++) {
+        const Training settings = {.rate = encoder ? 0.1 : 1, .epochs = 9, .batch = 2, .patience = 9, .seed = 1,
+                                   .by_loss = true, .deep_encoder = encoder};
+        const Tensor prefix = tensor(3, 2 * H * lm_layers(&t.model.lm)), prompt = tensor(2, H);
+        double first = 0;
+        lm_set_prefix(&t.model.lm, prefix, 3);
+        Run run = run_begin(&settings, &t.model, prompt);
+        while (run_goes_on(&run)) {
+            next_epoch(&run, &five, &five);
+            if (run.epoch == 1) first = run.dev.loss;
+        }
+        const double last = run.dev.loss;
+        run_end(&run);
+        const double kept = evaluate(&t.model, prompt, &five, NULL).loss;
+        check(-run.best == kept && kept < first && kept < last && !lm_prefix(&t.model.lm)->grad,
+              "%-22s a deep prompt%s: dev loss %.4f, %.4f in epoch %d, %.4f; with what is kept %.4f", "deep_end",
+              encoder ? " with an encoder" : "", first, -run.best, run.best_epoch, last, kept);
+    }
     lm_close(&t.model.lm);
 }
 /* Which of three epochs is kept: by P@1 the third, which has as many hits as the first; by loss the second. */
@@ -1685,16 +1726,14 @@ static Example oracle_example(Text template, Text subject, int answer) {
     if (e.mask < 0) e.mask = ids.count - 1;
     return e;
 }
-/* Trains for `steps` steps as in the file; returns the largest relative difference of a loss. */
-static double replay(Text run, const char *part, int steps, Lm *lm, PromptEncoder *encoder, Text template,
-                     const char *path) {
-    const Text plan = member(run, part, path), losses = member(plan, "losses", path),
-               batches = member(run, "batches", path);
-    const Parameters trained = encoder ? encoder->weights : lm_weights(lm);
-    const Optimizer adam = {json_number(member(plan, "lr", path)), 5e-4, false};
+/* Trains as in the plan; returns the largest relative difference of a loss. */
+static double replay(Text plan, Text batches, Lm *lm, PromptEncoder *encoder, Parameters trained, double decay,
+                     Text template, const char *path) {
+    const Text losses = member(plan, "losses", path);
+    const Optimizer adam = {json_number(member(plan, "lr", path)), decay, false};
     double worst = 0;
     parameters_train(trained);
-    for (int step = 1; step <= steps; step++) {
+    for (int step = 1; step <= json_count(losses); step++) {
         Mark before = mark();
         const Text batch = json_at(batches, step - 1);
         const int count = json_count(batch);
@@ -1721,11 +1760,12 @@ static void check_training_of(const char *name, Text template, Text fine) {
     const Safetensors after = safetensors_open(format("%s/encoder_after_30.safetensors", folder_of_model));
     lm_load(lm, folder_of_model);
     encoder_load(&encoder, ENCODER_LSTM, &before), encoder_load(&want, ENCODER_LSTM, &after);
-    double worst = replay(run, "p_tuning", 30, lm, &encoder, template, path);
+    const Text batches = member(run, "batches", path);
+    double worst = replay(member(run, "p_tuning", path), batches, lm, &encoder, encoder.weights, 5e-4, template, path);
     check(worst < 1e-4, "%-22s %s: 30 losses of P-tuning, relative difference at most %.1e", "training", path, worst);
     worst = weights_difference(encoder.weights, want.weights);
     check(worst < 1e-3, "%-22s %s: the encoder's weights after them differ by %.1e", "training", path, worst);
-    worst = replay(run, "fine_tuning", 10, lm, NULL, fine, path);
+    worst = replay(member(run, "fine_tuning", path), batches, lm, NULL, lm_weights(lm), 5e-4, fine, path);
     check(worst < 1e-4, "%-22s %s: 10 losses of fine-tuning, relative difference at most %.1e", "training", path,
           worst);
     lm_close(lm);
@@ -1738,6 +1778,68 @@ static void check_training(void) {
 }
 static void check_gpt_training(void) {
     check_training_of("gpt", text_of("P P P subject P P P"), text_of("subject"));
+}
+/* 30 steps of a deep prompt alone, for the model in `folder_of_model`; transformers has it as past keys and values. */
+static void check_deep_training_of(const char *name, const char *folder_of_model, Text template) {
+    const char *path = oracle(format("%s/run.json", name));
+    const Text plan = member(read_json(path), "mlm", path), batches = member(plan, "batches", path);
+    const Safetensors before = safetensors_open(oracle(format("%s/prefix.safetensors", name)));
+    const Safetensors after = safetensors_open(oracle(format("%s/after.safetensors", name)));
+    const Tensor want = expected(&after, "grad_prefix"), kept = expected(&after, "prefix_after_30");
+    Lm *lm = allocate_zeroed(sizeof *lm);
+    Text first;
+    lm_load(lm, folder_of_model);
+    lm_set_prefix(lm, copy_of(expected(&before, "prefix")),
+                  json_member(plan, "first_position", &first) ? json_int(first) : 0);
+    Tensor *prefix = lm_prefix(lm);
+    Example examples[8];
+    const Text batch = json_at(batches, 0);
+    for (int i = 0; i < json_count(batch); i++)
+        examples[i] = oracle_example(template, json_at(json_at(batch, i), 0), json_int(json_at(json_at(batch, i), 1)));
+    const Inputs in = inputs_of(examples, in_order(json_count(batch)), json_count(batch));
+    needs_grad(prefix);
+    const double loss = loss_and_gradient(lm, (Tensor){0}, &in, NULL);
+    for (size_t i = 0; i < size_of(want); i++) prefix->grad[i] -= want.data[i];
+    const double error = norm_of(prefix->grad, (int)size_of(want)) / norm_of(want.data, (int)size_of(want));
+    check(fabs(loss - (double)expected(&after, "loss").data[0]) < 1e-5 && error < 1e-5,
+          "%-22s %s: loss %.4f, the gradient differs by %.1e of its norm", "prefix_forward", path, loss, error);
+    Parameter p = {.name = "prefix", .tensor = prefix};
+    const double worst = replay(plan, batches, lm, NULL, (Parameters){&p, 1}, 0, template, path);
+    const double moved = largest_difference(prefix->data, kept.data, size_of(kept));
+    check(worst < 1e-4 && moved < 1e-3, "%-22s %s: 30 losses, relative difference at most %.1e; the prefix after them "
+          "differs by %.1e", "prefix_forward", path, worst, moved);
+    lm_close(lm);
+}
+static void check_deep_training(void) {
+    const bool own = file_exists(oracle("deep/model.safetensors"));
+    check_deep_training_of("deep", oracle(own ? "deep" : "tiny"), text_of("[CLS] subject [MASK] [SEP]"));
+}
+static void check_gpt_deep_training(void) {
+    check_deep_training_of("deep_gpt", oracle("gpt"), text_of("subject"));
+}
+/* The encoder's prefix against plain loops in double, and its initial values. */
+static void check_deep_encoder(void) {
+    Random random = {1};
+    Tensor prefix = tensor(3, 8);
+    DeepPrompt d;
+    deep_init(&d, &prefix, 6, true, &random);
+    const double drawn = standard_deviation(d.second.w);
+    for (int k = 0; k < d.weights.count; k++) fill_normal(*d.weights.at[k].tensor, 0.4, &random);
+    deep_forward(&d);
+    double worst = 0;
+    for (int i = 0; i < prefix.rows; i++)
+        for (int j = 0; j < prefix.cols; j++) {
+            double sum = (double)d.second.b.data[j];
+            for (int u = 0; u < d.first.w.rows; u++) {
+                double inner = (double)d.first.b.data[u];
+                for (int c = 0; c < 6; c++) inner += (double)row(d.first.w, u)[c] * (double)row(d.embedding, i)[c];
+                sum += (double)row(d.second.w, j)[u] * tanh(inner);
+            }
+            worst = worse(worst, fabs(sum - (double)row(prefix, i)[j]));
+        }
+    check(worst < 1e-4 && fabs(drawn - 0.02) < 1e-3 && d.first.w.rows == 512,
+          "%-22s differs from plain loops by %.1e; begins with a standard deviation of %.4f", "deep_forward", worst,
+          drawn);
 }
 /* 5 steps of AdamW on every next token of texts, each a subject and its answer. */
 static void check_pretraining(void) {
@@ -1770,6 +1872,146 @@ static void check_pretraining(void) {
     check(worst < 1e-4, "%-22s %s: 5 losses of causal pretraining, relative difference at most %.1e", "next_words",
           path, worst);
     lm_close(lm);
+}
+
+/* ---- Tagging ----------------------------------------------------------------------------------------------------- */
+
+/* Random tags, and the entities that conlleval and seqeval count in them. */
+static void check_entities(void) {
+    const char *path = oracle("entities.tsv");
+    const Texts lines = read_lines(path);
+    int wrong = 0;
+    for (int i = 1; i < lines.count; i++) {
+        const Texts field = split(lines.at[i], '\t');
+        const Texts gold = split(field.at[0], ' '), predicted = split(field.at[1], ' ');
+        Entities e = {0};
+        count_entities(&e, gold.at, predicted.at, gold.count);
+        wrong += e.gold != atoi(field.at[2].data) || e.predicted != atoi(field.at[3].data) ||
+                 e.right != atoi(field.at[4].data);
+    }
+    check(!wrong && lines.count > 50, "%-22s %d of %d lines of %s are counted otherwise", "count_entities", wrong,
+          lines.count - 1, path);
+}
+/* By hand: an I- after nothing, after a B- of another type, after O; an entity that is too long, or too short. */
+static void check_entities_by_hand(void) {
+    static const struct { const char *gold, *predicted; Entities want; } cases[] = {
+        {"O", "O", {0, 0, 0}},                                       {"I-a", "B-a", {1, 1, 1}},
+        {"B-a I-a", "I-a I-a", {1, 1, 1}},                           {"B-a B-a", "B-a I-a", {2, 1, 0}},
+        {"B-a I-b", "B-a I-b", {2, 2, 2}},                           {"B-a I-a O", "B-a I-a I-a", {1, 1, 0}},
+        {"B-a I-a I-a", "B-a I-a O", {1, 1, 0}},                     {"B-a I-a", "B-b I-b", {1, 1, 0}},
+        {"B-a O I-a", "B-a O B-a", {2, 2, 2}},                       {"B-a I-a", "O I-a", {1, 1, 0}},
+        {"B-a O B-a-b", "B-a O B-a", {2, 2, 1}},                     {"I-a I-a B-a", "I-a B-a B-a", {2, 3, 1}}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const Texts gold = split(text_of(cases[k].gold), ' '), predicted = split(text_of(cases[k].predicted), ' ');
+        const Entities *want = &cases[k].want;
+        Entities e = {0};
+        count_entities(&e, gold.at, predicted.at, gold.count);
+        check(!memcmp(&e, want, sizeof e), "%-22s %s, predicted %s: %d, %d, both %d; expected %d, %d, %d",
+              "count_entities", cases[k].gold, cases[k].predicted, e.gold, e.predicted, e.right, want->gold,
+              want->predicted, want->right);
+    }
+}
+/* Each word's tag stands at its first piece, after [CLS] and the pseudo-tokens. A tag that train does not have (B-z)
+ * has O's number; a word without a piece is [UNK]; what is cut ends in [SEP]. */
+static void check_tag_example(void) {
+    enum { CLS = 101, SEP = 102, UNK = 100 };
+    static const struct { int pseudo, most, length, id[14], tag[14]; } cases[] = {
+        {0, 99, 12, {CLS, 163, 3354, 1161, 6467, 2386, UNK, 1107, 14465, 192, 20829, SEP},
+         {-1, 2, -1, -1, 1, -1, 0, 0, 2, 0, -1, -1}},
+        {2, 99, 14, {CLS, -1, -2, 163, 3354, 1161, 6467, 2386, UNK, 1107, 14465, 192, 20829, SEP},
+         {-1, -1, -1, 2, -1, -1, 1, -1, 0, 0, 2, 0, -1, -1}},
+        {2, 8, 8, {CLS, -1, -2, 163, 3354, 1161, 6467, SEP}, {-1, -1, -1, 2, -1, -1, 1, -1}},
+        {0, 5, 5, {CLS, 163, 3354, 1161, SEP}, {-1, 2, -1, -1, -1}}};
+    const Text o = text_of("O"), b = text_of("B-a"), i = text_of("I-a"), z = text_of("B-z");
+    Word words[] = {{text_of("Zaha"), b, o}, {text_of("Hadid"), i, o},   {text_of("\x01"), o, o},
+                    {text_of("in"), o, o},   {text_of("Baghdad"), b, o}, {text_of("w70"), z, o}};
+    Text tags[] = {o, i, b};
+    const Model model = {.vocab = cased_vocab(), .answers = {.labels = 3, .name = tags}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const Example e = tag_example(&(Sentence){words, 6}, &model, cases[k].pseudo, cases[k].most);
+        const size_t size = sizeof(int) * (size_t)cases[k].length;
+        check(e.length == cases[k].length && !memcmp(e.id, cases[k].id, size) && !memcmp(e.tag, cases[k].tag, size),
+              "%-22s %d pseudo-tokens, at most %d tokens: %d tokens, expected %d, with their tags", "tag_example",
+              cases[k].pseudo, cases[k].most, e.length, cases[k].length);
+    }
+}
+/* Two sentences in another order: their selected positions and tags. */
+static void check_tag_inputs(void) {
+    int id[] = {2, 9, 8, 7, 3}, tag[2][5] = {{-1, 4, -1, 5, -1}, {-1, 6, -1}};
+    const Example both[] = {{.id = id, .length = 5, .tag = tag[0]}, {.id = id, .length = 3, .tag = tag[1]}};
+    const Inputs in = tag_inputs(both, (int[]){1, 0}, 2);
+    const Batch *b = &in.batch;
+    check(b->tokens == 8 && b->selected_count == 3 && !memcmp(b->selected, (int[]){1, 4, 6}, sizeof(int[3])) &&
+              !memcmp(b->selected_start, (int[]){0, 1, 3}, sizeof(int[3])) &&
+              !memcmp(in.target, (int[]){6, 4, 5}, sizeof(int[3])),
+          "%-22s %d tokens, expected 8; %d selected, expected 3, with their tags", "tag_inputs", b->tokens,
+          b->selected_count);
+}
+/* An oracle's sentence: pieces and tags, in which -100 is no tag. */
+static Example oracle_sentence(Text pair) {
+    const Text ids = json_at(pair, 0), tags = json_at(pair, 1);
+    const int pieces = json_count(ids);
+    Example e = {.id = allocate(sizeof(int[pieces + 2])), .length = pieces + 2,
+                 .tag = allocate(sizeof(int[pieces + 2]))};
+    for (int i = 0; i < pieces; i++) {
+        const double tag = json_number(json_at(tags, i));
+        e.id[i + 1] = json_int(json_at(ids, i)), e.tag[i + 1] = tag < 0 ? -1 : (int)tag;
+    }
+    e.id[0] = 2, e.id[pieces + 1] = 3, e.tag[0] = e.tag[pieces + 1] = -1;
+    return e;
+}
+/* Trains as in the file; returns the largest relative difference of one of these losses. */
+static double replay_tagging(Text plan, Text losses, const Lm *lm, Parameters trained, const char *path) {
+    const Optimizer adam = {json_number(member(plan, "lr", path)), 0, false};
+    double worst = 0;
+    parameters_train(trained);
+    for (int step = 1; step <= json_count(losses); step++) {
+        Mark before = mark();
+        const Text batch = json_at(member(plan, "batches", path), step - 1);
+        const int count = json_count(batch);
+        Example *sentences = allocate(sizeof(Example[count]));
+        for (int i = 0; i < count; i++) sentences[i] = oracle_sentence(json_at(batch, i));
+        const Inputs in = tag_inputs(sentences, in_order(count), count);
+        const double loss = train_batch(lm, NULL, &in, NULL);
+        adam_step(trained, adam, step, 1);
+        worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
+        release(before);
+    }
+    return worst;
+}
+/* Losses in PyTorch: a deep prompt and the head are trained, the head alone, all of BERT and the head. */
+static void check_tagging_of(const char *name, const char *what, bool deep, bool tune_lm) {
+    const char *path = oracle("deep/run.json");
+    const Text plan = member(read_json(path), "tagging", path);
+    const Safetensors head = safetensors_open(oracle("deep/head.safetensors")),
+                      before = safetensors_open(oracle("deep/prefix.safetensors"));
+    const Tensor bias = expected(&head, "bias"), prefix = expected(&before, "prefix");
+    Model *model = allocate_zeroed(sizeof *model);
+    Text losses;
+    if (!json_member(plan, name, &losses)) {
+        printf("not run: tagging, %s: %s has no %s\n", what, path, name);
+        return;
+    }
+    lm_load(&model->lm, oracle(file_exists(oracle("deep/model.safetensors")) ? "deep" : "tiny"));
+    model->answers.labels = bias.cols;
+    lm_set_prefix(&model->lm, tensor(deep ? prefix.rows : 0, prefix.cols), 0);
+    Parameter p = {.tensor = lm_prefix(&model->lm), .name = "prefix"};
+    Parameters added = parameters_joined(classifier_of(model), (Parameters){&p, deep});
+    parameters_allocate(added);
+    parameters_copy(added, (Parameters){(Parameter[]){{.tensor = &(Tensor){bias.cols, lm_word(&model->lm).cols,
+                                                                          expected(&head, "weight").data, NULL}},
+                                                      {.tensor = (Tensor *)&bias},
+                                                      {.tensor = (Tensor *)&prefix}}, added.count});
+    if (tune_lm) added = parameters_joined(lm_weights(&model->lm), added);
+    const double worst = replay_tagging(plan, losses, &model->lm, added, path);
+    check(worst < 1e-4, "%-22s %s, %s: %d losses, relative difference at most %.1e", "tagging", path, what,
+          json_count(losses), worst);
+    lm_close(&model->lm);
+}
+static void check_tagging(void) {
+    check_tagging_of("losses", "deep prompt and head", true, false);
+    check_tagging_of("head", "head alone", false, false);
+    check_tagging_of("fine_tuning", "BERT and head", false, true);
 }
 
 /* ---- The small world --------------------------------------------------------------------------------------------- */
@@ -2027,6 +2269,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
+    {"deep_end", check_deep_run, "tiny/encoder.safetensors"},
     {"multi.h", NULL, NULL},
     {"shuffled_turns", check_turns, NULL},
     {"shared_step", check_shared_step, "tiny/encoder.safetensors"},
@@ -2042,7 +2285,15 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"macro_f1", check_macro_f1, NULL},
     {"training", check_training, "tiny/run.json"},
     {"training", check_gpt_training, "gpt/run.json"},
+    {"deep_forward", check_deep_encoder, NULL},
+    {"prefix_forward", check_deep_training, "deep/run.json"},
+    {"prefix_forward", check_gpt_deep_training, "deep_gpt/run.json"},
     {"next_words", check_pretraining, "gpt/run.json"},
+    {"count_entities", check_entities, "entities.tsv"},
+    {"count_entities", check_entities_by_hand, NULL},
+    {"tag_example", check_tag_example, NULL},
+    {"tag_inputs", check_tag_inputs, NULL},
+    {"tagging", check_tagging, "deep/head.safetensors"},
     {"sentence", check_sentence, NULL},
     {"mask_words", check_mask_words, NULL},
     {"world", check_world, NULL},
@@ -2110,6 +2361,7 @@ struct Check {
     Lstm lstm;
     Lm lm;
     PromptEncoder encoder;
+    DeepPrompt deep;
     Inputs in;
 };
 
@@ -2388,6 +2640,12 @@ static double relu_loss(Check *c, bool backward) {
     if (backward) relu_backward(c->x, y);
     return loss;
 }
+static double tanh_loss(Check *c, bool backward) {
+    Tensor y = tanh_forward(c->x);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) tanh_backward(c->x, y);
+    return loss;
+}
 static double softmax_loss(Check *c, bool backward) {
     Tensor p = tensor(c->x.rows, c->x.cols);
     memcpy(p.data, c->x.data, size_of(p) * sizeof(real));
@@ -2418,16 +2676,31 @@ static void rows_tensors(Check *c) {
     depends_on_random(c, "x", &c->x, 10, 4);
 }
 
-/* Variants: queries at the selected positions only, as in the last layer; each query sees the keys up to its own. */
-enum { SELECTED = 1, CAUSAL = 2 };
+static double prefix_loss(Check *c, bool backward) {
+    enum { COLUMN = 5 };
+    Tensor y = prefix_forward(c->z, COLUMN, c->x, &c->in.batch);
+    const double loss = loss_of(c, &y, backward);
+    if (backward) residual_backward(prefix_backward(c->z, COLUMN, y, &c->in.batch), c->x);
+    return loss;
+}
+static void prefix_tensors(Check *c) {
+    c->in.batch = more_ragged();
+    depends_on_random(c, "prefix", &c->z, 3, 11);
+    depends_on_random(c, "x", &c->x, 10, 4);
+}
+
+/* Variants: queries at the selected positions only, as in the last layer; each query sees the keys up to its own; two
+ * more keys before those of each sequence. */
+enum { SELECTED = 1, CAUSAL = 2, PREFIX = 4 };
 static double attention_loss(Check *c, bool backward) {
     const Batch *batch = &c->in.batch;
     const bool selected = c->variant & SELECTED;
     const int *q_start = selected ? batch->selected_start : batch->start;
-    const int *seen = c->variant & CAUSAL ? seen_by_tokens(batch, selected) : NULL;
-    Attention a = attention_forward(c->x, c->y, c->z, 3, batch, q_start, seen);
+    const int *seen = c->variant & CAUSAL ? seen_by_tokens(batch, selected, c->lm.bert.prefix.rows) : NULL;
+    const int *k_start = prefix_starts(c->lm.bert.prefix, batch);
+    Attention a = attention_forward(c->x, c->y, c->z, 3, batch->sequences, q_start, k_start, seen);
     const double loss = loss_of(c, &a.context, backward);
-    if (backward) attention_backward(&a, c->x, c->y, c->z, 3, batch, q_start);
+    if (backward) attention_backward(&a, c->x, c->y, c->z, 3, batch->sequences, q_start, k_start);
     return loss;
 }
 static void attention_tensors(Check *c) {
@@ -2435,8 +2708,10 @@ static void attention_tensors(Check *c) {
     c->never_frozen = "";
     const bool selected = c->variant & SELECTED;
     depends_on_random(c, selected ? "selected q" : "q", &c->x, selected ? 6 : 10, 9);
-    depends_on_random(c, "k", &c->y, 10, 9);
-    depends_on_random(c, "v", &c->z, 10, 9);
+    c->lm.bert.prefix.rows = c->variant & PREFIX ? 2 : 0;
+    const int keys = 10 + 4 * c->lm.bert.prefix.rows;
+    depends_on_random(c, "k", &c->y, keys, 9);
+    depends_on_random(c, "v", &c->z, keys, 9);
 }
 
 static double embed_loss(Check *c, bool backward) {
@@ -2509,9 +2784,9 @@ static void embeddings_tensors(Check *c) {
 }
 
 static double layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
-    LayerActivations a = layer_forward(&c->lm.bert.layer[0], c->x, 3, &c->in.batch, c->variant);
+    LayerActivations a = layer_forward(&c->lm.bert.layer[0], c->x, 3, &c->in.batch, c->variant, c->lm.bert.prefix);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) layer_backward(&c->lm.bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
+    if (backward) layer_backward(&c->lm.bert.layer[0], c->x, &a, 3, &c->in.batch, c->variant, c->lm.bert.prefix);
     return loss;
 }
 static void layer_tensors(Check *c) {
@@ -2545,11 +2820,45 @@ static double bert_loss(Check *c, bool backward) {
     }
     return cross_entropy_forward(a.head.logits, targets);
 }
+static void depends_on_classifier(Check *c) { /* a tagger's head, for six tags */
+    Parameters list = {(Parameter[2]){{0}}, 0};
+    add_linear(&list, &c->lm.bert.classifier, 6, 12, "classifier");
+    draw_weights(c, list);
+    depends_on(c, "classifier.weight", &c->lm.bert.classifier.w);
+    depends_on(c, "classifier.bias", &c->lm.bert.classifier.b);
+}
+static void classifier_tensors(Check *c) {
+    small_bert(c);
+    depends_on_random(c, "x", &c->x, 3, 12);
+    depends_on_classifier(c);
+}
+static void tagger_tensors(Check *c) { /* all of it but the masked-LM head, with a deep prompt */
+    small_bert(c);
+    depends_on_random(c, "e", &c->x, 10, 12);
+    depends_on_all(c, c->lm.bert.weights, "encoder.");
+    depends_on_random(c, "prefix", &c->lm.bert.prefix, 2, 72);
+    depends_on_classifier(c);
+}
 static void bert_tensors(Check *c) {
     small_bert(c);
     c->no_gradient = "key.bias";
     depends_on_random(c, "e", &c->x, 10, 12);
     depends_on_all(c, c->lm.bert.weights, "");
+}
+
+/* A deep prompt, and positions that begin after it. Variant: in a batch of one sequence. The bias of the keys is not in
+ * the prompt's keys, so here it has a gradient. */
+static void deep(Check *c) {
+    static int start[] = {0, 5}, selected_start[] = {0, 2}, selected[] = {1, 4};
+    if (c->variant) c->in.batch = (Batch){1, 5, 2, start, selected_start, selected};
+    lm_set_prefix(&c->lm, (Tensor){0}, 3);
+    depends_on_random(c, "e", &c->x, c->in.batch.tokens, 12);
+    depends_on_random(c, "prefix", lm_prefix(&c->lm), 2, 72);
+    depends_on_all(c, lm_weights(&c->lm), "");
+}
+static void deep_bert_tensors(Check *c) {
+    small_bert(c);
+    deep(c);
 }
 
 static void small_gpt(Check *c) {
@@ -2572,9 +2881,9 @@ static void positions_tensors(Check *c) {
     depends_on(c, "position", &c->lm.gpt.position);
 }
 static double gpt_layer_loss(Check *c, bool backward) { /* variant: the last layer, selected positions only */
-    GptLayerActivations a = gpt_layer_forward(&c->lm.gpt.layer[0], c->x, 3, &c->in.batch, c->variant);
+    GptLayerActivations a = gpt_layer_forward(&c->lm.gpt.layer[0], c->x, 3, &c->in.batch, c->variant, c->lm.gpt.prefix);
     const double loss = loss_of(c, &a.y, backward);
-    if (backward) gpt_layer_backward(&c->lm.gpt.layer[0], c->x, &a, 3, &c->in.batch, c->variant);
+    if (backward) gpt_layer_backward(&c->lm.gpt.layer[0], c->x, &a, 3, &c->in.batch, c->variant, c->lm.gpt.prefix);
     return loss;
 }
 static void gpt_layer_tensors(Check *c) {
@@ -2613,6 +2922,11 @@ static void gpt_tensors(Check *c) {
     depends_on_all(c, c->lm.gpt.weights, "");
 }
 
+static void deep_gpt_tensors(Check *c) {
+    small_gpt(c);
+    deep(c);
+}
+
 static double encoder_loss(Check *c, bool backward) { /* variant: the kind of encoder */
     EncoderActivations a = encoder_forward(&c->encoder);
     const double loss = loss_of(c, &a.prompt, backward);
@@ -2644,6 +2958,19 @@ static double shared_loss(Check *c, bool backward) {
 static void shared_tensors(Check *c) {
     c->random = (Random){1}; /* as above, for six rows */
     encoder_of(c, 6);
+}
+
+static double deep_encoder_loss(Check *c, bool backward) {
+    deep_forward(&c->deep);
+    const double loss = loss_of(c, &c->y, backward);
+    if (backward) deep_backward(&c->deep);
+    return loss;
+}
+static void deep_encoder_tensors(Check *c) {
+    c->y = tensor(3, 4);
+    deep_init(&c->deep, &c->y, 5, true, &c->random);
+    draw_weights(c, c->deep.weights);
+    depends_on_all(c, c->deep.weights, "");
 }
 
 /* The whole training step: ids -> prompt encoder -> BERT -> loss, with respect to the encoder and to all of BERT; with
@@ -2713,6 +3040,7 @@ static const struct {
     {"gelu", wide_tensor, gelu_loss, 0},
     {"tanh gelu", wide_tensor, tanh_gelu_loss, 0},
     {"relu", x_tensor, relu_loss, 0},
+    {"tanh", x_tensor, tanh_loss, 0},
     {"softmax", saturated_tensor, softmax_loss, 14},
     {"cross-entropy", saturated_tensor, cross_entropy_loss, 11},
     {"rows", rows_tensors, rows_loss, 0},
@@ -2720,6 +3048,10 @@ static const struct {
     {"attention", attention_tensors, attention_loss, SELECTED},
     {"causal attention", attention_tensors, attention_loss, CAUSAL},
     {"causal attention", attention_tensors, attention_loss, CAUSAL | SELECTED},
+    {"prefix", prefix_tensors, prefix_loss, 0},
+    {"attention", attention_tensors, attention_loss, PREFIX},
+    {"attention", attention_tensors, attention_loss, PREFIX | SELECTED},
+    {"causal attention", attention_tensors, attention_loss, PREFIX | CAUSAL | SELECTED},
     {"embeddings", embeddings_tensors, embeddings_loss, 0},
     {"embed", embed_tensors, embed_loss, 0},
     {"lstm", lstm_cell_tensors, lstm_cell_loss, false},
@@ -2729,16 +3061,23 @@ static const struct {
     {"last layer", layer_tensors, layer_loss, true},
     {"head", head_tensors, head_loss, 0},
     {"bert", bert_tensors, bert_loss, 0},
+    {"classifier", classifier_tensors, head_loss, 0},
+    {"tagger", tagger_tensors, bert_loss, 0},
+    {"deep bert", deep_bert_tensors, bert_loss, false},
+    {"deep bert", deep_bert_tensors, bert_loss, true},
     {"positions", positions_tensors, positions_loss, 0},
     {"gpt layer", gpt_layer_tensors, gpt_layer_loss, false},
     {"gpt last layer", gpt_layer_tensors, gpt_layer_loss, true},
     {"gpt head", gpt_head_tensors, gpt_head_loss, 0},
     {"gpt", gpt_tensors, gpt_loss, 0},
+    {"deep gpt", deep_gpt_tensors, gpt_loss, false},
+    {"deep gpt", deep_gpt_tensors, gpt_loss, true},
     {"encoder lstm", encoder_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder mlp", encoder_tensors, encoder_loss, ENCODER_MLP},
     {"encoder embedding", encoder_tensors, encoder_loss, ENCODER_EMBEDDING},
     {"encoder of one", encoder_of_one_tensors, encoder_loss, ENCODER_LSTM},
     {"encoder start", encoder_start_tensors, encoder_loss, ENCODER_LSTM},
+    {"deep encoder", deep_encoder_tensors, deep_encoder_loss, 0},
     {"shared encoder", shared_tensors, shared_loss, ENCODER_LSTM},
     {"shared embedding", shared_tensors, shared_loss, ENCODER_EMBEDDING},
     {"whole", whole_tensors, whole_loss, ENCODER_LSTM},

@@ -289,17 +289,17 @@ static void case_attention_forward(void) {
     const int heads = whole(1, 3), H = heads * whole(1, 3), *start = chance(0) ? b.selected_start : b.start;
     const Tensor q = drawn(chance(0) ? b.selected_count : b.tokens, H), k = drawn(b.tokens, H), v = drawn(b.tokens, H);
     explain("%d heads, hidden size %d", heads, H);
-    show_values("context", attention_forward(q, k, v, heads, &b, start, NULL).context);
+    show_values("context", attention_forward(q, k, v, heads, b.sequences, start, b.start, NULL).context);
 }
 static void case_attention_backward(void) {
     const Batch b = batch_drawn();
     const int heads = whole(1, 3), H = heads * whole(1, 3), *start = chance(0) ? b.selected_start : b.start;
     Tensor q = drawn(chance(0) ? b.selected_count : b.tokens, H), k = drawn(b.tokens, H), v = drawn(b.tokens, H);
     explain("%d heads, hidden size %d", heads, H);
-    Attention a = attention_forward(q, k, v, heads, &b, start, NULL);
+    Attention a = attention_forward(q, k, v, heads, b.sequences, start, b.start, NULL);
     trained(&q), trained(&k), trained(&v);
     a.context.grad = drawn(q.rows, H).data;
-    attention_backward(&a, q, k, v, heads, &b, start);
+    attention_backward(&a, q, k, v, heads, b.sequences, start, b.start);
     show_gradient("q", q), show_gradient("k", k), show_gradient("v", v);
 }
 static void weights_drawn(Parameters weights) {
@@ -323,7 +323,7 @@ static void case_layer_forward(void) {
     bert_drawn(&bert);
     explain("%s", chance(0) ? "the last layer: selected positions only" : "a layer below the last");
     const Tensor x = drawn(batch.tokens, bert.hidden);
-    show_values("y", layer_forward(&bert.layer[0], x, bert.heads, &batch, chance(0)).y);
+    show_values("y", layer_forward(&bert.layer[0], x, bert.heads, &batch, chance(0), (Tensor){0}).y);
 }
 static void case_layer_backward(void) {
     static Bert bert;
@@ -331,11 +331,11 @@ static void case_layer_backward(void) {
     bert_drawn(&bert);
     explain("%s", chance(0) ? "the last layer: selected positions only" : "a layer below the last");
     Tensor x = drawn(batch.tokens, bert.hidden);
-    LayerActivations a = layer_forward(&bert.layer[0], x, bert.heads, &batch, chance(0));
+    LayerActivations a = layer_forward(&bert.layer[0], x, bert.heads, &batch, chance(0), (Tensor){0});
     trained(&x);
     all_trained_unless(chance(1), "the weights", bert.weights);
     a.y.grad = drawn(a.y.rows, a.y.cols).data;
-    layer_backward(&bert.layer[0], x, &a, bert.heads, &batch, chance(0));
+    layer_backward(&bert.layer[0], x, &a, bert.heads, &batch, chance(0), (Tensor){0});
     show_gradient("x", x), show_gradients(bert.weights);
 }
 static void case_bert_backward(void) {
@@ -365,7 +365,7 @@ static void gpt_drawn(Gpt *gpt) {
 static void case_seen_by_tokens(void) {
     const Batch b = batch_drawn();
     for (int selected_only = 0; selected_only < 2; selected_only++) {
-        const int count = selected_only ? b.selected_count : b.tokens, *seen = seen_by_tokens(&b, selected_only);
+        const int count = selected_only ? b.selected_count : b.tokens, *seen = seen_by_tokens(&b, selected_only, 0);
         const Tensor shown = tensor(1, count);
         for (int i = 0; i < count; i++) shown.data[i] = (real)seen[i];
         show_values(selected_only ? "of the selected tokens" : "of all tokens", shown);
@@ -376,18 +376,18 @@ static void case_gpt_layer_forward(void) {
     const Batch batch = batch_drawn();
     gpt_drawn(&gpt);
     const Tensor x = drawn(batch.tokens, gpt.hidden);
-    show_values("y", gpt_layer_forward(&gpt.layer[0], x, gpt.heads, &batch, chance(0)).y);
+    show_values("y", gpt_layer_forward(&gpt.layer[0], x, gpt.heads, &batch, chance(0), (Tensor){0}).y);
 }
 static void case_gpt_layer_backward(void) {
     static Gpt gpt;
     const Batch batch = batch_drawn();
     gpt_drawn(&gpt);
     Tensor x = drawn(batch.tokens, gpt.hidden);
-    GptLayerActivations a = gpt_layer_forward(&gpt.layer[0], x, gpt.heads, &batch, chance(0));
+    GptLayerActivations a = gpt_layer_forward(&gpt.layer[0], x, gpt.heads, &batch, chance(0), (Tensor){0});
     trained(&x);
     all_trained_unless(chance(1), "the weights", gpt.weights);
     a.y.grad = drawn(a.y.rows, a.y.cols).data;
-    gpt_layer_backward(&gpt.layer[0], x, &a, gpt.heads, &batch, chance(0));
+    gpt_layer_backward(&gpt.layer[0], x, &a, gpt.heads, &batch, chance(0), (Tensor){0});
     show_gradient("x", x), show_gradients(gpt.weights);
 }
 /* The logits of the five best words for each [MASK], against transformers: all of the small world's BERT. */

@@ -4,8 +4,8 @@
 # must fail, and no other gradient check of a single layer may. Where elements of a gradient are wrong, the Taylor slope
 # must be near 1, unless an element is NaN (its error is infinite). A crash fails the check that ran.
 BEGIN {
-    split("linear,residual,layernorm,gelu,relu,softmax,cross-entropy,rows,attention,embeddings,embed,lstm,lstm reverse",
-          layers, ",")
+    split("linear,residual,layernorm,gelu,relu,tanh,softmax,cross-entropy,rows,attention,prefix,embeddings,embed," \
+          "lstm,lstm reverse", layers, ",")
     for (i in layers) alone[layers[i]]
 }
 FNR == NR { count = split($1, expected, ", "); mistake = $1 ": " $3; next }

@@ -11,6 +11,9 @@ go_on() { ptune fill --model gpt 'first is'; }
 ask_prompt() { evaluate --prompt prompt.safetensors; }
 multirc() { evaluate --template '{passage} {question} {answer} [MASK]' --labels 1=w115,0=w68 "$@"; }
 train() { ptune train --model model --data data --epochs 2 --lr 0.01 "$@"; }
+deep() { train --deep 3 --template '[X] is [Y] .' "$@"; }
+tag() { ptune tag --model model --data tags --epochs 2 --lr 0.01 "$@"; }
+ask_tagger() { ptune eval --model model --data tags/test.conll --tagger tagger.safetensors "$@"; }
 multi() { ptune multi --model model --data two --epochs 2 --lr 0.01 "$@"; }
 train_from() { train --encoder-from shared/encoder.safetensors "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
@@ -32,17 +35,28 @@ await() {
     tries=0
     while test $((tries += 1)) -lt 3000 && ! test -e "$1"; do sleep 0.01; done
 }
-# train --resume: an uninterrupted run in $1, and one in $2 that is interrupted after its first checkpoint and resumed.
+# A run into the folder $1 that is interrupted after its first checkpoint; on a busy machine it may have ended by then:
+# once more.
+interrupted_run() {
+    folder=$1
+    shift
+    for attempt in 1 2 3 4 5; do
+        rm -rf $folder
+        "$PTUNE" "$@" --out $folder >$folder.txt 2>interrupted &
+        await $folder/checkpoint.safetensors
+        kill -INT $! 2>gone
+        wait $!
+        test $? = 130 && return
+    done
+    return 1
+}
+# train --resume: an uninterrupted run in $1, and one in $2 that is interrupted and resumed.
 resume() {
     whole=$1 part=$2
     shift 2
     set -- as-ptune train --model model --data data --epochs 30 --lr 0.003 "$@"
     "$PTUNE" "$@" --out $whole >$whole.txt || return 1
-    "$PTUNE" "$@" --out $part >$part.txt 2>interrupted &
-    await $part/checkpoint.safetensors
-    kill -INT $!
-    wait $!
-    test $? = 130 && grep -q '^ptune: interrupted; the best epoch so far, epoch [0-9]*, is kept in ' interrupted &&
+    interrupted_run $part "$@" && grep -q '^ptune: interrupted; the best epoch so far, epoch [0-9]*, is kept in ' interrupted &&
         "$PTUNE" "$@" --out $part --resume >$part.txt && same_end $whole.txt $part.txt &&
         cmp $whole/prompt.safetensors $part/prompt.safetensors &&
         cut -f 1-5 $whole/log.tsv >$whole.log && cut -f 1-5 $part/log.tsv | cmp $whole.log -
@@ -281,6 +295,46 @@ evaluate --model both_start/model --prompt both_start/prompt.safetensors >eval.t
 # train --start --resume: the same numbers as without an interrupt
 resume whole_start part_start --start '[X] w70 [P] [Y] w71' && head -n 1 part_start/log.tsv | grep -q '^34	0	-	'
 
+# train --deep: without [P] the deep prompt alone is kept; words says what it is; eval and fill use it
+deep --out deep >deep.txt && test ! -e deep/model && cp deep/prompt.safetensors deep.safetensors &&
+grep -q '"prefix":{"dtype":"F32","shape":\[3,128\]' deep/prompt.safetensors &&
+test $(LC_ALL=C tr '{' '\n' <deep/prompt.safetensors | grep -c dtype) = 1 &&
+evaluate --prompt deep/prompt.safetensors --predictions deep.tsv >eval.txt && same_end deep.txt eval.txt &&
+awk -F '\t' '$2 != "p-deep" || $9 != 384 || $10 != 384 || $13 !~ /; deep 3; / { exit 1 }' deep/result.tsv &&
+ptune words --model model --prompt deep/prompt.safetensors | grep -q '^a deep prompt: 3 keys and values in each of 2' &&
+test "$(ptune fill --model model --prompt deep/prompt.safetensors first | sed -n '1s/	.*//p')" = \
+    "$(awk -F '\t' '$1 == "first" { print $3 }' deep.tsv)"
+
+# train --deep: with [P], or all of BERT, both are trained and belong together; every option has an effect
+train --deep 3 --out deep_p >deep_p.txt && evaluate --prompt deep_p/prompt.safetensors >eval.txt &&
+same_end deep_p.txt eval.txt && test $(LC_ALL=C tr '{' '\n' <deep_p/prompt.safetensors | grep -c dtype) = 2 &&
+awk -F '\t' '$2 != "p-lstm+deep" || $10 != 672 { exit 1 }' deep_p/result.tsv &&
+deep --tune-lm --lr-lm 0.001 --out deep_lm >deep_lm.txt && grep -q 'p-deep+ft' deep_lm/result.tsv &&
+evaluate --model deep_lm/model --prompt deep_lm/prompt.safetensors >eval.txt && same_end deep_lm.txt eval.txt || exit 1
+for option in --deep-encoder --shift-positions '--deep 2' '--seed 35' '--lr 0.1'; do
+    deep $option --out option >option.txt && ! cmp -s deep/prompt.safetensors option/prompt.safetensors &&
+    evaluate --prompt option/prompt.safetensors >eval.txt && same_end option.txt eval.txt ||
+    { echo "$option changes nothing" >&2; exit 1; }
+done
+deep --shift-positions --out shifted && cp shifted/prompt.safetensors shifted.safetensors
+
+# train --deep: a mean of prompts gives each its own deep prompt; none stays behind
+evaluate --prompt deep/prompt.safetensors --template '[X] w70 [Y]' --predictions both.tsv &&
+evaluate --template '[X] w70 [Y]' --predictions plain.tsv && paste both.tsv deep.tsv plain.tsv | awk -F '\t' 'NR > 1 {
+        if ((log((exp($10) + exp($15)) / 2) - $5) ^ 2 > 1e-8) exit 1 }'
+
+# train --deep: one, two and three threads give the same bytes
+for threads in 1 2 3; do
+    OMP_NUM_THREADS=$threads train --deep 3 --tune-lm --batch 128 --template '(25,25,0)' --out deep$threads || exit 1
+done
+for threads in 2 3; do
+    cmp deep1/prompt.safetensors deep$threads/prompt.safetensors &&
+    cmp deep1/model/model.safetensors deep$threads/model/model.safetensors || exit 1
+done
+
+# train --deep --resume: the same numbers as without an interrupt, with an encoder, too
+resume whole_deep part_deep --deep 3 && resume whole_deep_e part_deep_e --deep 3 --deep-encoder --template '[X] is [Y]'
+
 # multi: with one relation it is train: the same log, the same prompt, the same score
 mkdir -p two/one two/other && cp data/*.jsonl two/one && for split in train dev test; do
     head -n 60 data/$split.jsonl | sed 's/"w70"/"w71"/' >two/other/$split.jsonl
@@ -315,10 +369,11 @@ cmp whole_multi/other.prompt.safetensors part_multi/other.prompt.safetensors &&
 cmp whole_multi/encoder.safetensors part_multi/encoder.safetensors &&
 cut -f 1-5 whole_multi/log.tsv >whole.log && cut -f 1-5 part_multi/log.tsv | cmp - whole.log
 
-# train --encoder-from: from another start; with --freeze-encoder other numbers, and a checkpoint of E alone
+# train --encoder-from: from another start; with --freeze-encoder E alone is trained, and the deep prompt, if there is one
 train_from --out from && ! cmp -s from/prompt.safetensors prompt.safetensors &&
 train_from --freeze-encoder --out frozen && ! cmp -s from/prompt.safetensors frozen/prompt.safetensors &&
-grep -q '"lstm_head' from/checkpoint.safetensors && ! grep -q '"lstm_head' frozen/checkpoint.safetensors
+grep -q '"lstm_head' from/checkpoint.safetensors && ! grep -q '"lstm_head' frozen/checkpoint.safetensors &&
+train_from --freeze-encoder --deep 2 --out frozen_deep && test "$(cut -f 9 frozen_deep/result.tsv)" = $((288 + 256))
 
 # train --encoder-from --freeze-encoder --resume: the same numbers as without an interrupt
 resume whole_from part_from --encoder-from shared/encoder.safetensors --freeze-encoder
@@ -565,12 +620,26 @@ test $(grep '^toy. ' demo.txt | cut -c 5- | sort -u | wc -l) = 1 && grep -q 'sec
 
 # table: every method, on two relations with the same facts, one result line each
 table --out results --epochs 1 --methods majority,worst,manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,\
-p-swapped,p-hybrid,p-start >table.txt && test $(ls results/*.result.tsv | wc -l) = 28 &&
+p-swapped,p-hybrid,p-start,p-deep,mean >table.txt && test $(ls results/*.result.tsv | wc -l) = 32 &&
 grep -qF '; start [X] : [Y]; ' results/toy1.p-start.*tsv && grep -qF '	[X] [P] [MASK]	' results/toy1.p-start.*tsv &&
 grep -qF '[P] [X] [P] ' results/toy1.p-hybrid.*tsv &&
 test $(grep '^toy. ' table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
-test -e results/toy1.p-lstm.words.34/prompt.safetensors &&
+test -e results/toy1.p-lstm.words.34/prompt.safetensors && grep -q '; deep 4; ' results/toy1.p-deep.*tsv &&
+! grep -q '; deep ' results/toy1.p-lstm.*tsv &&
 ! find results | grep -q checkpoint && ! find results | grep -q /model
+
+# table: mean has the hits of the manual and the kept prompt together, mean-seeds of all kept ones
+means() { ptune table --model "$HERE"/data/bert --data "$HERE"/data --relations shares_border --epochs 1 --lr 0.005 "$@"; }
+means --seeds 3 --methods mean,mean-seeds --out means >ran.txt &&
+means --seeds 3 --methods mean,mean-seeds --out means >read.txt && cmp ran.txt read.txt &&
+test $(ls means/*.result.tsv | wc -l) = 7 && cd means &&
+set -- --model "$HERE"/data/bert --data "$HERE"/data/shares_border/test.jsonl &&
+manual=$(cut -f 5 shares_border.mean.all.34.result.tsv) &&
+kept() { for seed in "$@"; do echo --prompt shares_border.p-start.all.$seed/prompt.safetensors; done; }
+result() { cut -f 6 shares_border.$1.result.tsv; }
+test $(hits "$@" --template "$manual" $(kept 34)) = $(result mean.all.34) &&
+test $(hits "$@" --template "$manual" $(kept 35)) = $(result mean.all.35) &&
+test $(hits "$@" $(kept 34 35 36)) = $(result mean-seeds.all.34)
 
 # table: a folder's table has the same numbers
 ptune table results >again.txt && sed -n '/^toy/p; /^method/,$p' table.txt >ran.txt &&
@@ -694,6 +763,11 @@ head -n 1 gpt_words.txt | grep -qF '[P][P][P] [X] [P][P][P] [MASK]' && test "$(s
 test "$(ptune fill --model gpt --prompt gpt_run/prompt.safetensors first | sed -n '1s/^ *\([^	]*\)	.*/\1/p')" = \
     "$(awk -F '\t' 'NR == 2 { print $3 }' gpt.tsv)"
 
+# GPT: a deep prompt
+ptune train --model gpt --data gdata --epochs 2 --deep 3 --template '[X] is [Y]' --shift-positions --out gpt_deep \
+    >gpt.txt && ptune eval --model gpt --data gdata/test.jsonl --prompt gpt_deep/prompt.safetensors >eval.txt &&
+same_end gpt.txt eval.txt
+
 # GPT: the published short form, label words, a trained LM that is written as it is read
 ptune train --model gpt --data gdata --epochs 1 --template '(2,1,0)' --out gpt_short &&
 ptune words --model gpt --prompt gpt_short/prompt.safetensors | head -n 1 | grep -qx '\[P\]\[P\] \[X\] \[P\] \[MASK\]' &&
@@ -705,8 +779,8 @@ for file in tokenizer.json vocab.json merges.txt; do cmp gpt/$file gpt_tuned/mod
 
 # GPT: every method of the table but mask first; search prints words that are tokens
 ptune table --model gpt --data gworld --out gpt_results --lr 0.01 --lr-lm 0.001 --epochs 1 --methods majority,worst,\
-manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid,p-start >gpt_table.txt &&
-test $(ls gpt_results/*.result.tsv | wc -l) = 26 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
+manual,best,search,ft,mp+ft,best+ft,p-lstm,p-mlp,p-embedding,p-hybrid,p-start,mean >gpt_table.txt &&
+test $(ls gpt_results/*.result.tsv | wc -l) = 28 && test $(grep '^toy. ' gpt_table.txt | cut -c 5- | sort -u | wc -l) = 1 &&
 grep -qF '	[X] : [Y]	' gpt_results/toy1.manual.*tsv && ! grep -qF '[Y] is' gpt_results/toy1.best.*tsv &&
 ptune search --model gpt --data gworld/toy1 --template '[P] [X] [P] [MASK]' >gpt_found.txt &&
 grep -q '^ [^ ]' gpt_found.txt && # a token with its space
@@ -715,9 +789,60 @@ ptune eval --model gpt --data gworld/toy1/test.jsonl --template "$(cat gpt_found
 # GPT: a run that was interrupted ends with the same numbers
 set -- as-ptune train --model gpt --data gdata --epochs 30 --lr 0.003 --tune-lm
 "$PTUNE" "$@" --out gpt_whole >gpt_whole.txt || exit 1
-"$PTUNE" "$@" --out gpt_part >gpt_part.txt 2>interrupted &
-await gpt_part/checkpoint.safetensors
-kill -INT $!
-wait $!
-test $? = 130 && "$PTUNE" "$@" --out gpt_part --resume >gpt_part.txt && same_end gpt_whole.txt gpt_part.txt &&
+interrupted_run gpt_part "$@" && "$PTUNE" "$@" --out gpt_part --resume >gpt_part.txt && same_end gpt_whole.txt gpt_part.txt &&
 cmp gpt_whole/model/model.safetensors gpt_part/model/model.safetensors
+
+# tag: sentences whose words tell their tags; train has O, B-x, I-x, B-y and I-y, and some words of two pieces
+sentences() {
+    awk -v sentences=$1 -v state=$2 '
+    function random(n) { state = (1103 * state + 12345) % 65536; return int(state / 16) % n }
+    BEGIN {
+        while (sentences--) {
+            for (words = 2 + random(5); words; words--) {
+                word = 65 + random(24)
+                if (word % 4) print word % 4 == 1 ? "ab O" : "w" word " O"
+                else print "w" word " " (word % 3 ? "B-" : "I-") (word % 8 ? "x" : "y")
+            }
+            print ""
+        }
+    }'
+}
+mkdir tags && sentences 80 1 >tags/train.conll && sentences 20 2 >tags/dev.conll && sentences 30 3 >tags/test.conll
+
+# tag: the head alone, behind pseudo-tokens, with a deep prompt, with all of BERT: what is kept gives the same tags
+for how in '' '--pseudo 3' '--pseudo 2 --encoder embedding' '--deep 2' '--deep 2 --pseudo 1' --tune-lm; do
+    model=model
+    test "$how" != --tune-lm || model=tag_run/model
+    rm -rf tag_run && tag $how --out tag_run --predictions tagged.conll >tag.txt &&
+    test $(grep -c '^epoch [12]: loss [0-9.]*, dev F1 [0-9.]*' tag.txt) = 2 &&
+    ptune eval --model $model --data tags/test.conll --tagger tag_run/tagger.safetensors --predictions again.conll \
+        >again.txt && cmp tagged.conll again.conll && same_end tag.txt again.txt || { echo "$how" >&2; exit 1; }
+done
+
+# tag: the predictions are the words of the file, their tags, and tags of train; training is worth it
+tag --deep 4 --lr 0.03 --epochs 20 --out tag_run >tag.txt && cp tag_run/tagger.safetensors . &&
+tag --tune-lm --lr 0.01 --epochs 20 --predictions tagged.conll >tag.txt && tail -n 1 tag.txt | awk '{ exit !($NF > 50) }' &&
+cut -d ' ' -f 1,2 tagged.conll | sed 's/^ $//' | cmp - tags/test.conll &&
+awk 'NF && !($3 ~ /^(O|[BI]-[xy])$/) { exit 1 } NF { words++; right += $2 == $3 } END { exit right < 0.8 * words }' tagged.conll
+
+# tag: the same seed gives the same tagger, whatever the number of threads; another seed another one
+tag --deep 2 --pseudo 2 --out tag_1 >tag_1.txt && OMP_NUM_THREADS=3 tag --deep 2 --pseudo 2 --out tag_3 >tag_3.txt &&
+cmp tag_1.txt tag_3.txt && cmp tag_1/tagger.safetensors tag_3/tagger.safetensors &&
+tag --deep 2 --pseudo 2 --seed 35 --out tag_3 >tag_3.txt && ! cmp -s tag_1/tagger.safetensors tag_3/tagger.safetensors
+
+# eval --tagger: tabs, several columns, ends of lines as Windows has them, -DOCSTART- and more empty lines say the same
+ask_tagger --predictions tagged.conll >tag.txt &&
+{ printf '\357\273\277-DOCSTART- -X- O\r\n\n'; sed 's/ /\tNN\t/; s/$/\r/; s/^\r$/\r\n\t/' tags/test.conll; } >tags/other.conll &&
+ask_tagger --data tags/other.conll --predictions again.conll >again.txt && cmp tag.txt again.txt &&
+cmp tagged.conll again.conll && sed '$d' tags/test.conll | ask_tagger --data - | cmp - tag.txt
+
+# eval --tagger: words that are cut are predicted to be O, and their entities are missed; a line says how many there are
+ask_tagger --max-length 4 --predictions cut.conll >tag.txt 2>noted &&
+grep -Eq "^note: tags/test.conll: [0-9]+ of 30 sentences are cut to 4 tokens: their last [0-9]+ words are" noted &&
+awk '!NF { n = 0 } NF && ++n > 2 && $3 != "O" { exit 1 }' cut.conll &&
+ask_tagger >all.txt && test "$(sed 's/.*of \([0-9]*\)), F1.*/\1/' tag.txt)" = "$(sed 's/.*of \([0-9]*\)), F1.*/\1/' all.txt)"
+
+# tag: a tag that train does not have is never predicted; a line says how many words have it
+sed 's/B-x/B-z/' tags/test.conll >tags/more.conll &&
+tag --test tags/more.conll --predictions tagged.conll 2>noted >tag.txt && ! grep -q ' [BI]-z$' tagged.conll &&
+grep -q "^note: tags/more.conll: $(grep -c 'B-z' tags/more.conll) words have a tag that train does not have: " noted

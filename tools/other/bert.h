@@ -1,11 +1,11 @@
 /* Another right solution of assignment 8: no view of a matrix, only loops. */
 
-static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
-                                          const int *q_start, const int *seen) {
+static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int heads, int sequences, const int *q_start,
+                                          const int *k_start, const int *seen) {
     const int width = q.cols / heads;
-    Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[batch->sequences]))};
-    for (int s = 0; s < batch->sequences; s++) {
-        const int first = batch->start[s], keys = batch->start[s + 1] - first, queries = q_start[s + 1] - q_start[s];
+    Attention a = {tensor_zeros(q.rows, q.cols), allocate(sizeof(Tensor[sequences]))};
+    for (int s = 0; s < sequences; s++) {
+        const int first = k_start[s], keys = k_start[s + 1] - first, queries = q_start[s + 1] - q_start[s];
         a.p[s] = tensor_zeros(heads * queries, keys);
         for (int h = 0; h < heads; h++)
             for (int i = 0; i < queries; i++) {
@@ -22,11 +22,11 @@ static inline Attention attention_forward(Tensor q, Tensor k, Tensor v, int head
     }
     return a;
 }
-static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, const Batch *batch,
-                                      const int *q_start) {
+static inline void attention_backward(const Attention *a, Tensor q, Tensor k, Tensor v, int heads, int sequences,
+                                      const int *q_start, const int *k_start) {
     const int width = q.cols / heads;
-    for (int s = 0; s < batch->sequences; s++) {
-        const int first = batch->start[s], keys = batch->start[s + 1] - first, queries = q_start[s + 1] - q_start[s];
+    for (int s = 0; s < sequences; s++) {
+        const int first = k_start[s], keys = k_start[s + 1] - first, queries = q_start[s + 1] - q_start[s];
         for (int h = 0; h < heads; h++)
             for (int i = 0; i < queries; i++) {
                 const real *p = row(a->p[s], h * queries + i), *dcontext = grad_row(a->context, q_start[s] + i);
