@@ -1,5 +1,8 @@
 # The files that `make fuzz` damages, beside the model and the data of the first paragraphs of uses.sh: one of each kind.
 train --out run >run.txt && cp run/prompt.safetensors . && make_world world &&
+deep --shift-positions --out shifted >run.txt && cp shifted/prompt.safetensors shifted.safetensors &&
+mkdir tags && printf 'w70 O\nab B-x\nw71 I-x\n\n-DOCSTART- O\n\nw72\tNN\tI-y\n' | tee tags/train.conll tags/dev.conll \
+    >tags/test.conll && tag --deep 2 --pseudo 2 --out tag_run >run.txt && cp tag_run/tagger.safetensors . &&
 printf '{"text": "W70 ab[MASK] w71\\u00e9"}\n' >text.jsonl && printf 'w70\nW71\nnone\n' >words.txt &&
 printf '{"masked_sentences": ["w70 [MASK] ."], "obj_label": "w72"}\n' >own.jsonl &&
 printf '{"sub": "w70 a", "label": "yes", "idx": 3}\n{"sub": 7, "label": "no", "idx": {"a": 1}}\n' >labels.jsonl &&
