@@ -33,11 +33,21 @@ measured() { # file, command: its output, unless that is there
 shuffled() {
     awk -v state=$1 '
     function random(n) { state = (1103 * state + 12345) % 65536; return int(state / 16) % n }
-    { match($0, /"obj_label": *"[^"]*"/)
-      before[NR] = substr($0, 1, RSTART - 1); answer[NR] = substr($0, RSTART, RLENGTH)
-      after[NR] = substr($0, RSTART + RLENGTH) }
-    END { for (i = NR; i > 1; i--) { j = 1 + random(i); keep = answer[i]; answer[i] = answer[j]; answer[j] = keep }
-          for (i = 1; i <= NR; i++) print before[i] answer[i] after[i] }'
+    {
+        match($0, /"obj_label": *"[^"]*"/)
+        before[NR] = substr($0, 1, RSTART - 1)
+        answer[NR] = substr($0, RSTART, RLENGTH)
+        after[NR] = substr($0, RSTART + RLENGTH)
+    }
+    END {
+        for (i = NR; i > 1; i--) {
+            j = 1 + random(i)
+            keep = answer[i]
+            answer[i] = answer[j]
+            answer[j] = keep
+        }
+        for (i = 1; i <= NR; i++) print before[i] answer[i] after[i]
+    }'
 }
 # The data with shuffled answers in train and dev, and with few examples in train.
 mkdir -p "$OUT"
