@@ -17,7 +17,7 @@ typedef struct {
     Linear intermediate, output; /* (I, H), (H, I) */
     LayerNorm output_norm;
     bool tanh_gelu; /* the activation is gelu's form with tanh */
-    int column;     /* of a deep prompt: where this layer's begin */
+    int column;     /* where this layer's columns of a deep prompt begin */
 } BertLayer;
 
 typedef struct {

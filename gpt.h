@@ -15,7 +15,7 @@ typedef struct {
     LayerNorm feed_forward_norm;
     Linear intermediate, output; /* (I, H), (H, I) */
     bool tanh_gelu;
-    int column; /* of a deep prompt: where this layer's begin */
+    int column; /* where this layer's columns of a deep prompt begin */
 } GptLayer;
 
 typedef struct {

@@ -309,7 +309,8 @@ static const char *settings(const Options *o, bool trains) {
                               t->seed);
     if (!trains) return read;
     const bool encodes = t->encoder != ENCODERS; /* what a run does not use does not matter */
-    const double rate = encodes || o->deep ? t->rate : 0, scale = encodes ? t->scale : 0;
+    const double rate = encodes || o->deep ? t->rate : 0;
+    const double scale = encodes ? t->scale : 0;
     const double rate_lm = t->tune_lm ? t->rate_lm : 0;
     if (o->deep)
         read = format("%s; deep %d; deep-encoder %d; shift-positions %d", read, o->deep, t->deep_encoder, o->shift);

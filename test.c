@@ -1060,7 +1060,8 @@ static void check_gpt_config(void) {
           "%-22s {} is the smallest GPT-2", "gpt_config");
 }
 static const char *temporary_folder(void) {
-    char *place = text_string(text_of(format("%s/ptune-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp")));
+    const char *folder = getenv("TMPDIR");
+    char *place = text_string(text_of(format("%s/ptune-XXXXXX", folder ? folder : "/tmp")));
     if (!mkdtemp(place)) die("%s: %s", place, strerror(errno));
     return place;
 }
