@@ -20,13 +20,15 @@ FAST := -O3 $(NATIVE) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
 SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
-HEADERS := tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h bert.h gpt.h lm.h deep.h examples.h world.h lab.h methods.h multi.h tag.h commands.h
+HEADERS := $(addsuffix .h,tensor files unicode tokenizer vocab lstm bert gpt lm deep \
+    $(addprefix lab/,examples world run methods multi tag commands))
+SOURCES := test.c ptune.c $(HEADERS)
 
 all: ptune build/test build/test-double
 ptune: ptune.c $(HEADERS) Makefile
 	@echo "compiler: $(CC), for this machine: $(or $(NATIVE),no), OpenMP: $(OPENMP)"
 	$(CC) $(CFLAGS) ptune.c -o $@ -lm
-build/test build/test-double: build/%: test.c ptune.c $(HEADERS) Makefile
+build/test build/test-double: build/%: $(SOURCES) Makefile
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(if $(findstring double,$*),-DDOUBLE) test.c -o $@ -lm
 	cp $@ $*
@@ -92,7 +94,7 @@ docs: ptune build/test build/test-double
 
 # Every run is a child of the test program: what a sanitizer reports is no error message, so it is found.
 SECONDS := 60
-build/test-sanitize: test.c ptune.c $(HEADERS) Makefile
+build/test-sanitize: $(SOURCES) Makefile
 	@mkdir -p build
 	$(CC) $(SANITIZE) test.c -o $@ -lm
 fuzz: build/test-sanitize
@@ -115,8 +117,8 @@ mutants:
 	@cat $(MUTANTS) | awk '{ $$1 == "killed" ? killed++ : survived++ } \
 	    END { print killed + 0 " killed, " survived + 0 " survived"; exit survived > 0 || !killed }'
 # The sources with one mistake, by its line or name. -Og: compiling takes as long as the checks.
-build/mutants/%/mistake: test.c ptune.c $(HEADERS) tools/mutants.tsv
-	@mkdir -p $(@D) && cp test.c ptune.c $(HEADERS) $(@D)
+build/mutants/%/mistake: $(SOURCES) tools/mutants.tsv
+	@mkdir -p $(@D) && tar cf - $(SOURCES) | tar xf - -C $(@D)
 	@awk -F '\t' 'NR == "$*" || $$6 == "$*"' tools/mutants.tsv >$@
 	@file=$$(cut -f 2 $@); awk -F '\t' -f tools/plant.awk $@ $$file >$(@D)/$$file || \
 	    { echo "tools/mutants.tsv: $*: its text must occur exactly once in $$file"; exit 1; }
@@ -138,14 +140,13 @@ build/mutants/%/verdict: build/mutants/%/test-double
 FOLDER := assignment
 VARIANT := 0
 WRITTEN := 0
-SOURCES := test.c ptune.c $(HEADERS)
 REFERENCE = build/reference/$(VARIANT)
 TABLE := tools/assignments.tsv
 functions = awk -F '\t' -v file=$$file $(1) -f tools/functions.awk $(TABLE) $(2)$$file
 folder = awk -F '\t' -v N=$(1) -v variant=$(VARIANT) -v checks=$(2) -f tools/folder.awk $(TABLE)
 $(REFERENCE)/grader: tools/grader.c $(SOURCES) $(TABLE) tools/functions.awk $(wildcard tools/variant$(VARIANT)/*)
 	@test $(VARIANT) = 0 || test -d tools/variant$(VARIANT) || { echo "there is no VARIANT=$(VARIANT)"; exit 1; }
-	@mkdir -p $(@D)
+	@mkdir -p $(@D)/lab
 	@cp tools/grader.c $(@D)
 	@for file in $(SOURCES); do \
 	    $(call functions,-v N=99 -v from=tools/variant$(VARIANT) -v first=1 -v last=99) >$(@D)/$$file || exit 1; done
@@ -154,7 +155,7 @@ $(REFERENCE)/cases-%: $(REFERENCE)/grader
 	@$< record $* 8 >$@
 assignment:
 	@test ! -e $(FOLDER) || { echo "$(FOLDER)/ already exists: move it away first"; exit 1; }
-	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data && cp -r data/bert data/expected $(FOLDER).part/data
+	@rm -rf $(FOLDER).part && mkdir -p $(FOLDER).part/data $(FOLDER).part/lab && cp -r data/bert data/expected $(FOLDER).part/data
 	@$(call folder,$(N),0) >$(FOLDER).part/Makefile
 	@$(call folder,$(N),1) >$(FOLDER).part/checks.tsv
 	@awk -F '\t' -v N=$(N) -v variant=$(VARIANT) -f tools/handout.awk $(TABLE) tools/handouts.md >$(FOLDER).part/HANDOUT.md
@@ -175,7 +176,7 @@ of_folder = $(shell sed -n 's/^$(1) = //p' $(FOLDER)/Makefile 2>/dev/null)
 regrade: number = $(or $(N),$(call of_folder,NUMBER))
 regrade: VARIANT = $(or $(call of_folder,VARIANT),0)
 regrade:
-	@rm -rf $(TREE) && mkdir -p $(TREE) && $(MAKE) -s VARIANT=$(VARIANT) $(REFERENCE)/cases-$(SEED)
+	@rm -rf $(TREE) && mkdir -p $(TREE)/lab && $(MAKE) -s VARIANT=$(VARIANT) $(REFERENCE)/cases-$(SEED)
 	@for file in grader.c $(SOURCES); do $(call functions,-v N=99 -v graded=$(number) -v from=$(FOLDER) \
 	    -v first=$(number) -v last=$(number) -v complete=1,$(REFERENCE)/) >$(TREE)/$$file || exit 1; done
 	@$(call folder,$(number),1) >$(TREE)/checks.tsv
@@ -229,7 +230,7 @@ build/assignments/variant-%/verdict:
 build/assignments/last_year-%/verdict:
 	$(call regraded,.,$(variant),$(number),$$1 < $$3,variant $(variant) answered without it)
 build/assignments/wrong-%/verdict:
-	@mkdir -p $(@D) && cp $(SOURCES) $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
+	@mkdir -p $(@D) && tar cf - $(SOURCES) | tar xf - -C $(@D) && awk 'NR == $*' tools/wrong.tsv >$(@D)/mistake
 	@file=$$(cut -f 2 $(@D)/mistake); awk -F '\t' -f tools/plant.awk $(@D)/mistake $$file >$(@D)/$$file || \
 	    { echo "tools/wrong.tsv:$*: its text must occur exactly once in $$file"; exit 1; }
 	@number=$$(cut -f 1 $(@D)/mistake); $(call folder,$$number,1) >$(@D)/checks.tsv; for file in grader.c test.c; do \

@@ -11,7 +11,7 @@
  *   8  what is kept         the vectors h alone: the encoder is thrown away                                (3.2)
  *
  * The language models are in bert.h and gpt.h, the LSTM is in lstm.h, the layers are in tensor.h; deep.h is the next
- * paper. What surrounds the pass (data, files, baselines, tables, options) is in lab.h, methods.h and commands.h.
+ * paper. What surrounds the pass (data, files, baselines, tables, options) is in lab/.
  */
 #include "deep.h"
 #include "lstm.h"
@@ -70,7 +70,7 @@ static Template template_parse(const char *form) {
 
 /* An example under a template: its token ids, where an id < 0 stands for vector -1 - id of the prompt. */
 typedef struct {
-    int *id, length, mask, answer, *tag; /* mask: where the answer, a token, is predicted; tag: a tagger's, see tag.h */
+    int *id, length, mask, answer, *tag; /* mask: where the answer, a token, is predicted; tag: a tagger's, lab/tag.h */
     const char *subject;                 /* NULL: the example names none */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
@@ -490,7 +490,7 @@ static void run_end(Run *run) {
 
 /* ==== The program ================================================================================================= */
 
-#include "commands.h"
+#include "lab/commands.h"
 
 int main(int argc, char **argv) {
     const Command *command = command_named(argc < 2 ? "demo" : argv[1]);

@@ -1,4 +1,4 @@
-/* lab.h - what surrounds the paper's pass: a run that is reported and kept. methods.h has the baselines and tables,
+/* run.h - what surrounds the paper's pass: a run that is reported and kept. methods.h has the baselines and tables,
  * commands.h the command line.
  *
  *   1  settings            what the command line says
@@ -6,10 +6,10 @@
  *   3  what is written     prompts, models, checkpoints, and what a result depends on
  *   4  a run               from the examples to the score on test, with its report
  */
-#ifndef LAB_H
-#define LAB_H
+#ifndef RUN_H
+#define RUN_H
 
-#include "vocab.h"
+#include "../vocab.h"
 #include "examples.h"
 #include "world.h"
 

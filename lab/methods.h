@@ -7,7 +7,7 @@
 #ifndef METHODS_H
 #define METHODS_H
 
-#include "lab.h"
+#include "run.h"
 
 /* ==== 1. Discrete search: AutoPrompt (Shin et al. 2020), one of the paper's baselines ============================= */
 
