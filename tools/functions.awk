@@ -2,16 +2,18 @@
 #   awk -F '\t' -v file=tensor.h -v N=5 -v written=0 -v from=THEIRS -v first=1 -v last=4 \
 #       -v graded=5 -f functions.awk tools/assignments.tsv tensor.h
 # Of assignment N the first `written` functions stay; the bodies of its others, and of all later assignments, are
-# removed. The functions of the assignments first .. last are those of THEIRS/tensor.h; what is not there stays, or,
-# with complete=1, loses its body. A function ends with a line that is only "}". With graded=5 the tables of checks keep
-# those of assignment 5 alone: what only others use is not compiled then.
+# removed; of a body that begins with "if (!X.rows) return" that line stays: what is done without X. The functions of the
+# assignments first .. last are those of THEIRS/tensor.h; what is not there stays, or, with complete=1, loses its body. A
+# function ends with a line that is only "}". With graded=5 the tables of checks keep those of assignment 5 alone: what
+# only others use is not compiled then.
 function begins(line,   name) { # the function of the table that begins here
     if (line ~ /^[a-z_]/ && line !~ /;$/)
         for (name in number) if (line ~ "[ *]" name "[(]") return name
     return ""
 }
 function collect(line) { # a line of a function; true: it was the last one
-    if (whole == "") head = opened = ""
+    if (whole == "") head = guard = opened = ""
+    if (whole == head && line ~ /^    if [(]![^ ]*[.]rows[)] return/) guard = line "\n"
     whole = whole line "\n"
     if (opened) return line == "}"
     head = head line "\n"
@@ -30,7 +32,7 @@ function read_theirs(   line, name) {
 }
 function without_body(message) {
     sub(/[{][^\n]*\n$/, "{\n", head)
-    return head "    die(\"" message "\");\n}\n"
+    return head guard "    die(\"" message "\");\n}\n"
 }
 function result(name) {
     if (number[name] > N) return without_body(name " in " file " belongs to assignment " number[name])

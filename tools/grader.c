@@ -390,6 +390,62 @@ static void case_gpt_layer_backward(void) {
     gpt_layer_backward(&gpt.layer[0], x, &a, gpt.heads, &batch, chance(0), (Tensor){0});
     show_gradient("x", x), show_gradients(gpt.weights);
 }
+
+/* ---- deep.h ------------------------------------------------------------------------------------------------------ */
+
+/* m vectors, of which the columns from `column` on are this layer's keys, or its values. */
+static Tensor prefix_drawn(int H, int *column) {
+    const int m = whole(1, 3), behind = whole(0, 2);
+    *column = whole(0, 3);
+    explain("m %d, H %d, from column %d on", m, H, *column);
+    return drawn(m, *column + H + behind);
+}
+static void case_prefix_forward(void) {
+    const Batch b = batch_drawn();
+    int column;
+    const int H = whole(1, 4);
+    const Tensor prefix = prefix_drawn(H, &column), x = drawn(b.tokens, H);
+    show_values("y", prefix_forward(prefix, column, x, &b));
+}
+static void case_prefix_backward(void) {
+    const Batch b = batch_drawn();
+    int column;
+    const int H = whole(1, 4);
+    Tensor prefix = prefix_drawn(H, &column), y = output_drawn(b.tokens + prefix.rows * b.sequences, H);
+    trained_unless(chance(0), "the prefix", &prefix);
+    const Tensor x = prefix_backward(prefix, column, y, &b);
+    show("dx", x.grad, size_of(x), 0);
+    show_gradient("prefix", prefix);
+}
+/* With fewer units than the published 512. */
+static void deep_drawn(DeepPrompt *d, Tensor *prefix) {
+    const int m = whole(1, 3), H = whole(1, 4), units = whole(2, 5), columns = 2 * H * whole(1, 3);
+    *prefix = drawn(m, columns);
+    *d = (DeepPrompt){.prefix = prefix, .weights = {allocate(sizeof(Parameter[5])), 0}};
+    add_parameter(&d->weights, MATRIX, &d->embedding, m, H, "E");
+    add_linear(&d->weights, &d->first, units, H, "first");
+    add_linear(&d->weights, &d->second, columns, units, "second");
+    weights_drawn(d->weights);
+    explain("m %d, H %d, %d units, %d columns", m, H, units, columns);
+}
+static void case_deep_forward(void) {
+    DeepPrompt d;
+    Tensor prefix;
+    deep_drawn(&d, &prefix);
+    deep_forward(&d);
+    show_values("prefix", prefix);
+}
+static void case_deep_backward(void) {
+    DeepPrompt d;
+    Tensor prefix;
+    deep_drawn(&d, &prefix);
+    deep_forward(&d);
+    prefix.grad = drawn(prefix.rows, prefix.cols).data;
+    all_trained_unless(chance(0), "the weights", d.weights);
+    deep_backward(&d);
+    show_gradients(d.weights);
+    show("dprefix, cleared", prefix.grad, size_of(prefix), 0);
+}
 /* The logits of the five best words for each [MASK], against transformers: all of the small world's BERT. */
 static void check_bert_logits(void) {
     static Bert bert;
@@ -834,6 +890,10 @@ static const FunctionChecks function_checks[] = {
     {"seen_by_tokens", NULL, case_seen_by_tokens},
     {"gpt_layer_forward", NULL, case_gpt_layer_forward},
     {"gpt_layer_backward", NULL, case_gpt_layer_backward},
+    {"prefix_forward", check_deep_training, case_prefix_forward},
+    {"prefix_backward", NULL, case_prefix_backward},
+    {"deep_forward", check_deep_encoder, case_deep_forward},
+    {"deep_backward", NULL, case_deep_backward},
 };
 static const FunctionChecks *checks_of(const char *name) {
     for (size_t i = 0; i < sizeof function_checks / sizeof *function_checks; i++)
