@@ -52,6 +52,28 @@ static double multiply_add_peak(void) {
     return sink > 0 ? best : 0;
 }
 
+/* How fast memory is read, in bytes a second: a sum over more than any cache holds. */
+static double memory_bandwidth(void) {
+    Mark before = mark();
+    const Tensor x = tensor(1 << 14, 1 << 12);
+    double best = 0, sink = 0;
+    fill_constant(x, 1);
+    for (int i = 0; i < 9; i++) {
+        const double start = seconds();
+#pragma omp parallel for reduction(+ : sink)
+        for (int r = 0; r < x.rows; r++) {
+            const real *from = row(x, r);
+            real sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int j = 0; j < x.cols; j++) sum += from[j];
+            sink += (double)sum;
+        }
+        best = fmax(best, (double)(size_of(x) * sizeof(real)) / (seconds() - start));
+    }
+    release(before);
+    return sink > 0 ? best : 0;
+}
+
 /* The steps from the definition to matmul, C (m, n) += A (m, k) B (k, n), for row-major A, B and C. */
 static void matmul_reordered(Matrix c, Matrix a, Matrix b) { /* B and C are read along their rows */
     for (int i = 0; i < c.rows; i++)
@@ -135,7 +157,9 @@ static void bench_examples(Example *examples, int (*ids)[LONGEST], bool pseudo) 
     }
 }
 /* The products of a P-tuning step with BERT's weights: each matrix, forward and backward. */
-static void products_alone(const Bert *bert, int tokens, int selected) {
+typedef struct { double operations, bytes; } Work; /* bytes: of the weights, each way once */
+static Work products_alone(const Bert *bert, int tokens, int selected) {
+    Work work = {0};
     Tensor x = tensor_zeros(tokens, bert->intermediate), y = tensor_zeros(tokens, bert->intermediate);
     for (int i = 0; i < bert->weights.count; i++) {
         const Tensor w = *bert->weights.at[i].tensor;
@@ -149,7 +173,9 @@ static void products_alone(const Bert *bert, int tokens, int selected) {
         const Matrix from = part(values(x), 0, rows, 0, w.cols);
         matmul(to, from, transposed(values(w)));
         matmul(from, to, values(w));
+        work.operations += 4.0 * rows * (double)size_of(w), work.bytes += 2.0 * sizeof(real) * (double)size_of(w);
     }
+    return work;
 }
 enum { ENCODER, FORWARD_PASS, BACKWARD_PASS, ADAM, STEP, PRODUCTS, PARTS };
 static void bench_step(const Bert *bert, PromptEncoder *encoder, const Example *examples, int batch, int times,
@@ -206,7 +232,18 @@ static void bench_growth(const Bert *bert, PromptEncoder *encoder, const Example
     const double slope = (n * xy - x * y) / (n * xx - x * x);
     printf("a step takes %.1f ms + %.2f ms per token\n", 1e3 * (y - slope * x) / n, 1e3 * slope);
 }
-static void bench_bert(bool brief) {
+/* What no step can do without: its products at the peak, its weights read once forward and once backward. */
+static void print_limit(const Bert *bert, int tokens, double step, double peak) {
+    Mark before = mark();
+    const Work work = products_alone(bert, tokens, 8);
+    release(before);
+    const double bandwidth = memory_bandwidth(), compute = 1e-9 * work.operations / peak,
+                 reading = work.bytes / bandwidth;
+    printf("its limit: %.1f GFLOP of products at the peak, %.0f ms, and %.0f MB of weights at %.1f GB/s, %.0f ms, read "
+           "meanwhile\n", 1e-9 * work.operations, 1e3 * compute, 1e-6 * work.bytes, 1e-9 * bandwidth, 1e3 * reading);
+    printf("%-42s %9.0f %% of a step\n", "the limit", 100 * fmax(compute, reading) / step);
+}
+static void bench_bert(bool brief, double peak) {
     static Lm lm;
     static PromptEncoder encoder;
     static Example examples[MAX_BATCH], words[MAX_BATCH];
@@ -233,6 +270,7 @@ static void bench_bert(bool brief) {
     printf("%-42s %9.0f   %9.0f   (%.2f times as many)\n", "tokens/s", tokens / one[STEP], tokens / parts[STEP],
            one[STEP] / parts[STEP]);
     printf("%-42s %9.0f MiB\n", "peak memory", peak_memory());
+    print_limit(&lm.bert, tokens, parts[STEP], peak);
     if (!brief) bench_growth(&lm.bert, &encoder, examples);
     double times[9];
     const int count = min_int(MAX_BATCH, EVALUATION_TOKENS / MEAN_LENGTH);
@@ -295,10 +333,11 @@ int main(int argc, char **argv) {
     threads(1);
     const double one = multiply_add_peak();
     threads(cores);
+    const double all = multiply_add_peak();
     printf("peak of multiply-adds in registers, vectors of %d elements: %.1f GFLOP/s on one thread, %.1f on %d\n",
-           LANES, one, multiply_add_peak(), cores);
+           LANES, one, all, cores);
     if (!brief) bench_ladder();
-    bench_bert(brief); /* before bench_matmul, whose weights would add to its peak memory */
+    bench_bert(brief, all); /* before bench_matmul, whose weights would add to its peak memory */
     bench_gpt();
     bench_matmul();
     return 0;

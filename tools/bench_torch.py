@@ -1,10 +1,11 @@
 """The speed of ptune and of PyTorch: `make bench TORCH=1`.
 
-Both do the same work with random weights of BERT-base's shape, and of GPT-2 small's. Training: batches of 8 examples of 13 to 18 tokens, 120
-in all, which PyTorch pads to 144 (1.20 times; LAMA: 1.17 to 1.27). Evaluation: for PyTorch batches of 32 examples of
-equal length, since batches sorted by length need hardly any padding; for ptune its own batches of 960 tokens. The two
-take turns, so that a slow minute of the machine affects both; ROUNDS=7 in the environment runs more rounds. Needs torch
-and transformers.
+Both do the same work with random weights of BERT-base's shape, and of GPT-2 small's. Training: batches of 8 examples of
+13 to 18 tokens, 120 in all, which PyTorch pads to 144 (1.20 times; LAMA: 1.17 to 1.27). Evaluation: for PyTorch batches
+of 32 examples of equal length, since batches sorted by length need hardly any padding; for ptune its own batches of 960
+tokens. The two take turns, so that a slow minute of the machine affects both; ROUNDS=7 in the environment runs more
+rounds. A step of P-tuning is also timed in bfloat16 (autocast), compiled (torch.compile, which needs a C++ compiler),
+and both; ptune computes in float32 always. Needs torch and transformers.
 """
 import os
 import re
@@ -18,6 +19,9 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 CORES = len(os.sched_getaffinity(0))
 SUBJECT = torch.tensor([3, 2, 4, 1, 3, 2, 6, 3])  # tokens of x in [CLS] P P P x P P P [MASK] P P P [SEP]
+EAGER = "P-tuning, logits at the masks, ms"
+BFLOAT16, COMPILED, BOTH, FASTEST = (
+    f"the same, PyTorch {how}" for how in ("in bfloat16", "compiled", "compiled, bfloat16", "as it is fastest"))
 PRODUCTS = [(176, 768, 768), (176, 3072, 768), (176, 768, 3072), (512, 768, 768), (8, 28996, 768)]
 
 
@@ -67,20 +71,30 @@ def steps(lm, rates):
     places = torch.tensor([[1, 2, 3, x + 4, x + 5, x + 6, x + 8, x + 9, x + 10] for x in SUBJECT])
     words = lm.get_input_embeddings()
 
-    def train(optimizer, prompt, only_masks):
+    def loss_of(prompt, only_masks):
         e = words(ids)
         if prompt:
-            e = e.index_put((sequences[:, None], places), encoder())
+            e[sequences[:, None], places] = encoder().to(e.dtype)
         y = lm.bert(inputs_embeds=e, attention_mask=padding)[0]
         logits = lm.cls(y[sequences, mask]) if only_masks else lm.cls(y)[sequences, mask]
-        torch.nn.functional.cross_entropy(logits, answers).backward()
+        return torch.nn.functional.cross_entropy(logits, answers)
+
+    def train(optimizer, prompt, only_masks, loss_of=loss_of, bfloat16=False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            loss = loss_of(prompt, only_masks)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     lm.requires_grad_(False)
     adam = torch.optim.Adam(encoder.parameters(), lr=5e-4, weight_decay=5e-4)
-    rates["P-tuning, logits at the masks, ms"] = 1e3 * median_time(lambda: train(adam, True, True), 9)
+    rates[EAGER] = 1e3 * median_time(lambda: train(adam, True, True), 9)
     rates["P-tuning, logits at all positions, ms"] = 1e3 * median_time(lambda: train(adam, True, False), 9)
+    compiled = torch.compile(loss_of)
+    variants = {BFLOAT16: (loss_of, True), COMPILED: (compiled, False), BOTH: (compiled, True)}
+    for name, (loss, bfloat16) in variants.items():
+        rates[name] = 1e3 * median_time(lambda: train(adam, True, True, loss, bfloat16), 9)
+    rates[FASTEST] = min(rates[name] for name in (EAGER, *variants))
     batch, at = torch.randint(100, 20000, (32, 15)), 10
     with torch.no_grad():
         rates["evaluation, examples/s"] = 32 / median_time(lambda: lm.cls(lm.bert(batch)[0][:, at]), 9)
@@ -122,7 +136,8 @@ def ptune():
             rates[f"{name} ({m}, {n}, {k}), 1 threads, GFLOP/s"] = float(rate[i * len(rate) // 3])
             rates[f"{name} ({m}, {n}, {k}), {CORES} threads, GFLOP/s"] = float(rate[(i + 1) * len(rate) // 3 - 1])
     step = float(re.search(r"a step +([\d. ]+)", text).group(1).split()[-1])
-    rates["P-tuning, logits at the masks, ms"] = rates["P-tuning, logits at all positions, ms"] = step
+    for name in (EAGER, BFLOAT16, COMPILED, BOTH, FASTEST, "P-tuning, logits at all positions, ms"):
+        rates[name] = step
     rates["evaluation, examples/s"] = float(re.search(r"([\d.]+) examples/s", text).group(1))
     rates["fine-tuning, ms"] = float(re.search(r"([\d.]+) ms per step", text).group(1))
     gpt = float(re.search(r"([\d.]+) ms each step", text).group(1))
