@@ -151,10 +151,11 @@ static const Method methods[] = {
     {"p-swapped", TRAIN, "(3,3,3)", ENCODER_LSTM, false, false, 5e-3, "P-tuning, mask before subject"},
     {"p-hybrid", TRAIN, "hybrid", ENCODER_LSTM, false, false, 5e-3,
      "P-tuning, [P] between the words of the manual prompt"},
-    {"p-start", TRAIN, "start", ENCODER_LSTM, false, false, 5e-3, "P-tuning, [P] that start from the manual prompt"},
+    {"p-start", TRAIN, "start", ENCODER_EMBEDDING, false, false, 3e-2,
+     "P-tuning, plain embeddings that start from the manual prompt"},
     {"p-deep", TRAIN, "manual", ENCODERS, false, true, 6e-2, "P-tuning v2: a deep prompt, the manual prompt as text"},
-    {"mean", MEAN, "start", ENCODER_LSTM, false, false, 5e-3, "the manual prompt and p-start, averaged"},
-    {"mean-seeds", MEAN_OF_SEEDS, "start", ENCODER_LSTM, false, false, 5e-3, "all seeds of p-start, averaged"}};
+    {"mean", MEAN, "start", ENCODER_EMBEDDING, false, false, 3e-2, "the manual prompt and p-start, averaged"},
+    {"mean-seeds", MEAN_OF_SEEDS, "start", ENCODER_EMBEDDING, false, false, 3e-2, "all seeds of p-start, averaged"}};
 enum { METHODS = sizeof methods / sizeof *methods };
 
 static const Method *method_named(Text name) {
