@@ -77,3 +77,12 @@ draw landscape 900 360 "set multiplot layout 1,2; set datafile separator '\t'; s
     set title 'continuous: vectors on a line'; set xlabel 'from one end to the other'; set key top left; set yrange [0:8]; \
     plot '<grep ^line $out/landscape.tsv' using 2:3 with lines title 'from \"capital\" to \"city\"', \
          '<grep ^learned $out/landscape.tsv' using 2:3 with lines title 'from one learned prompt to another'"
+
+# BERT-base on LAMA: the manual prompt and a learned one, a point a relation. The hits are in data/figures/lama.tsv.
+draw lama 720 640 "set datafile separator '\t'; set xrange [-2:100]; set yrange [-2:100]; set key above; \
+    set xlabel 'P@1 under the manual prompt'; set ylabel 'P@1 under the learned prompt'; \
+    plot x with lines linecolor 'gray' notitle, \
+         'data/figures/lama.tsv' every ::1 using (100*\$4/\$2):(100*\$3/\$2) with points pointtype 6 linecolor 2 title 'the most frequent answer', \
+         '' every ::1 using (100*\$4/\$2):(100*\$3/\$2):(0):(100*(\$6-\$3)/\$2) with vectors nohead linecolor 'gray' notitle, \
+         '' every ::1 using (100*\$4/\$2):(100*\$6/\$2) with points pointtype 7 linecolor 1 title 'learned, [P] start from the manual prompt', \
+         '' every ::1 using (100*\$4/\$2+1.2):(100*\$6/\$2):1 with labels left font 'sans-serif,8' notitle"
