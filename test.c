@@ -3566,28 +3566,34 @@ static void write_parts(const char *to, const Weights *all) { /* of three parts,
     fprintf(index.stream, "}}\n");
     output_close(index);
 }
-/* A decoder of its own: the rows of the word table, each moved by seven. */
-static void add_decoder(Weights *list) {
+/* A table for the end of the model: the rows of the word table, each moved by `moved`. */
+static Tensor add_head(Weights *list, const char *word_table, const char *name, int moved) {
     Weight w = list->at[0];
     for (int i = 0; i < list->count; i++)
-        if (strstr(list->at[i].name, "word_embeddings")) w = list->at[i];
+        if (strstr(list->at[i].name, word_table)) w = list->at[i];
     const Tensor word = w.t;
-    w.name = "cls.predictions.decoder.weight", w.t = tensor(word.rows, word.cols);
+    w.name = name, w.t = tensor(word.rows, word.cols);
     for (int r = 0; r < word.rows; r++)
-        memcpy(row(w.t, r), row(word, (r + 7) % word.rows), sizeof(real[word.cols]));
+        memcpy(row(w.t, r), row(word, (r + moved) % word.rows), sizeof(real[word.cols]));
     list->at = grow(list->at, list->count, sizeof w);
     list->at[list->count++] = w;
+    return w.t;
 }
-/* kind: F16, BF16, parts, bare (names without "bert."), decoder. The folder's small files come along. */
+/* kind: F16, BF16, parts, bare (names without "bert."), decoder (one that differs); of a GPT-2: head (the word table
+ * again), other-head (but for its last element). The folder's small files come along. */
 static void command_weights(const char *kind, const char *from, const char *to) {
     Weights list = read_all_weights(format("%s/model.safetensors", from));
     make_folder(to);
     for (int i = 0; !strcmp(kind, "bare") && i < list.count; i++)
         if (!strncmp(list.at[i].name, "bert.", 5)) list.at[i].name += 5;
-    if (!strcmp(kind, "decoder")) add_decoder(&list);
+    if (!strcmp(kind, "decoder")) add_head(&list, "word_embeddings", "cls.predictions.decoder.weight", 7);
+    if (strstr(kind, "head")) {
+        const Tensor head = add_head(&list, "wte", "lm_head.weight", 0);
+        if (!strcmp(kind, "other-head")) head.data[size_of(head) - 1] += 1;
+    }
     if (!strcmp(kind, "parts")) write_parts(to, &list);
     else write_weights(format("%s/model.safetensors", to), &list, strstr(kind, "F16") ? kind : "F32");
-    if (system(format("cp %s/*.json %s/vocab.txt %s", from, from, to))) die("%s: cannot be copied", from);
+    if (system(format("cp %s/*.json %s/*.txt %s", from, from, to))) die("%s: cannot be copied", from);
 }
 /* Writes a folder's tokenizer into another one, as a trained model's is. */
 static void command_copy_tokenizer(const char *from, const char *to) {
