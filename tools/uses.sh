@@ -641,6 +641,17 @@ test $(hits "$@" --template "$manual" $(kept 34)) = $(result mean.all.34) &&
 test $(hits "$@" --template "$manual" $(kept 35)) = $(result mean.all.35) &&
 test $(hits "$@" $(kept 34 35 36)) = $(result mean-seeds.all.34)
 
+# tools/where.awk: an example counts in the first group that it belongs to; train's most frequent answer is an allowed one
+fact() { printf '{"sub_label": "%s", "obj_label": "%s"}\n' "$@"; }
+printf '%s\n' Oslo Rome Lima Bonn >allowed.txt &&
+fact a Oslo b Oslo c Rome d Kiev e Kiev f Kiev 'a \"g\" h' Rome >train.jsonl &&
+predicted() {
+    printf 'subject\tanswer\tprediction\trank\tlog_probability\n'
+    printf '%s\t%s\t-\t%s\t-1\n' 'Oslo' Oslo $1 'Rome, b' Rome $2 'c' Lima $3 'a "g" h' Bonn $4 x Bonn $5 y Rome $6 Romeo Rome $7
+} && predicted 1 1 2 1 2 10 2 >manual.tsv && predicted 2 1 1 2 1 1 1 >learned.tsv &&
+awk -f "$HERE"/tools/where.awk allowed.txt train.jsonl manual.tsv learned.tsv | tr '\n' ';' |
+    grep -qxF 'majority 1 1 0;inside 1 1 1;subject 2 1 1;unseen 1 0 1;others 2 0 2;'
+
 # table: a folder's table has the same numbers
 ptune table results >again.txt && sed -n '/^toy/p; /^method/,$p' table.txt >ran.txt &&
 sed -n '/^toy/p; /^method/,$p' again.txt | cmp ran.txt -
