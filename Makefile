@@ -21,7 +21,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
 CFLAGS := -std=c11 $(WARN) $(FAST) $(OPENMP)
 SANITIZE := -std=c11 $(WARN) -O1 -g $(OPENMP) -fsanitize=address,undefined -fno-sanitize-recover=all $(call probe,-Wno-pass-failed)
 HEADERS := $(addsuffix .h,tensor files unicode tokenizer vocab lstm bert gpt lm deep \
-    $(addprefix lab/,examples world run methods multi tag commands))
+    $(addprefix lab/,examples world choices run methods multi tag commands))
 SOURCES := test.c ptune.c $(HEADERS)
 
 all: ptune build/test build/test-double

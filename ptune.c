@@ -10,8 +10,8 @@
  *   7  the run              epoch after epoch; the one that is best on dev is kept                         (4.1)
  *   8  what is kept         the vectors h alone: the encoder is thrown away                                (3.2)
  *
- * The language models are in bert.h and gpt.h, the LSTM is in lstm.h, the layers are in tensor.h; deep.h is the next
- * paper. What surrounds the pass (data, files, baselines, tables, options) is in lab/.
+ * The language models are in bert.h and gpt.h, the LSTM in lstm.h, the layers in tensor.h, the next paper in deep.h.
+ * What surrounds the pass (data, other tasks, files, baselines, tables, options) is in lab/.
  */
 #include "deep.h"
 #include "lstm.h"
@@ -70,8 +70,9 @@ static Template template_parse(const char *form) {
 
 /* An example under a template: its token ids, where an id < 0 stands for vector -1 - id of the prompt. */
 typedef struct {
-    int *id, length, mask, answer, *tag; /* mask: where the answer, a token, is predicted; tag: a tagger's, lab/tag.h */
-    const char *subject;                 /* NULL: the example names none */
+    int *id, length, mask, answer;           /* mask: where the answer, a token, is predicted */
+    const char *subject;                     /* NULL: the example names none */
+    int *tag; const struct Choice *choice;   /* of lab/tag.h and lab/choices.h */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
 static int placeholder_id(PartKind kind, const Vocab *vocab, int *pseudo) {
@@ -154,9 +155,8 @@ typedef struct {
 } PromptEncoder;
 typedef struct { LstmActivations lstm; Tensor context, inner, active, prompt; } EncoderActivations;
 
-/* `context` is the output of the last LSTM layer, or E where there is no LSTM; `inner` and `active` are before and
- * after relu; `prompt` is h, which for the plain embedding is E itself, gradient included. All of it serves the
- * backward. */
+/* `context` is the output of the last LSTM layer, or E where there is none; `inner` and `active` are before and after
+ * relu; `prompt` is h, for the plain embedding E itself, gradient included. All of it serves the backward. */
 static EncoderActivations encoder_forward(const PromptEncoder *e) {
     EncoderActivations a = {.context = e->embedding, .prompt = e->embedding};
     if (e->kind == ENCODER_EMBEDDING) return a;
@@ -229,9 +229,8 @@ static void encoder_start(PromptEncoder *e, Tensor table, const int *word) {
 typedef struct {
     bool *allowed;       /* (V): words that may be predicted */
     const bool *in_loss; /* (V): words whose probabilities sum to 1 in the loss; NULL: all */
-    int labels;
-    Text *name; /* (labels) */
-    int *word;  /* (labels) */
+    int labels, *word;   /* word (labels) */
+    Text *name, *field;  /* (labels); field: of the example, has the answer, of several tokens; NULL: it is a word */
 } Answers;
 
 /* What answers, and what it may answer with. */
@@ -239,7 +238,7 @@ typedef struct { Lm lm; Vocab vocab; Answers answers; } Model;
 
 /* Several examples as one tall matrix without padding: where each begins, the ids of all tokens, the selected positions
  * (here the one position of each example at which its answer is predicted) and the word that belongs there. */
-typedef struct { Batch batch; int *id, *target; } Inputs; /* id (tokens), target (selected_count) */
+typedef struct { Batch batch; int *id, *target, *wrong; } Inputs; /* id (tokens), target and wrong (selected_count) */
 
 /* The examples order[0 .. count - 1]. */
 static Inputs inputs_of(const Example *examples, const int *order, int count) {
@@ -272,14 +271,18 @@ static Tensor batch_logits(const Lm *lm, Tensor prompt, const Inputs *in, const 
     mask_logits(logits, allowed);
     return logits;
 }
-/* The loss at the selected positions, and the gradient of all that is trained: of the prompt, of the LM's weights. */
+/* The loss at the selected positions, and the gradient of all that is trained: of the prompt, of the LM's weights. The
+ * loss is the cross-entropy or, if there are wrong answers, the hinge. */
 static double loss_and_gradient(const Lm *lm, Tensor prompt, const Inputs *in, const bool *in_loss) {
     const Tensor e = embed_forward(lm_word(lm), prompt, in->id, in->batch.tokens);
     LmActivations a = lm_forward(lm, e, &in->batch);
     mask_logits(a.logits, in_loss);
-    const double loss = cross_entropy_forward(a.logits, in->target);
+    const int *start = in->batch.selected_start, examples = in->batch.sequences;
+    const double loss = in->wrong ? hinge_forward(a.logits, in->target, in->wrong, start, examples)
+                                  : cross_entropy_forward(a.logits, in->target);
     needs_grad(&a.logits);
-    cross_entropy_backward(a.logits, in->target);
+    if (in->wrong) hinge_backward(a.logits, in->target, in->wrong, start, examples);
+    else cross_entropy_backward(a.logits, in->target);
     needs_grad(&a.e);
     lm_backward(lm, &a, &in->batch);
     embed_backward(lm_word(lm), prompt, in->id, a.e);
@@ -350,19 +353,18 @@ typedef struct Run Run;
 typedef struct {
     double rate, rate_lm; /* Adam's rates: of the prompt encoder; of the LM, if it is trained too */
     double decay;         /* weight decay: L2 in the gradient, as published, or (adamw) decoupled */
-    bool adamw;
+    bool adamw, published; /* published: the rate times 0.98 after each epoch, the last short batch dropped */
     double clip;    /* the largest norm of all gradients together; 0: no limit */
     double warmup;  /* share of the steps in which the rate rises */
-    bool published; /* the published code's schedule: times 0.98 after each epoch, the last short batch dropped */
     int epochs, batch, patience; /* stop after `patience` epochs that were not the best on dev */
     int seed;                    /* of the encoder's first values; with the epoch, of the order of the examples */
-    EncoderKind encoder;
+    EncoderKind encoder; bool deep_encoder; /* deep_encoder: for a deep prompt, too */
     double scale; /* standard deviation of h at the start; 0: as the encoder gives it; negative: the word table's */
     bool by_loss; /* the best epoch is the one with the lowest loss on dev, not with the highest P@1 */
-    bool deep_encoder; /* a deep prompt has an encoder, too */
     const int *start; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
     bool tune_lm; /* train all of the LM too */
     Inputs (*input)(const Example *, const int *order, int count); /* makes a batch; NULL: inputs_of */
+    Score (*score)(const Model *, Tensor prompt, const Dataset *dev, Prediction *); /* NULL: evaluate */
     bool (*after_step)(const Run *, double loss); /* called after each step; false: stop here. NULL: nothing */
 } Training;
 
@@ -377,14 +379,12 @@ struct Run {
     Tensor prompt;               /* (m, H): h of the best epoch */
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
     int epoch, best_epoch, step, steps_an_epoch; /* from 1; 0: none yet, or the start from words; -1: not scored yet */
-    double best;   /* the merit of the best epoch: what it has most of */
-    Score dev;     /* of this epoch */
-    double loss;   /* the mean over the examples of this epoch */
-    int tokens;    /* in this epoch */
+    double best; /* the merit of the best epoch: what it has most of */
+    Score dev; double loss; int tokens; /* of this epoch; loss: the mean over its examples */
 };
 
-/* The share of the rate at a step, from 1 on: it rises from 0 over the warm-up and falls to 0 after the last step, both
- * linearly; the published code for LAMA multiplies it by 0.98 after every epoch. */
+/* The share of the rate at a step, from 1 on: it rises linearly in the warm-up and falls to 0 after the last step; the
+ * published code for LAMA multiplies it by 0.98 after every epoch. */
 static double schedule(const Training *t, int step, int steps_an_epoch) {
     if (t->published) return pow(0.98, (step - 1) / steps_an_epoch);
     const double steps = (double)t->epochs * steps_an_epoch, warm = t->warmup * steps;
@@ -472,7 +472,7 @@ static bool next_epoch(Run *run, const Dataset *train, const Dataset *dev) {
     if (run->epoch && !train_epoch(run, train)) return false;
     if (run->deep) deep_forward(run->deep);
     const Tensor prompt = run->encoder ? encoder_forward(run->encoder).prompt : (Tensor){0};
-    run->dev = evaluate(run->model, prompt, dev, NULL);
+    run->dev = (run->training->score ? run->training->score : evaluate)(run->model, prompt, dev, NULL);
     if (merit(run) >= run->best) keep_best(run, prompt); /* ties take the later epoch, as published */
     release(before);
     return true;

@@ -609,6 +609,43 @@ static inline void cross_entropy_backward(Tensor x, const int *target) {
     }
 }
 
+/* ---- hinge: loss = mean over the examples of max(0, 1 + l(right) - l(wrong)) ----------------------------------
+ * Example s has the rows start[s] .. start[s + 1] - 1 of x. An answer has a target for the first of them, as many as it
+ * has tokens, then -1; l is its cross-entropy. Where the right answer is ahead by enough the loss is 0.
+ */
+static inline Tensor answer_rows(Tensor x, const int *target, int first, int end) {
+    int tokens = 0;
+    while (first + tokens < end && target[first + tokens] >= 0) tokens++;
+    return (Tensor){tokens, x.cols, row(x, first), x.grad ? grad_row(x, first) : NULL};
+}
+static inline double hinge_of(Tensor x, const int *right, const int *wrong, int first, int end) {
+    return 1 + cross_entropy_forward(answer_rows(x, right, first, end), right + first) -
+           cross_entropy_forward(answer_rows(x, wrong, first, end), wrong + first);
+}
+static inline double hinge_forward(Tensor x, const int *right, const int *wrong, const int *start, int examples) {
+    double loss = 0;
+    for (int s = 0; s < examples; s++) {
+        const double hinge = hinge_of(x, right, wrong, start[s], start[s + 1]);
+        if (!(hinge <= 0)) loss += hinge; /* NaN too: it must be seen */
+    }
+    return loss / examples;
+}
+/* dx += factor times the gradient of an answer's cross-entropy */
+static inline void answer_backward(Tensor x, const int *target, int first, int end, double factor) {
+    const Tensor rows = answer_rows(x, target, first, end);
+    Tensor alone = {rows.rows, rows.cols, rows.data, NULL};
+    needs_grad(&alone);
+    cross_entropy_backward(alone, target + first);
+    for (size_t i = 0; i < size_of(rows); i++) rows.grad[i] += (real)factor * alone.grad[i];
+}
+static inline void hinge_backward(Tensor x, const int *right, const int *wrong, const int *start, int examples) {
+    for (int s = 0; s < examples; s++) {
+        if (hinge_of(x, right, wrong, start[s], start[s + 1]) <= 0) continue;
+        answer_backward(x, right, start[s], start[s + 1], 1.0 / examples);
+        answer_backward(x, wrong, start[s], start[s + 1], -1.0 / examples);
+    }
+}
+
 /* ---- parameters and Adam (Kingma, Ba 2015) --------------------------------------------------------------------
  * A parameter is a tensor with its published name. Those that are trained have a gradient and Adam's two moments.
  * Biases and gains (of a layernorm) are vectors: (1, n) here, one dimension in a file.

@@ -1937,15 +1937,15 @@ static void check_tag_example(void) {
     }
 }
 /* Two sentences in another order: their selected positions and tags. */
-static void check_tag_inputs(void) {
+static void check_tagged_inputs(void) {
     int id[] = {2, 9, 8, 7, 3}, tag[2][5] = {{-1, 4, -1, 5, -1}, {-1, 6, -1}};
     const Example both[] = {{.id = id, .length = 5, .tag = tag[0]}, {.id = id, .length = 3, .tag = tag[1]}};
-    const Inputs in = tag_inputs(both, (int[]){1, 0}, 2);
+    const Inputs in = tagged_inputs(both, (int[]){1, 0}, 2);
     const Batch *b = &in.batch;
     check(b->tokens == 8 && b->selected_count == 3 && !memcmp(b->selected, (int[]){1, 4, 6}, sizeof(int[3])) &&
               !memcmp(b->selected_start, (int[]){0, 1, 3}, sizeof(int[3])) &&
               !memcmp(in.target, (int[]){6, 4, 5}, sizeof(int[3])),
-          "%-22s %d tokens, expected 8; %d selected, expected 3, with their tags", "tag_inputs", b->tokens,
+          "%-22s %d tokens, expected 8; %d selected, expected 3, with their tags", "tagged_inputs", b->tokens,
           b->selected_count);
 }
 /* An oracle's sentence: pieces and tags, in which -100 is no tag. */
@@ -1972,7 +1972,7 @@ static double replay_tagging(Text plan, Text losses, const Lm *lm, Parameters tr
         const int count = json_count(batch);
         Example *sentences = allocate(sizeof(Example[count]));
         for (int i = 0; i < count; i++) sentences[i] = oracle_sentence(json_at(batch, i));
-        const Inputs in = tag_inputs(sentences, in_order(count), count);
+        const Inputs in = tagged_inputs(sentences, in_order(count), count);
         const double loss = train_batch(lm, NULL, &in, NULL);
         adam_step(trained, adam, step, 1);
         worst = worse(worst, fabs(loss / json_number(json_at(losses, step - 1)) - 1));
@@ -2013,6 +2013,161 @@ static void check_tagging(void) {
     check_tagging_of("losses", "deep prompt and head", true, false);
     check_tagging_of("head", "head alone", false, false);
     check_tagging_of("fine_tuning", "BERT and head", false, true);
+}
+
+/* ---- Answers of several tokens ----------------------------------------------------------------------------------- */
+static Ids oracle_ids(Text list) {
+    Ids ids = {0};
+    for (int i = 0; i < json_count(list); i++) ids_push(&ids, json_int(json_at(list, i)));
+    return ids;
+}
+/* The examples of choices.json with one [MASK] each. With `end` each has its right answer alone. */
+static Dataset oracle_choices(Text file, const char *path, int end) {
+    const Text list = member(file, "examples", path);
+    Dataset data = {allocate(sizeof(Example[json_count(list)])), json_count(list), path};
+    for (int i = 0; i < data.count; i++) {
+        const Text e = json_at(list, i), answers = member(e, "answers", path);
+        const Ids left = oracle_ids(member(e, "left", path)), right = oracle_ids(member(e, "right", path));
+        struct Choice *c = allocate_zeroed(sizeof *c);
+        Ids ids = {0};
+        ids_push(&ids, 2);
+        for (int k = 0; k < left.count; k++) ids_push(&ids, left.id[k]);
+        ids_push(&ids, 4);
+        for (int k = 0; k < right.count; k++) ids_push(&ids, right.id[k]);
+        ids_push(&ids, 3);
+        const int answer = json_int(member(e, "answer", path));
+        c->end = end;
+        for (int k = 0; k < 2; k++)
+            if (end < 0 || k == answer) c->answer[k] = oracle_ids(json_at(answers, k));
+        data.at[i] = (Example){.id = ids.id, .length = ids.count, .mask = 1 + left.count, .answer = answer};
+        data.at[i].choice = c;
+    }
+    return data;
+}
+/* Fine-tuning in PyTorch, three examples a step: with two answers each (the loss of the last steps is 0), and with the
+ * right answer and after it 0 to 3 times the token 0. */
+static void check_choice_training_of(const char *name, const char *what, int end) {
+    const char *path = oracle("choices.json");
+    const Text file = read_json(path), plan = member(file, name, path), losses = member(plan, "losses", path);
+    const Optimizer adam = {json_number(member(plan, "lr", path)), 0, false};
+    Lm *lm = allocate_zeroed(sizeof *lm);
+    Dataset data = oracle_choices(file, path, end);
+    double worst = 0;
+    lm_load(lm, oracle("tiny"));
+    data = choices_to_train(&data, 1);
+    for (int i = 0; end >= 0 && i < data.count; i++) { /* as many as the oracle has */
+        const Example one = oracle_choices(file, path, end).at[i];
+        struct Choice *c = allocate(sizeof *c);
+        *c = *one.choice;
+        c->masks = c->answer[one.answer].count + i % 4;
+        data.at[i] = with_masks(&one, c->masks), data.at[i].choice = c;
+    }
+    parameters_train(lm_weights(lm));
+    for (int step = 0; step < json_count(losses); step++) {
+        Mark before = mark();
+        const int order[] = {2 * step % 6, (2 * step + 1) % 6, (2 * step + 2) % 6};
+        const Inputs in = choice_inputs(data.at, order, 3);
+        const double loss = train_batch(lm, NULL, &in, NULL);
+        adam_step(lm_weights(lm), adam, step + 1, 1);
+        worst = worse(worst, fabs(loss - json_number(json_at(losses, step))));
+        release(before);
+    }
+    check(worst < 1e-4, "%-22s %s, %s: %d losses, difference at most %.1e", "choice_inputs", path, what,
+          json_count(losses), worst);
+    lm_close(lm);
+}
+static void check_choice_training(void) {
+    check_choice_training_of("two", "a right and a wrong answer", -1);
+    check_choice_training_of("one", "one answer", 0);
+}
+/* Each answer's probability in PyTorch, and what the model says where the right one belongs, with one more token. */
+static void check_fill_in(void) {
+    const char *path = oracle("choices.json");
+    const Text file = read_json(path), log_p = member(file, "log_p", path), said = member(file, "said", path);
+    static Tiny t;
+    tiny_load(&t);
+    t.model.answers.allowed = NULL;
+    const Dataset two = oracle_choices(file, path, -1), one = oracle_choices(file, path, 0);
+    double worst = 0, sum[6];
+    int wrong = 0;
+    for (int k = 0; k < 2; k++) {
+        const Dataset texts = texts_for(&two, k);
+        fill_in(&t.model, (Tensor){0}, &texts, false, sum);
+        for (int i = 0; i < 6; i++) {
+            const Ids answer = two.at[i].choice->answer[k];
+            worst = worse(worst, fabs(sum[i] - json_number(json_at(json_at(log_p, i), k))));
+            wrong += memcmp(texts.at[i].id + two.at[i].mask, answer.id, sizeof(int) * (size_t)answer.count) != 0;
+        }
+    }
+    check(worst < 1e-4 && !wrong, "%-22s %s: 12 log probabilities differ by at most %.1e, %d texts are not the answer",
+          "fill_in", path, worst, wrong);
+    for (int k = 0; k < 2; k++) {
+        const Dataset texts = texts_for(&one, k);
+        fill_in(&t.model, (Tensor){0}, &texts, true, sum);
+        for (int i = 0; i < 6; i++) {
+            const Ids want = oracle_ids(json_at(said, i));
+            if (one.at[i].answer != k) continue;
+            wrong += texts.at[i].length != one.at[i].length + want.count - 1 ||
+                     memcmp(texts.at[i].id + one.at[i].mask, want.id, sizeof(int) * (size_t)want.count) != 0;
+        }
+    }
+    check(!wrong, "%-22s %s: what the model says, %d of 6 wrong", "fill_in", path, wrong);
+    lm_close(&t.model.lm);
+}
+/* With one answer only examples stay for which it is right, with 0 to 3 more [MASK], all of these numbers at times. */
+static void check_choices_to_train(void) {
+    enum { TIMES = 200 };
+    static int id[] = {2, 9, 4, 8, 3}, token[] = {5, 6};
+    static Example examples[TIMES];
+    int times[4] = {0}, wrong = 0;
+    struct Choice one = {.answer = {{token, 2}, {NULL, 0}}};
+    for (int i = 0; i < TIMES; i++)
+        examples[i] = (Example){.id = id, .length = 5, .mask = 2, .answer = i % 2, .choice = &one};
+    const Dataset kept = choices_to_train(&(Dataset){examples, TIMES, ""}, 1);
+    for (int i = 0; i < kept.count; i++) {
+        const Example *e = &kept.at[i];
+        const int more = e->choice->masks - 2;
+        if (more >= 0 && more <= 3) times[more]++;
+        wrong += more < 0 || more > 3 || e->length != 6 + more || e->answer || e->id[1] != 9 || e->id[5 + more] != 3 ||
+                 e->id[4 + more] != 8 || e->id[2] != 4 || e->id[3 + more] != 4;
+    }
+    check(kept.count == TIMES / 2 && !wrong && times[0] > 9 && times[1] > 9 && times[2] > 9 && times[3] > 9,
+          "%-22s %d of 200 stay, expected 100; %d are wrong; %d, %d, %d, %d have 0 to 3 more [MASK]",
+          "choices_to_train", kept.count, wrong, times[0], times[1], times[2], times[3]);
+}
+/* What counts as the answer "The Lady", said in up to three tokens of the cased vocabulary. */
+static void check_says(void) {
+    static const struct { const char *said; bool right; } cases[] = {
+        {"The Lady [PAD]", true},   {"lady [PAD] [PAD]", true}, {"the Lady Anne", true}, {"Anne [PAD] [PAD]", false},
+        {"[PAD] [PAD] [PAD]", true}, {"La ##dy the", true},      {"Lady La .", false},    {". The .", true}};
+    static int id[] = {101, 0, 0, 0, 102};
+    const Vocab vocab = cased_vocab();
+    struct Choice c = {.text = {text_of("The Lady")}, .answer = {{NULL, 2}}};
+    const Example filled = {.id = id, .length = 5, .mask = 1, .choice = &c};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const Texts tokens = split(text_of(cases[k].said), ' ');
+        for (int i = 0; i < 3; i++) id[1 + i] = vocab_find(&vocab, tokens.at[i]);
+        check(says(&vocab, &filled, 0) == cases[k].right, "%-22s The Lady, the model says %s: %s", "says",
+              cases[k].said, cases[k].right ? "right" : "wrong");
+    }
+}
+/* Fields with what a template may do to them. */
+static void check_fields(void) {
+    static const char *const cases[][2] = {
+        {"a", "The End!"},  {"a-", "The End"},           {"a~", "the End!"},        {"a~-", "the End"},
+        {"empty~-", ""},    {"q:cause=because,effect=so", "so"},                    {"t*w.he", "if *he* is he ."},
+        {"t*w.late", "if he is *he* ."}, {"t*w.early", "if *he* is he ."}, {"u*w.him", "a  b *him*, c"},
+        {"v*w.he", "he *he* he"}, {"x*w.he", "he  b *he*"}};
+    const Text json = text_of("{\"a\": \"The End!\", \"empty\": \"\", \"q\": \"effect\", \"t\": \"if he is he .\", "
+                              "\"u\": \"a  b him, c\", \"v\": \"he he he\", \"x\": \"he  b he\", "
+                              "\"w\": {\"he_text\": \"he\", \"he_index\": 1, \"late_text\": \"he\", "
+                              "\"late_index\": 4, \"early_text\": \"he\", \"early_index\": 0, "
+                              "\"him_text\": \"him\", \"him_index\": 2}}");
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const Text got = example_field(json, text_of(cases[k][0]), "", 1);
+        check(text_is(got, cases[k][1]), "%-22s {%s}: '%s', expected '%s'", "example_field", cases[k][0],
+              text_string(got), cases[k][1]);
+    }
 }
 
 /* ---- The small world --------------------------------------------------------------------------------------------- */
@@ -2293,8 +2448,13 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"count_entities", check_entities, "entities.tsv"},
     {"count_entities", check_entities_by_hand, NULL},
     {"tag_example", check_tag_example, NULL},
-    {"tag_inputs", check_tag_inputs, NULL},
+    {"tagged_inputs", check_tagged_inputs, NULL},
     {"tagging", check_tagging, "deep/head.safetensors"},
+    {"choice_inputs", check_choice_training, "choices.json"},
+    {"fill_in", check_fill_in, "choices.json"},
+    {"choices_to_train", check_choices_to_train, NULL},
+    {"says", check_says, NULL},
+    {"example_field", check_fields, NULL},
     {"sentence", check_sentence, NULL},
     {"mask_words", check_mask_words, NULL},
     {"world", check_world, NULL},
@@ -2664,6 +2824,23 @@ static double cross_entropy_loss(Check *c, bool backward) {
     if (backward) cross_entropy_backward(x, targets);
     for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += c->scale * x.grad[i];
     return cross_entropy_forward(x, targets);
+}
+
+/* Three examples with answers of two tokens and one, of one and three, of one and one. The last is far enough ahead:
+ * it has no gradient. */
+static void hinge_tensors(Check *c) {
+    static int selected_start[] = {0, 2, 5, 6}, target[] = {2, 5, 1, -1, -1, 7}, wrong[] = {4, -1, 3, 3, 0, 2};
+    c->in = (Inputs){.batch = {.sequences = 3, .selected_count = 6, .selected_start = selected_start},
+                     .target = target, .wrong = wrong};
+    depends_on_random(c, "x", &c->x, 6, 9);
+    row(c->x, 5)[7] += 6;
+}
+static double hinge_loss(Check *c, bool backward) {
+    Tensor x = c->x; /* with its own gradient: this backward pass is the first, and sets it */
+    needs_grad(&x);
+    if (backward) hinge_backward(x, c->in.target, c->in.wrong, c->in.batch.selected_start, 3);
+    for (size_t i = 0; i < size_of(x); i++) c->x.grad[i] += c->scale * x.grad[i];
+    return hinge_forward(x, c->in.target, c->in.wrong, c->in.batch.selected_start, 3);
 }
 
 static double rows_loss(Check *c, bool backward) {
@@ -3044,6 +3221,7 @@ static const struct {
     {"tanh", x_tensor, tanh_loss, 0},
     {"softmax", saturated_tensor, softmax_loss, 14},
     {"cross-entropy", saturated_tensor, cross_entropy_loss, 11},
+    {"hinge", hinge_tensors, hinge_loss, 0},
     {"rows", rows_tensors, rows_loss, 0},
     {"attention", attention_tensors, attention_loss, 0},
     {"attention", attention_tensors, attention_loss, SELECTED},

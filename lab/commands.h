@@ -373,6 +373,10 @@ static void labels_write(const char *path, const Answers *answers, const Names *
     }
     output_close(out);
 }
+/* An answer as it is printed: its token, or its label where the tokens are the example's own. */
+static const char *answer_name(const Model *model, int answer) {
+    return model->answers.field ? text_string(model->answers.name[answer]) : answer_text(model, answer);
+}
 /* A line for each example. */
 static void predictions_write(const char *path, const Model *model, const Dataset *data,
                               const Prediction *predictions) {
@@ -382,8 +386,8 @@ static void predictions_write(const char *path, const Model *model, const Datase
         const Example *e = &data->at[i];
         const Prediction *p = &predictions[i];
         Mark before = mark();
-        fprintf(out.stream, "%s\t%s\t%s\t%d\t%.6f\n", or_dash(e->subject), answer_text(model, e->answer),
-                answer_text(model, p->predicted), p->rank, p->log_probability);
+        fprintf(out.stream, "%s\t%s\t%s\t%d\t%.6f\n", or_dash(e->subject), answer_name(model, e->answer),
+                answer_name(model, p->predicted), p->rank, p->log_probability);
         release(before);
     }
     output_close(out);
@@ -459,6 +463,8 @@ static void command_eval(Options *o) {
     const int templates = o->templates.count, prompts = templates + o->prompt_files.count;
     if (prompts > 1 && !is_regular(o->data)) die("%s: with several prompts this must be a regular file", o->data);
     Model *model = model_load(o);
+    if (prompts > 1 && model->answers.field)
+        die("the mean of several prompts is implemented for answers of one token");
     Prompted *by = allocate(sizeof(Prompted[prompts]));
     Names names = {.unlabelled = 0};
     for (int k = 0; k < prompts; k++)
@@ -468,7 +474,7 @@ static void command_eval(Options *o) {
     if (names.unlabelled && !o->predictions)
         die("%s: no labels, so no score: --predictions FILE says what is predicted", data.path);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data.count);
-    const Score score = prompts == 1 ? evaluate(&by->model, by->prompt, &data, predictions)
+    const Score score = prompts == 1 ? evaluate_any(&by->model, by->prompt, &data, predictions)
                                      : evaluate_mean(by, prompts, predictions);
     if (names.unlabelled || (o->labels && o->predictions && ends_in(o->predictions, ".jsonl"))) {
         labels_write(o->predictions, &model->answers, &names, predictions);
@@ -489,7 +495,7 @@ static void command_tag(Options *o) {
     model->answers = tags_of(&sentences[TRAIN_SET]);
     for (int set = 0; set < 3; set++) data[set] = tag_examples(&sentences[set], model, o->pseudo, o->max_length);
     if (o->training.rate < 0) o->training.rate = o->training.tune_lm ? 5e-5 : 5e-3;
-    o->training.rate_lm = o->training.rate, o->training.input = tag_inputs;
+    o->training.rate_lm = o->training.rate, o->training.input = tagged_inputs;
     if (o->out) make_folder(o->out);
     const Lock lock = o->out ? lock_file(format("%s/lock", o->out)) : (Lock){0};
     train_tagger(o, model, data, sentences);
@@ -515,6 +521,7 @@ static void command_search(Options *o) {
     if (o->template && !template_read(o->template).pseudo)
         usage("nothing to search: no [P] in the template", NULL);
     Model *model = model_load(o);
+    if (model->answers.field) die("the search is implemented for answers of one token");
     o->template = chosen_template(o, model);
     printf("%s\n", search(o, model, o->template));
 }
@@ -757,9 +764,8 @@ static void add_argument(Options *o, char command, const char *word) {
     o->text = word;
 }
 
-/* SuperGLUE's tasks with the patterns of the published code; but COPA and WSC, for which that scores the words of an
- * answer at several [MASK], ask for a label word here. --tasks names another file of this form: a heading, then name,
- * template and labels with tabs between. */
+/* SuperGLUE's tasks with the patterns of the published code. --tasks names another file of this form: a heading, then
+ * name, template and labels with tabs between. */
 static const char known_tasks[] =
     "name\ttemplate\tlabels\n"
     "RTE\t{premise} Question: {hypothesis-}? [P] Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
@@ -767,15 +773,19 @@ static const char known_tasks[] =
     "BoolQ\t{passage}. [P] Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
     "WiC\t{sentence1} [SEP] {sentence2} [P] *{word} *? [MASK]\ttrue=Yes,false=No\n"
     "MultiRC\t{passage}. Question: {question}? Is it {answer}? [P] [MASK].\t1=Yes,0=No\n"
-    "COPA\t{premise} What was the {question}? {choice1} Or: {choice2} [P] The [MASK].\t0=first,1=second\n"
-    "WSC\t{text} [P] Here {target.span2_text} means {target.span1_text}? [MASK].\ttrue=Yes,false=No\n"
+    "COPA\t{choice1~-} or {choice2~-}? {premise-} {question:cause=because,effect=so} [P] [MASK].\t"
+    "0={choice1~-},1={choice2~-}\n"
+    "WSC\t{text*target.span2} [P] pronoun '*{target.span2_text}*' refers to [MASK].\t"
+    "true={target.span1_text},false={}\n"
     "RTE-manual\t{premise} Question: {hypothesis-}? Answer: [MASK].\tentailment=Yes,not_entailment=No\n"
     "CB-manual\t{premise} [SEP] {hypothesis}? answer: [MASK]\tentailment=Yes,contradiction=No,neutral=Maybe\n"
     "BoolQ-manual\t{passage}. Question: {question}? Answer: [MASK].\ttrue=Yes,false=No\n"
     "WiC-manual\t{sentence1} [SEP] {sentence2} *{word} *? [MASK]\ttrue=Yes,false=No\n"
     "MultiRC-manual\t{passage}. Question: {question}? Is it {answer}? [MASK].\t1=Yes,0=No\n"
-    "COPA-manual\t{premise} What was the {question}? {choice1} Or: {choice2} The [MASK].\t0=first,1=second\n"
-    "WSC-manual\t{text} Here {target.span2_text} means {target.span1_text}? [MASK].\ttrue=Yes,false=No\n";
+    "COPA-manual\t{choice1~-} or {choice2~-}? {premise-} {question:cause=because,effect=so} [MASK].\t"
+    "0={choice1~-},1={choice2~-}\n"
+    "WSC-manual\t{text*target.span2} The pronoun '*{target.span2_text}*' refers to [MASK].\t"
+    "true={target.span1_text},false={}\n";
 
 /* Command-line options override what the task says. */
 static void task_read(Options *o) {

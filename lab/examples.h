@@ -7,6 +7,8 @@
 #ifndef EXAMPLES_H
 #define EXAMPLES_H
 
+#include <ctype.h>
+
 typedef enum { TRAIN_SET, DEV_SET, TEST_SET } Split;
 static const char *const split_name[] = {"train", "dev", "test"};
 
@@ -96,21 +98,60 @@ static bool example_subject(Text json, Text *value) { /* LAMA's two names for it
 /* Where template and labels come from, if not from the command line: "task RTE", or the file of a prompt. */
 static const char *template_origin, *labels_origin;
 
-/* A field of an example as text: without a name the subject; numbers and booleans by their JSON text. */
-static Text example_field(Text json, Text name, const char *file, int line) {
-    const bool bare = name.size && name.data[name.size - 1] == '-';
-    Text value;
-    name.size -= bare;
+/* What stands in an object under a name: without one the subject; numbers and booleans by their JSON text. */
+static Text example_value(Text json, Text name, const char *file, int line) {
     const char *key = name.size ? text_string(name) : "sub_label";
+    Text value;
     if (!(name.size ? member_within(json, key, &value) : example_subject(json, &value)))
         die("%s:%d: no field '%s'%s%s", file, line, key, template_origin ? ", named by the template of " : "",
             template_origin ? template_origin : "");
     if (!json_is_string(value) && strchr("{[n", value.data[0]))
         die("%s:%d: field '%s' is not a string%s", file, line, key,
             json_is_object(value) ? ", but an object: {name.field} names a field in it" : "");
-    if (json_is_string(value)) value = json_string(value);
+    return json_is_string(value) ? json_string(value) : value;
+}
+/* The value that a list, cause=because,effect=so, has for another. */
+static Text translated(Text value, Text list, const char *file, int line) {
+    const Texts pairs = split(list, ',');
+    for (int k = 0; k < pairs.count; k++) {
+        const Texts pair = split(pairs.at[k], '=');
+        if (pair.count == 2 && text_equal(pair.at[0], value)) return pair.at[1];
+    }
+    die("%s:%d: '%s' is none of %s", file, line, text_line(value), text_line(list));
+}
+/* WSC's text with its pronoun between asterisks: `span` has a text and the number of its word, which in the published
+ * data is wrong by one here and there. A punctuation mark may follow it within the word. */
+static Text marked(Text text, Text json, Text span, const char *file, int line) {
+    const Text pronoun = example_value(json, text_joined(span, text_of("_text")), file, line);
+    const int number = json_int(example_value(json, text_joined(span, text_of("_index")), file, line));
+    const Texts words = split(text, ' ');
+    size_t at = text.size;
+    if (number < 0) die("%s:%d: '%s_index' is not the number of a word", file, line, text_line(span));
+    for (int i = 0, word = -1; i < words.count && word <= number; i++) {
+        word += words.at[i].size > 0;
+        if (abs(word - number) > 1 || !text_starts(words.at[i], text_string(pronoun))) continue;
+        at = (size_t)(words.at[i].data - text.data);
+        if (word == number) break;
+    }
+    if (at == text.size) die("%s:%d: word %d is not '%s'", file, line, number, text_line(pronoun));
+    const Text star = text_of("*"), before = text_joined((Text){text.data, at}, star);
+    return text_joined(text_joined(before, pronoun), text_joined(star, text_from(text, at + pronoun.size)));
+}
+/* A field as a template names it: name, `name-` without the punctuation at its end, `name~` with a small first letter,
+ * `name:value=text,value=text` another text for each value, `name*span` with the word of a span between asterisks. */
+static Text example_field(Text json, Text name, const char *file, int line) {
+    const Texts values = split(name, ':'), spans = split(name, '*');
+    if (values.count == 2) return translated(example_value(json, values.at[0], file, line), values.at[1], file, line);
+    if (spans.count == 2) return marked(example_value(json, spans.at[0], file, line), json, spans.at[1], file, line);
+    const bool bare = name.size && name.data[name.size - 1] == '-';
+    name.size -= bare;
+    const bool small = name.size && name.data[name.size - 1] == '~';
+    name.size -= small;
+    Text value = example_value(json, name, file, line);
     while (bare && value.size && strchr(".,:;!?\"'", value.data[value.size - 1])) value.size--;
-    return value;
+    if (!small || !value.size) return value;
+    const char first = (char)tolower((unsigned char)value.data[0]);
+    return text_joined((Text){&first, 1}, text_from(value, 1));
 }
 
 static const char *pseudo_tokens(int count) { /* [P], `count` times */
@@ -215,25 +256,52 @@ static void allow_words(Answers *answers, const Vocab *vocab, const char *file) 
         note("%s: %d of its %d words are not in the model's vocabulary: they are no answers", file,
              words.count - known, words.count);
 }
-static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) { /* name=Word,name=Word */
+/* The texts that stand beside the labels' names: name=text,name=text. */
+static Texts read_labels(Answers *answers, const char *labels, const char *from) {
     const Texts pairs = split(text_of(labels), ',');
-    const char *from = labels_origin ? labels_origin : "--labels";
+    Texts texts = {0};
     answers->name = allocate(sizeof(Text) * (size_t)pairs.count);
     answers->word = allocate(sizeof(int) * (size_t)pairs.count);
-    answers->in_loss = answers->allowed;
-    for (answers->labels = 0; answers->labels < pairs.count; answers->labels++) {
-        Texts pair = split(pairs.at[answers->labels], '=');
-        for (int k = 0; k < pair.count; k++) pair.at[k] = trimmed(pair.at[k]);
+    for (int p = 0; p < pairs.count; p++) {
+        const Texts pair = split(pairs.at[p], '=');
         if (pair.count != 2) die("%s '%s': expected name=Word,name=Word", from, labels);
-        const Text word = pair.at[1];
+        const Text name = trimmed(pair.at[0]);
+        for (int k = 0; k < p; k++)
+            if (text_equal(answers->name[k], name)) die("%s: label '%.*s' twice", from, (int)name.size, name.data);
+        answers->name[answers->labels++] = name;
+        texts_push(&texts, trimmed(pair.at[1]));
+    }
+    return texts;
+}
+static bool is_field(Text text) { return text_starts(text, "{") && text_ends(text, "}"); }
+/* The answer is a field of the example, of any number of tokens: one for each of two labels, or for one of them, with
+ * {}, anything else, for the other. A label stands for itself where others have a word. */
+static void allow_fields(Answers *answers, const Vocab *vocab, const Texts *texts, const char *from) {
+    answers->field = allocate(sizeof(Text) * (size_t)texts->count);
+    for (int k = 0; k < texts->count; k++) {
+        const Text text = texts->at[k];
+        if (!is_field(text)) die("%s: '%s' is no field, but others are", from, text_line(text));
+        answers->field[k] = (Text){text.data + 1, text.size - 2}, answers->word[k] = k;
+    }
+    if (texts->count != 2 || !(answers->field[0].size + answers->field[1].size))
+        die("%s: answers in fields are two, or one and {}", from);
+    if (vocab->bytes) die("%s: an answer of several tokens is implemented for BERT only", from);
+    memset(answers->allowed, true, (size_t)vocab->size);
+}
+static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) {
+    const char *from = labels_origin ? labels_origin : "--labels";
+    const Texts texts = read_labels(answers, labels, from);
+    if (is_field(texts.at[0])) {
+        allow_fields(answers, vocab, &texts, from);
+        return;
+    }
+    answers->in_loss = answers->allowed;
+    for (int k = 0; k < texts.count; k++) {
+        const Text word = texts.at[k];
         const int id = vocab_word(vocab, word);
         if (id < 0) die("%s: '%.*s' is not one token of the vocabulary", from, (int)word.size, word.data);
         if (answers->allowed[id]) die("%s: two labels have the word '%.*s'", from, (int)word.size, word.data);
-        for (int k = 0; k < answers->labels; k++)
-            if (text_equal(answers->name[k], pair.at[0]))
-                die("%s: label '%.*s' twice", from, (int)pair.at[0].size, pair.at[0].data);
-        answers->name[answers->labels] = pair.at[0], answers->word[answers->labels] = id;
-        answers->allowed[id] = true;
+        answers->word[k] = id, answers->allowed[id] = true;
     }
 }
 /* The words of a file, or of labels, or all of vocab.txt (the word table may have more rows). */
@@ -280,6 +348,43 @@ static int example_answer(const Model *model, Text json, const char *file, int l
     return id >= 0 && answers->allowed[id] ? id : -1;
 }
 
+/* ---- Answers of several tokens ----------------------------------------------------------------------------------- */
+
+/* The answers that an example has for its two labels, and the tokens of each; {} has none. */
+struct Choice {
+    Text text[2];
+    Ids answer[2];
+    int end;   /* the token that follows an answer up to the last [MASK]; -1: none, there are no more [MASK] */
+    int masks; /* how many [MASK] there are, while the example is trained on */
+};
+enum { MOST_ENDS = 3 }; /* how many of these tokens may follow an answer */
+
+static Ids choice_tokens(const Vocab *vocab, Text text, const char *file, int line) {
+    Ids ids = {0};
+    tokenize(vocab, text, &ids);
+    if (!ids.count) die("%s:%d: an answer without tokens: '%s'", file, line, text_line(text));
+    return ids;
+}
+static struct Choice *choice_read(const Model *model, Text json, const char *file, int line) {
+    struct Choice *c = allocate_zeroed(sizeof *c);
+    c->end = -1;
+    for (int k = 0; k < 2; k++) {
+        if (!model->answers.field[k].size) {
+            c->end = vocab_find(&model->vocab, text_of("[PAD]"));
+            if (c->end < 0) die("%s: no [PAD], which follows an answer", model->vocab.path);
+            continue;
+        }
+        c->text[k] = example_field(json, model->answers.field[k], file, line);
+        c->answer[k] = choice_tokens(&model->vocab, c->text[k], file, line);
+    }
+    return c;
+}
+/* The most [MASK] that an example may have. */
+static int choice_most(const struct Choice *c) {
+    const int longest = c->answer[0].count > c->answer[1].count ? c->answer[0].count : c->answer[1].count;
+    return longest + (c->end < 0 ? 0 : MOST_ENDS);
+}
+
 /* ---- A file of examples ------------------------------------------------------------------------------------------ */
 
 /* What a file of labelled examples says beside them: idx is the example's name in a submission. */
@@ -323,10 +428,12 @@ static Dataset read_named(const char *path, const Model *model, const Template *
             die("%s:%d: %s label, unlike the lines before", path, line, unlabelled ? "no" : "a");
         if (names) add_name_of(names, json), names->unlabelled += unlabelled;
         example.subject = subject_of(json);
+        if (model->answers.field) example.choice = choice_read(model, json, path, line);
+        const int room = example.choice ? length + 1 - choice_most(example.choice) : length;
         if (own_sentences) {
             const Template own = sentence_template(json, model->lm.causal, path, line);
-            template_fill(&own, &model->vocab, field, length, &example, path, line);
-        } else template_fill(t, &model->vocab, field, length, &example, path, line);
+            template_fill(&own, &model->vocab, field, room, &example, path, line);
+        } else template_fill(t, &model->vocab, field, room, &example, path, line);
         if (!example.length) die("%s:%d: nothing stands before [MASK]", path, line);
         data.at = grow(data.at, data.count, sizeof example);
         data.at[data.count++] = example;

@@ -444,10 +444,14 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
     if (m->kind == TRAIN && o.recipe && data[TRAIN_SET].count < o.training.batch)
         die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
             o.training.batch);
+    if (m->kind == TRAIN && own.answers.field) {
+        data[TRAIN_SET] = choices_to_train(&data[TRAIN_SET], o.training.seed);
+        o.training.input = choice_inputs, o.training.score = evaluate_choices;
+    }
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data[TEST_SET].count);
     if (m->kind == TRAIN) r.trained = run_seed(&o, &own, data, r.prompt, predictions, &r.score);
     else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], lm_word(&model->lm).rows);
-    else r.score = evaluate(model, r.prompt, &data[TEST_SET], predictions);
+    else r.score = evaluate_any(model, r.prompt, &data[TEST_SET], predictions);
     if (m->kind != MAJORITY) r.macro_f1 = macro_f1(&model->answers, &data[TEST_SET], predictions);
     if (m->kind == SEARCH) r.kept = template_parse(m->template).pseudo;
     if (m->kind == TRAIN) r.kept = (int)(size_of(r.prompt) + size_of(prefix));

@@ -10,8 +10,7 @@
 #define RUN_H
 
 #include "../vocab.h"
-#include "examples.h"
-#include "world.h"
+#include "choices.h"
 
 #include <dirent.h>
 #include <libgen.h>
@@ -529,7 +528,7 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     }
     report_end(o, &run, log_file);
     run_end(&run);
-    *score = evaluate(model, prompt, &data[TEST_SET], predictions);
+    *score = evaluate_any(model, prompt, &data[TEST_SET], predictions);
     const int trained = (int)parameters_size(run.trained);
     release(before);
     return trained;

@@ -2,7 +2,7 @@
  * masked-LM head. It is the task with which P-tuning v2 (Liu et al. 2022) compares fine-tuning and prompts.
  *
  *   1  CoNLL files     words with their tags
- *   2  a batch         the first piece of each word is selected
+ *   2  examples        the first piece of each word has its tag
  *   3  evaluation      F1 of whole entities, as conlleval counts them
  *   4  a tagger        what is trained, and what is kept of it
  */
@@ -65,7 +65,7 @@ static void conll_write(const char *path, const Sentences *all) {
     output_close(out);
 }
 
-/* ==== 2. A batch ================================================================================================== */
+/* ==== 2. Examples ================================================================================================= */
 
 /* The tags of train, by number, O first. A tag that train does not have is never predicted: its entities are missed. */
 static Answers tags_of(const Sentences *train) {
@@ -123,19 +123,6 @@ static Dataset tag_examples(const Sentences *all, const Model *model, int pseudo
     if (unknown) note("%s: %d words have a tag that train does not have: they are never right", all->path, unknown);
     return data;
 }
-/* The sentences order[0 .. count - 1]: selected is the first piece of each word. */
-static Inputs tag_inputs(const Example *sentences, const int *order, int count) {
-    Inputs in = unselected(sentences, order, count);
-    for (int s = 0; s < count; s++) {
-        const Example *e = &sentences[order[s]];
-        in.batch.selected_start[s] = in.batch.selected_count;
-        for (int i = 0; i < e->length; i++)
-            if (e->tag[i] >= 0) select_position(&in, in.batch.start[s] + i, e->tag[i]);
-    }
-    in.batch.selected_start[count] = in.batch.selected_count;
-    return in;
-}
-
 /* ==== 3. Evaluation =============================================================================================== */
 
 /* The tags with the largest logits, those of `word` in the rows from `first` to `end`. Destroys the logits. */
@@ -152,7 +139,7 @@ static void predict(const Model *model, Tensor prompt, const Dataset *data, cons
     for (int first = 0, count; first < data->count; first += count) {
         Mark before = mark();
         count = evaluation_batch(data, first);
-        const Inputs in = tag_inputs(data->at, order + first, count);
+        const Inputs in = tagged_inputs(data->at, order + first, count);
         const Tensor logits = batch_logits(&model->lm, prompt, &in, NULL);
         for (int s = 0; s < count; s++) {
             const int row0 = in.batch.selected_start[s], end = in.batch.selected_start[s + 1];

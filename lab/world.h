@@ -241,7 +241,7 @@ static Vocab bpe_learn(const Texts *sentences, const Texts *objects, int size) {
     return vocab;
 }
 
-/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1), or the next token (GPT) --------------- */
+/* ---- Batches in which several positions are selected ------------------------------------------------------------- */
 
 /* Sentences as a batch in which no position is selected yet, with room for all. */
 static Inputs unselected(const Example *sentences, const int *order, int count) {
@@ -255,6 +255,21 @@ static void select_position(Inputs *in, int position, int target) {
     in->target[in->batch.selected_count] = target;
     in->batch.selected[in->batch.selected_count++] = position;
 }
+/* The sentences order[0 .. count - 1]: selected is what has a tag, which is its target. */
+static Inputs tagged_inputs(const Example *sentences, const int *order, int count) {
+    Inputs in = unselected(sentences, order, count);
+    for (int s = 0; s < count; s++) {
+        const Example *e = &sentences[order[s]];
+        in.batch.selected_start[s] = in.batch.selected_count;
+        for (int i = 0; i < e->length; i++)
+            if (e->tag[i] >= 0) select_position(&in, in.batch.start[s] + i, e->tag[i]);
+    }
+    in.batch.selected_start[count] = in.batch.selected_count;
+    return in;
+}
+
+/* ---- Pretraining: the masked LM of BERT (Devlin et al. 2019, section 3.1), or the next token (GPT) --------------- */
+
 /* Of the tokens of each sentence 15 % are prediction targets, at least one (the forced one): 80 % of them are replaced
  * by [MASK], 10 % by a random token, 10 % stay. */
 static Inputs mask_words(const Example *sentences, const int *order, int count, const Vocab *vocab, Random *random) {

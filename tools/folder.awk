@@ -27,7 +27,7 @@ END {
     print "NOT_COMPILED = {\"tests\": [{\"name\": \"it compiles\", \"score\": 0, \"max_score\": 10, " \
         "\"output\": \"no: see what make says\"}]}"
     print "SOURCES = grader.c test.c ptune.c tensor.h files.h unicode.h tokenizer.h vocab.h lstm.h " \
-        "bert.h gpt.h lm.h deep.h lab/examples.h lab/world.h lab/run.h lab/methods.h lab/multi.h lab/tag.h lab/commands.h"
+        "bert.h gpt.h lm.h deep.h lab/examples.h lab/world.h lab/choices.h lab/run.h lab/methods.h lab/multi.h lab/tag.h lab/commands.h"
     print "next: grader"
     printf "\t@./grader next checks.tsv cases.txt && echo \"%s: done\"\n", name
     print "grade:"

@@ -553,13 +553,40 @@ for change in '' 's/"label": [01]/"label": -1/g' 's/, "label": [01]//g; s/"label
     cmp changed.out.jsonl submission.txt || exit 1
 done
 
-# eval --task: the rows of COPA and WSC as they are; in a submission a label that is a number has no quotes
-printf '{"premise": "a", "choice1": "b", "choice2": "c", "question": "cause", "label": 1, "idx": 4}\n' >copa.jsonl &&
-printf '{"text": "a", "target": {"span1_text": "b", "span2_text": "c"}, "label": "01", "idx": 4}\n' >wsc.jsonl &&
-evaluate --data copa.jsonl --task COPA-manual --labels 1=w80 --predictions copa.out.jsonl &&
-evaluate --data wsc.jsonl --task WSC-manual --labels 01=w80 --predictions wsc.out.jsonl &&
-printf '{"idx": 4, "label": 1}\n{"idx": 4, "label": "01"}\n' >labels.out &&
-cat copa.out.jsonl wsc.out.jsonl | cmp - labels.out
+# eval --task: the rows of COPA and WSC as they are; in a submission a label that is a number has no quotes. Of two
+# answers the one with more than half of their probability is predicted
+copa() { printf '{"premise": "%s", "choice1": "%s", "choice2": "%s", "question": "%s", "label": %d, "idx": 4}\n' "$@"; }
+wsc() { printf '{"text": "w70 %s w72,", "target": {"span1_text": "%s", "span2_text": "w72", "span2_index": %d}, "label": %s}\n' "$@"; }
+copa w70. "W75 w76." "w77 a" cause 0 w71 "w77 a" "W75 w76." effect 1 w72 "W75 w76." "w78 w79" cause 0 w73 "w78 w79" "W75 w76" cause 1 >copa.jsonl &&
+wsc w65 "a b" 2 true w65 c 1 false w66 D 3 true w66 "e f g" 2 false >wsc.jsonl &&
+evaluate --data copa.jsonl --task COPA-manual --predictions copa.tsv >copa.txt &&
+evaluate --data wsc.jsonl --task WSC-manual --predictions wsc.tsv >wsc.txt &&
+evaluate --data copa.jsonl --task COPA-manual --predictions copa.out.jsonl &&
+evaluate --data wsc.jsonl --task WSC-manual --predictions wsc.out.jsonl &&
+awk -F '\t' 'NR > 1 { printf "{\"idx\": 4, \"label\": %d}\n", $3 }' copa.tsv | cmp - copa.out.jsonl &&
+awk -F '\t' 'NR > 1 { printf "{\"idx\": %d, \"label\": \"%s\"}\n", NR - 2, $3 }' wsc.tsv | cmp - wsc.out.jsonl &&
+for task in copa wsc; do
+    awk -F '\t' -v task=$task 'NR > 1 {
+        right += $2 == $3
+        bad += ($2 == $3) != ($4 == 1) || (task == "copa" && ($2 == $3) != ($5 > log(0.5)))
+    }
+    END { printf "accuracy %.2f (%d of 4)\n", 100 * right / 4, right; exit bad || NR != 5 }' $task.tsv >right.txt &&
+    grep -qf right.txt $task.txt || exit 1
+done
+
+# train --task: answers of several tokens are learned, by a prompt, a deep prompt, the LM; what is kept knows them
+learn() {
+    file=$1
+    shift
+    ptune train --model model --train $file.jsonl --dev $file.jsonl --test $file.jsonl --batch 2 --epochs 60 "$@" |
+    tail -n 1 >learned.txt && grep -qx 'accuracy 100.00 (4 of 4), macro-F1 100.00' learned.txt
+}
+learn copa --task COPA --lr 0.1 --out copa1 && learn copa --task COPA-manual --deep 4 --lr 0.1 --out copa2 &&
+learn copa --task COPA-manual --tune-lm --lr-lm 1e-2 --out copa3 && learn wsc --task WSC --tune-lm --lr-lm 1e-2 --out wsc1 &&
+evaluate --data copa.jsonl --task COPA --prompt copa1/prompt.safetensors | tail -n 1 | cmp - learned.txt &&
+evaluate --data copa.jsonl --task COPA --prompt copa2/prompt.safetensors | tail -n 1 | cmp - learned.txt &&
+evaluate --model copa3/model --data copa.jsonl --task COPA-manual | tail -n 1 | cmp - learned.txt &&
+evaluate --model wsc1/model --data wsc.jsonl --task WSC --prompt wsc1/prompt.safetensors | tail -n 1 | cmp - learned.txt
 
 # train and eval --task: template and labels from the file of --tasks
 printf '{"premise": "w70", "hypothesis": "w71 .", "label": 1}\n' >toy.jsonl &&
