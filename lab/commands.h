@@ -491,6 +491,8 @@ static void command_tag(Options *o) {
     Model *model = tag_model(o);
     Sentences sentences[3];
     Dataset data[3];
+    const Tensor prefix = tensor(o->deep, 2 * model->lm.bert.hidden * lm_layers(&model->lm));
+    deep_prompt_set(model, prefix, o->shift ? o->deep : 0, "--shift-positions");
     for (int set = 0; set < 3; set++) sentences[set] = read_tagged(o, (Split)set);
     model->answers = tags_of(&sentences[TRAIN_SET]);
     for (int set = 0; set < 3; set++) data[set] = tag_examples(&sentences[set], model, o->pseudo, o->max_length);
@@ -730,7 +732,7 @@ static const Option option_table[] = {
     {"--freeze-encoder", SWITCH, offsetof(Options, freeze_encoder), "t", 0},
     {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "tg", 0},
     {"--deep-encoder", SWITCH, offsetof(Options, training.deep_encoder), "tbg", 0},
-    {"--shift-positions", SWITCH, offsetof(Options, shift), "tb", 0},
+    {"--shift-positions", SWITCH, offsetof(Options, shift), "tbg", 0},
     {"--resume", SWITCH, offsetof(Options, resume), "tm", 0},
     {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},
 };

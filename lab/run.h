@@ -179,14 +179,17 @@ static Parameters prompts_list(Tensor *prompt, Tensor *prefix) { /* those of the
     if (prefix->rows) list.at[list.count++] = (Parameter){.name = "prefix", .tensor = prefix};
     return list;
 }
+/* The position at which a text begins behind a deep prompt, for a file's metadata; nothing where it is 0. */
+static const char *first_position_entry(const Lm *lm) {
+    return lm_first_position(lm) ? format(",\"first_position\":\"%d\"", lm_first_position(lm)) : "";
+}
 /* What was learned: h (m, H) if the template has [P], the LM's deep prompt if it has one, and with that the position at
  * which a text begins; the template, and whose vocabulary that was. */
 static void prompt_write(const char *path, Tensor prompt, const char *template, const Model *model) {
     Lm lm = model->lm;
     const Parameters list = prompts_list(&prompt, lm_prefix(&lm));
-    const char *first = lm_first_position(&lm) ? format(",\"first_position\":\"%d\"", lm_first_position(&lm)) : "";
     safetensors_write(path, list, format("{\"template\":%s,\"vocab\":\"%s\"%s}", json_quote(template),
-                                         vocab_hash(&model->vocab), first));
+                                         vocab_hash(&model->vocab), first_position_entry(&lm)));
 }
 /* One of its tensors, empty if it has none. Exits if it is not for this model. */
 static Tensor prompt_tensor(const Safetensors *file, const char *name, int cols) {

@@ -204,12 +204,14 @@ static void tagger_write(const char *path, Model *model, Parameters classifier, 
     for (int k = 1; k < tags->labels; k++)
         names = format("%s\t%.*s", names, (int)tags->name[k].size, tags->name[k].data);
     safetensors_write(path, parameters_joined(classifier, prompts_list(&prompt, lm_prefix(&model->lm))),
-                      format("{\"tags\":%s,\"vocab\":\"%s\"}", json_quote(names), vocab_hash(&model->vocab)));
+                      format("{\"tags\":%s,\"vocab\":\"%s\"%s}", json_quote(names), vocab_hash(&model->vocab),
+                             first_position_entry(&model->lm)));
 }
 /* Puts the tagger into the model and returns its prompt. Exits unless the file is a tagger for this model. */
 static Tensor tagger_read(const char *path, Model *model) {
     const Safetensors file = safetensors_open(path);
     const Texts tags = split(safetensors_metadata(&file, "tags"), '\t');
+    const Text first = safetensors_metadata(&file, "first_position");
     const int H = model->lm.bert.hidden;
     if (!is_outside(tags.at[0])) die("%s: not a tagger: its tags do not begin with O", path);
     for (int k = 0; k < tags.count; k++)
@@ -220,7 +222,8 @@ static Tensor tagger_read(const char *path, Model *model) {
     const Parameters classifier = classifier_of(model);
     parameters_allocate(classifier);
     safetensors_read(&file, classifier);
-    deep_prompt_set(model, prompt_tensor(&file, "prefix", 2 * H * lm_layers(&model->lm)), 0, path);
+    deep_prompt_set(model, prompt_tensor(&file, "prefix", 2 * H * lm_layers(&model->lm)),
+                    first.size ? json_int(first) : 0, path);
     return prompt_tensor(&file, "prompt", H);
 }
 
@@ -262,7 +265,6 @@ static void train_tagger(const Options *o, Model *model, const Dataset data[3], 
     const Tensor prompt = tensor(o->pseudo, model->lm.bert.hidden);
     const Parameters classifier = classifier_of(model);
     parameters_random(classifier, &random);
-    lm_set_prefix(&model->lm, tensor(o->deep, 2 * prompt.cols * lm_layers(&model->lm)), 0);
     Run run = tag_begin(&o->training, model, prompt, classifier);
     progress_begin(o, &run);
     while (run_goes_on(&run)) {

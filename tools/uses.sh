@@ -851,7 +851,7 @@ sentences() {
 mkdir tags && sentences 80 1 >tags/train.conll && sentences 20 2 >tags/dev.conll && sentences 30 3 >tags/test.conll
 
 # tag: the head alone, behind pseudo-tokens, with a deep prompt, with all of BERT: what is kept gives the same tags
-for how in '' '--pseudo 3' '--pseudo 2 --encoder embedding' '--deep 2' '--deep 2 --pseudo 1' --tune-lm; do
+for how in '' '--pseudo 3' '--pseudo 2 --encoder embedding' '--deep 2 --shift-positions' '--deep 2 --pseudo 1' --tune-lm; do
     model=model
     test "$how" != --tune-lm || model=tag_run/model
     rm -rf tag_run && tag $how --out tag_run --predictions tagged.conll >tag.txt &&
