@@ -72,7 +72,7 @@ static Template template_parse(const char *form) {
 typedef struct {
     int *id, length, mask, answer;           /* mask: where the answer, a token, is predicted */
     const char *subject;                     /* NULL: the example names none */
-    int *tag; const struct Choice *choice;   /* of lab/tag.h and lab/choices.h */
+    int *tag; const struct Choice *choice;   /* of other tasks: lab/tag.h, lab/choices.h */
 } Example;
 typedef struct { Example *at; int count; const char *path; } Dataset; /* path: of its file, for messages */
 static int placeholder_id(PartKind kind, const Vocab *vocab, int *pseudo) {
@@ -229,8 +229,9 @@ static void encoder_start(PromptEncoder *e, Tensor table, const int *word) {
 typedef struct {
     bool *allowed;       /* (V): words that may be predicted */
     const bool *in_loss; /* (V): words whose probabilities sum to 1 in the loss; NULL: all */
-    int labels, *word;   /* word (labels) */
-    Text *name, *field;  /* (labels); field: of the example, has the answer, of several tokens; NULL: it is a word */
+    int labels;
+    Text *name, *field; /* (labels); field: where an example has the label's answer; NULL: answers are words */
+    int *word;          /* (labels); with fields it is the label's own number */
 } Answers;
 
 /* What answers, and what it may answer with. */
@@ -353,12 +354,14 @@ typedef struct Run Run;
 typedef struct {
     double rate, rate_lm; /* Adam's rates: of the prompt encoder; of the LM, if it is trained too */
     double decay;         /* weight decay: L2 in the gradient, as published, or (adamw) decoupled */
-    bool adamw, published; /* published: the rate times 0.98 after each epoch, the last short batch dropped */
+    bool adamw;
     double clip;    /* the largest norm of all gradients together; 0: no limit */
     double warmup;  /* share of the steps in which the rate rises */
+    bool published; /* the published code's schedule: times 0.98 after each epoch, the last short batch dropped */
     int epochs, batch, patience; /* stop after `patience` epochs that were not the best on dev */
     int seed;                    /* of the encoder's first values; with the epoch, of the order of the examples */
-    EncoderKind encoder; bool deep_encoder; /* deep_encoder: for a deep prompt, too */
+    EncoderKind encoder;
+    bool deep_encoder; /* a deep prompt has an encoder, too */
     double scale; /* standard deviation of h at the start; 0: as the encoder gives it; negative: the word table's */
     bool by_loss; /* the best epoch is the one with the lowest loss on dev, not with the highest P@1 */
     const int *start; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
@@ -380,7 +383,9 @@ struct Run {
     Parameters best_lm;          /* the LM's weights of the best epoch, if they are trained */
     int epoch, best_epoch, step, steps_an_epoch; /* from 1; 0: none yet, or the start from words; -1: not scored yet */
     double best; /* the merit of the best epoch: what it has most of */
-    Score dev; double loss; int tokens; /* of this epoch; loss: the mean over its examples */
+    Score dev;   /* of this epoch */
+    double loss; /* the mean over the examples of this epoch */
+    int tokens;  /* in this epoch */
 };
 
 /* The share of the rate at a step, from 1 on: it rises linearly in the warm-up and falls to 0 after the last step; the

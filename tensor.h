@@ -610,8 +610,9 @@ static inline void cross_entropy_backward(Tensor x, const int *target) {
 }
 
 /* ---- hinge: loss = mean over the examples of max(0, 1 + l(right) - l(wrong)) ----------------------------------
- * Example s has the rows start[s] .. start[s + 1] - 1 of x. An answer has a target for the first of them, as many as it
- * has tokens, then -1; l is its cross-entropy. Where the right answer is ahead by enough the loss is 0.
+ * Example s has the rows start[s] .. start[s + 1] - 1 of x. `right` and `wrong` have a target for each row, -1 behind
+ * the end of an answer; l is an answer's cross-entropy. 1 is the margin: a right answer that is ahead by more is left
+ * alone.
  */
 static inline Tensor answer_rows(Tensor x, const int *target, int first, int end) {
     int tokens = 0;

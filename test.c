@@ -2036,7 +2036,7 @@ static Dataset oracle_choices(Text file, const char *path, int end) {
         for (int k = 0; k < right.count; k++) ids_push(&ids, right.id[k]);
         ids_push(&ids, 3);
         const int answer = json_int(member(e, "answer", path));
-        c->end = end;
+        c->pad = end;
         for (int k = 0; k < 2; k++)
             if (end < 0 || k == answer) c->answer[k] = oracle_ids(json_at(answers, k));
         data.at[i] = (Example){.id = ids.id, .length = ids.count, .mask = 1 + left.count, .answer = answer};
@@ -2054,7 +2054,7 @@ static void check_choice_training_of(const char *name, const char *what, int end
     Dataset data = oracle_choices(file, path, end);
     double worst = 0;
     lm_load(lm, oracle("tiny"));
-    data = choices_to_train(&data, 1);
+    data = choices_to_train(&data, 1, true);
     for (int i = 0; end >= 0 && i < data.count; i++) { /* as many as the oracle has */
         const Example one = oracle_choices(file, path, end).at[i];
         struct Choice *c = allocate(sizeof *c);
@@ -2080,38 +2080,46 @@ static void check_choice_training(void) {
     check_choice_training_of("two", "a right and a wrong answer", -1);
     check_choice_training_of("one", "one answer", 0);
 }
+/* The same examples many times, so that they need several batches. */
+static Dataset repeated(const Dataset *data, int times) {
+    Dataset all = {allocate(sizeof(Example) * (size_t)(data->count * times)), data->count * times, data->path};
+    for (int i = 0; i < all.count; i++) all.at[i] = data->at[i % data->count];
+    return all;
+}
 /* Each answer's probability in PyTorch, and what the model says where the right one belongs, with one more token. */
 static void check_fill_in(void) {
+    enum { TIMES = 30, COUNT = 6 * TIMES };
     const char *path = oracle("choices.json");
     const Text file = read_json(path), log_p = member(file, "log_p", path), said = member(file, "said", path);
     static Tiny t;
     tiny_load(&t);
     t.model.answers.allowed = NULL;
-    const Dataset two = oracle_choices(file, path, -1), one = oracle_choices(file, path, 0);
-    double worst = 0, sum[6];
+    const Dataset both = oracle_choices(file, path, -1), right = oracle_choices(file, path, 0);
+    const Dataset two = repeated(&both, TIMES), one = repeated(&right, TIMES);
+    double worst = 0, sum[COUNT];
     int wrong = 0;
     for (int k = 0; k < 2; k++) {
         const Dataset texts = texts_for(&two, k);
         fill_in(&t.model, (Tensor){0}, &texts, false, sum);
-        for (int i = 0; i < 6; i++) {
+        for (int i = 0; i < COUNT; i++) {
             const Ids answer = two.at[i].choice->answer[k];
-            worst = worse(worst, fabs(sum[i] - json_number(json_at(json_at(log_p, i), k))));
+            worst = worse(worst, fabs(sum[i] - json_number(json_at(json_at(log_p, i % 6), k))));
             wrong += memcmp(texts.at[i].id + two.at[i].mask, answer.id, sizeof(int) * (size_t)answer.count) != 0;
         }
     }
-    check(worst < 1e-4 && !wrong, "%-22s %s: 12 log probabilities differ by at most %.1e, %d texts are not the answer",
-          "fill_in", path, worst, wrong);
+    check(worst < 1e-4 && !wrong, "%-22s %s: %d log probabilities differ by at most %.1e, %d texts are not the answer",
+          "fill_in", path, 2 * COUNT, worst, wrong);
     for (int k = 0; k < 2; k++) {
         const Dataset texts = texts_for(&one, k);
         fill_in(&t.model, (Tensor){0}, &texts, true, sum);
-        for (int i = 0; i < 6; i++) {
-            const Ids want = oracle_ids(json_at(said, i));
+        for (int i = 0; i < COUNT; i++) {
+            const Ids want = oracle_ids(json_at(said, i % 6));
             if (one.at[i].answer != k) continue;
             wrong += texts.at[i].length != one.at[i].length + want.count - 1 ||
                      memcmp(texts.at[i].id + one.at[i].mask, want.id, sizeof(int) * (size_t)want.count) != 0;
         }
     }
-    check(!wrong, "%-22s %s: what the model says, %d of 6 wrong", "fill_in", path, wrong);
+    check(!wrong, "%-22s %s: what the model says, %d of %d wrong", "fill_in", path, wrong, COUNT);
     lm_close(&t.model.lm);
 }
 /* With one answer only examples stay for which it is right, with 0 to 3 more [MASK], all of these numbers at times. */
@@ -2123,7 +2131,7 @@ static void check_choices_to_train(void) {
     struct Choice one = {.answer = {{token, 2}, {NULL, 0}}};
     for (int i = 0; i < TIMES; i++)
         examples[i] = (Example){.id = id, .length = 5, .mask = 2, .answer = i % 2, .choice = &one};
-    const Dataset kept = choices_to_train(&(Dataset){examples, TIMES, ""}, 1);
+    const Dataset kept = choices_to_train(&(Dataset){examples, TIMES, ""}, 1, true);
     for (int i = 0; i < kept.count; i++) {
         const Example *e = &kept.at[i];
         const int more = e->choice->masks - 2;
@@ -2139,7 +2147,8 @@ static void check_choices_to_train(void) {
 static void check_says(void) {
     static const struct { const char *said; bool right; } cases[] = {
         {"The Lady [PAD]", true},   {"lady [PAD] [PAD]", true}, {"the Lady Anne", true}, {"Anne [PAD] [PAD]", false},
-        {"[PAD] [PAD] [PAD]", true}, {"La ##dy the", true},      {"Lady La .", false},    {". The .", true}};
+        {"[PAD] [PAD] [PAD]", true}, {"La ##dy the", true},      {"Lady La .", false},    {". The .", true},
+        {"the [PAD] Anne", false}};
     static int id[] = {101, 0, 0, 0, 102};
     const Vocab vocab = cased_vocab();
     struct Choice c = {.text = {text_of("The Lady")}, .answer = {{NULL, 2}}};

@@ -1,6 +1,6 @@
-/* choices.h - answers of several tokens: [MASK] is repeated, once for each token of the answer. So the published code
- * has it for two tasks of SuperGLUE. An example of COPA gives two answers, of which one is right; one of WSC gives one
- * answer, which is right or not. read_named has put each into Example.choice, and one [MASK] into the text.
+/* choices.h - answers of several tokens: [MASK] is repeated, once for each token of the answer. The published code asks
+ * two tasks of SuperGLUE in this way. An example of COPA gives two answers, of which one is right; one of WSC gives one
+ * answer, which is right or not. read_named has put the answers into Example.choice, and one [MASK] into the text.
  *
  *   1  training       a text with all its [MASK]
  *   2  filling in     [MASK] after [MASK], the most certain first
@@ -14,7 +14,7 @@
 
 /* ==== 1. Training ================================================================================================= */
 
-/* The example with that many [MASK] in the place of its one; no token has a tag. */
+/* The example with its [MASK] repeated, `masks` times in all; no token has a tag. */
 static Example with_masks(const Example *e, int masks) {
     Example more = *e;
     const size_t behind = (size_t)(e->length - e->mask - 1);
@@ -28,9 +28,9 @@ static Example with_masks(const Example *e, int masks) {
     return more;
 }
 /* The examples as they are trained on. With two answers there are as many [MASK] as the longer one has tokens. With one
- * answer only the examples stay for which it is right, and up to MOST_ENDS more [MASK] than it has tokens, by chance,
+ * answer only the examples stay for which it is right, and up to MOST_PADS more [MASK] than it has tokens, by chance,
  * so that the number does not give it away. */
-static Dataset choices_to_train(const Dataset *data, int seed) {
+static Dataset choices_to_train(const Dataset *data, int seed, bool quiet) {
     Dataset kept = {allocate(sizeof(Example[data->count])), 0, data->path};
     Random random = {(uint64_t)seed};
     for (int i = 0; i < data->count; i++) {
@@ -38,26 +38,28 @@ static Dataset choices_to_train(const Dataset *data, int seed) {
         *c = *data->at[i].choice;
         if (!c->answer[data->at[i].answer].count) continue;
         c->masks = choice_most(c);
-        if (c->end >= 0) c->masks -= (int)(random_bits(&random) % (MOST_ENDS + 1));
+        if (!has_two_answers(c)) c->masks -= (int)(random_bits(&random) % (MOST_PADS + 1));
         kept.at[kept.count] = with_masks(&data->at[i], c->masks);
         kept.at[kept.count++].choice = c;
     }
     if (!kept.count) die("%s: no example with a right answer to train on", data->path);
+    if (kept.count < data->count && !quiet)
+        printf("%s: %d examples, whose answer is right, are trained on\n", data->path, kept.count);
     return kept;
 }
-/* The token of an answer at [MASK] number j; -1: none. */
+/* The token that belongs at [MASK] number j; behind the end of an answer [PAD], or -1, nothing. */
 static int choice_target(const struct Choice *c, int answer, int j) {
-    return j < c->answer[answer].count ? c->answer[answer].id[j] : c->end;
+    return j < c->answer[answer].count ? c->answer[answer].id[j] : c->pad;
 }
 /* The examples order[0 .. count - 1], which choices_to_train has made: all their [MASK] are selected, for the tokens of
  * the right answer, and with two answers for those of the wrong one, too: then the loss is hinge_forward's. */
 static Inputs choice_inputs(const Example *examples, const int *order, int count) {
     Inputs in = unselected(examples, order, count);
     int *wrong = allocate(sizeof(int[in.batch.tokens]));
+    if (has_two_answers(examples->choice)) in.wrong = wrong;
     for (int s = 0; s < count; s++) {
         const Example *e = &examples[order[s]];
         in.batch.selected_start[s] = in.batch.selected_count;
-        if (e->choice->end < 0) in.wrong = wrong;
         for (int j = 0; j < e->choice->masks; j++) {
             wrong[in.batch.selected_count] = choice_target(e->choice, 1 - e->answer, j);
             select_position(&in, in.batch.start[s] + e->mask + j, choice_target(e->choice, e->answer, j));
@@ -69,11 +71,17 @@ static Inputs choice_inputs(const Example *examples, const int *order, int count
 
 /* ==== 2. Filling in =============================================================================================== */
 
-/* The tags of an example's open [MASK] are the tokens that belong there. */
+/* A [MASK] is open where the example has a tag: the token that belongs there. */
 static bool is_open(const Example *e) {
     int i = 0;
     while (i < e->length && e->tag[i] < 0) i++;
     return i < e->length;
+}
+static int best_word(const real *logits, int words) {
+    int best = 0;
+    for (int w = 1; w < words; w++)
+        if (logits[w] > logits[best]) best = w;
+    return best;
 }
 /* Closes one open [MASK] of the example, whose logits are the rows from `row0` on: the one at which its token (or,
  * `freely`, the best word) is most probable. Returns the logarithm of that probability. */
@@ -83,7 +91,7 @@ static double fill_most_certain(Example *e, Tensor logits, int row0, bool freely
     for (int i = 0, r = row0; i < e->length; i++) {
         if (e->tag[i] < 0) continue;
         const real *x = row(logits, r++);
-        const int word = freely ? prediction_of(x, logits.cols, 0).predicted : e->tag[i];
+        const int word = freely ? best_word(x, logits.cols) : e->tag[i];
         const double p = prediction_of(x, logits.cols, word).log_probability;
         if (!isfinite(p)) die("the logits are not finite");
         if (p > best) best = p, at = i, token = word;
@@ -117,12 +125,12 @@ static void fill_in(const Model *model, Tensor prompt, const Dataset *texts, boo
 
 /* ==== 3. Evaluation =============================================================================================== */
 
-/* The examples with their [MASK] open for an answer and one more token, if one follows an answer. */
+/* The examples with their [MASK] open for an answer; for the only one there is one [MASK] more. */
 static Dataset texts_for(const Dataset *data, int answer) {
     Dataset texts = {allocate(sizeof(Example[data->count])), data->count, data->path};
     for (int i = 0; i < data->count; i++) {
         const struct Choice *c = data->at[i].choice;
-        const int masks = c->answer[answer].count + (c->end >= 0);
+        const int masks = c->answer[answer].count + !has_two_answers(c);
         texts.at[i] = with_masks(&data->at[i], masks);
         for (int j = 0; j < masks; j++) texts.at[i].tag[data->at[i].mask + j] = choice_target(c, answer, j);
     }
@@ -165,32 +173,30 @@ static bool says(const Vocab *vocab, const Example *filled, int answer) {
     return all_among(&said, &given) || all_among(&given, &said);
 }
 /* A label is right or wrong: its rank is 1 or 2. Of two answers each has its share of the probability of both. Whether
- * the model says an answer has no probability: the loss counts the errors. */
-static Prediction choose(const Model *model, const Dataset filled[2], double *const log_p[2], int i) {
-    const struct Choice *c = filled[0].at[i].choice;
-    const int truth = filled[0].at[i].answer;
-    if (c->end < 0) {
-        const real sums[] = {(real)log_p[0][i], (real)log_p[1][i]};
-        return prediction_of(sums, 2, truth);
-    }
-    const int given = c->answer[0].count ? 0 : 1;
-    const int chosen = says(&model->vocab, &filled[given].at[i], given) ? given : 1 - given;
+ * the model says the only answer has no probability: the loss counts the errors. */
+static Prediction choose(const Vocab *vocab, const Dataset filled[2], double *const log_p[2], int i, int truth) {
+    const int given = filled[0].count ? 0 : 1;
+    const Example *e = &filled[given].at[i];
+    if (has_two_answers(e->choice))
+        return prediction_of((real[]){(real)log_p[0][i], (real)log_p[1][i]}, 2, truth);
+    const int chosen = says(vocab, e, given) ? given : 1 - given;
     return chosen == truth ? (Prediction){chosen, 1, 0} : (Prediction){chosen, 2, -1};
 }
 /* As evaluate. */
 static Score evaluate_choices(const Model *model, Tensor prompt, const Dataset *data, Prediction *predictions) {
     Mark before = mark();
+    const Text *field = model->answers.field;
     Score score = {.examples = data->count};
-    Dataset filled[2];
+    Dataset filled[2] = {{0}};
     double *log_p[2];
     for (int k = 0; k < 2; k++) {
-        const Text *field = model->answers.field;
+        if (!field[k].size) continue;
         filled[k] = texts_for(data, k);
         log_p[k] = allocate(sizeof(double[data->count]));
-        if (field[k].size) fill_in(model, prompt, &filled[k], !field[1 - k].size, log_p[k]);
+        fill_in(model, prompt, &filled[k], !field[1 - k].size, log_p[k]);
     }
     for (int i = 0; i < data->count; i++) {
-        const Prediction p = choose(model, filled, log_p, i);
+        const Prediction p = choose(&model->vocab, filled, log_p, i, data->at[i].answer);
         score_add(&score, p);
         if (predictions) predictions[i] = p;
     }

@@ -375,7 +375,7 @@ static void labels_write(const char *path, const Answers *answers, const Names *
 }
 /* An answer as it is printed: its token, or its label where the tokens are the example's own. */
 static const char *answer_name(const Model *model, int answer) {
-    return model->answers.field ? text_string(model->answers.name[answer]) : answer_text(model, answer);
+    return model->answers.field ? text_line(model->answers.name[answer]) : answer_text(model, answer);
 }
 /* A line for each example. */
 static void predictions_write(const char *path, const Model *model, const Dataset *data,

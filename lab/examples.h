@@ -110,35 +110,47 @@ static Text example_value(Text json, Text name, const char *file, int line) {
             json_is_object(value) ? ", but an object: {name.field} names a field in it" : "");
     return json_is_string(value) ? json_string(value) : value;
 }
-/* The value that a list, cause=because,effect=so, has for another. */
+static const char *shortened(Text text) { /* for a message */
+    return text_line((Text){text.data, text.size < 40 ? text.size : 40});
+}
+/* The text that a list, cause=because,effect=so, gives for a value. */
 static Text translated(Text value, Text list, const char *file, int line) {
     const Texts pairs = split(list, ',');
     for (int k = 0; k < pairs.count; k++) {
         const Texts pair = split(pairs.at[k], '=');
-        if (pair.count == 2 && text_equal(pair.at[0], value)) return pair.at[1];
+        if (pair.count != 2) die("a field with '%s': expected {name:value=text,value=text}", text_line(list));
+        if (text_equal(pair.at[0], value)) return pair.at[1];
     }
-    die("%s:%d: '%s' is none of %s", file, line, text_line(value), text_line(list));
+    die("%s:%d: '%s' is none of %s", file, line, shortened(value), text_line(list));
+}
+/* Whether a word, with what follows it up to the next space, is the given one: only a punctuation mark may follow. */
+static bool is_the_word(Text word, Text given) {
+    if (word.size < given.size || memcmp(word.data, given.data, given.size)) return false;
+    const unsigned char next = word.size > given.size ? (unsigned char)word.data[given.size] : ' ';
+    return next < 128 && !isalnum(next);
 }
 /* WSC's text with its pronoun between asterisks: `span` has a text and the number of its word, which in the published
- * data is wrong by one here and there. A punctuation mark may follow it within the word. */
+ * data is wrong by one here and there. */
 static Text marked(Text text, Text json, Text span, const char *file, int line) {
     const Text pronoun = example_value(json, text_joined(span, text_of("_text")), file, line);
     const int number = json_int(example_value(json, text_joined(span, text_of("_index")), file, line));
     const Texts words = split(text, ' ');
     size_t at = text.size;
+    if (!pronoun.size) die("%s:%d: '%s_text' is empty", file, line, text_line(span));
     if (number < 0) die("%s:%d: '%s_index' is not the number of a word", file, line, text_line(span));
     for (int i = 0, word = -1; i < words.count && word <= number; i++) {
         word += words.at[i].size > 0;
-        if (abs(word - number) > 1 || !text_starts(words.at[i], text_string(pronoun))) continue;
+        if (word < number - 1 || !is_the_word(words.at[i], pronoun)) continue;
         at = (size_t)(words.at[i].data - text.data);
         if (word == number) break;
     }
-    if (at == text.size) die("%s:%d: word %d is not '%s'", file, line, number, text_line(pronoun));
+    if (at == text.size) die("%s:%d: word %d is not '%s'", file, line, number, shortened(pronoun));
     const Text star = text_of("*"), before = text_joined((Text){text.data, at}, star);
     return text_joined(text_joined(before, pronoun), text_joined(star, text_from(text, at + pronoun.size)));
 }
-/* A field as a template names it: name, `name-` without the punctuation at its end, `name~` with a small first letter,
- * `name:value=text,value=text` another text for each value, `name*span` with the word of a span between asterisks. */
+/* A field as a template names it: name; `name-` without the punctuation at its end; `name~` with a small letter for a
+ * first one from A to Z; `name:value=text,value=text` another text for each value; `name*span` with the word of a span
+ * between asterisks. */
 static Text example_field(Text json, Text name, const char *file, int line) {
     const Texts values = split(name, ':'), spans = split(name, '*');
     if (values.count == 2) return translated(example_value(json, values.at[0], file, line), values.at[1], file, line);
@@ -256,7 +268,7 @@ static void allow_words(Answers *answers, const Vocab *vocab, const char *file) 
         note("%s: %d of its %d words are not in the model's vocabulary: they are no answers", file,
              words.count - known, words.count);
 }
-/* The texts that stand beside the labels' names: name=text,name=text. */
+/* The names of the labels, and the texts beside them, which are returned: name=text,name=text. */
 static Texts read_labels(Answers *answers, const char *labels, const char *from) {
     const Texts pairs = split(text_of(labels), ',');
     Texts texts = {0};
@@ -264,7 +276,7 @@ static Texts read_labels(Answers *answers, const char *labels, const char *from)
     answers->word = allocate(sizeof(int) * (size_t)pairs.count);
     for (int p = 0; p < pairs.count; p++) {
         const Texts pair = split(pairs.at[p], '=');
-        if (pair.count != 2) die("%s '%s': expected name=Word,name=Word", from, labels);
+        if (pair.count != 2) die("%s '%s': expected name=Word,name=Word or name={field},...", from, labels);
         const Text name = trimmed(pair.at[0]);
         for (int k = 0; k < p; k++)
             if (text_equal(answers->name[k], name)) die("%s: label '%.*s' twice", from, (int)name.size, name.data);
@@ -285,6 +297,8 @@ static void allow_fields(Answers *answers, const Vocab *vocab, const Texts *text
     }
     if (texts->count != 2 || !(answers->field[0].size + answers->field[1].size))
         die("%s: answers in fields are two, or one and {}", from);
+    if (text_equal(answers->field[0], answers->field[1]))
+        die("%s: two labels have the field '%s'", from, text_line(answers->field[0]));
     if (vocab->bytes) die("%s: an answer of several tokens is implemented for BERT only", from);
     memset(answers->allowed, true, (size_t)vocab->size);
 }
@@ -329,7 +343,7 @@ static bool is_unlabelled(const Answers *answers, Text json) {
     if (!json_member(json, "label", &label) || text_is(label, "null")) return true;
     return text_is(label, "-1") && label_named(answers, label) < 0;
 }
-/* The answer of an example as a token, or -1: not one token, or not allowed. */
+/* The answer of an example, as Answers.word has it; -1: it is not one token, or not allowed. */
 static int example_answer(const Model *model, Text json, const char *file, int line) {
     const Answers *answers = &model->answers;
     Text value;
@@ -337,9 +351,8 @@ static int example_answer(const Model *model, Text json, const char *file, int l
         const Text label = example_field(json, text_of("label"), file, line);
         const int k = label_named(answers, label);
         if (k >= 0) return answers->word[k];
-        const char *shown = text_string((Text){label.data, label.size < 40 ? label.size : 40});
-        die("%s:%d: label '%s': %s has the labels %s", file, line, shown, labels_origin ? labels_origin : "--labels",
-            label_names(answers));
+        die("%s:%d: label '%s': %s has the labels %s", file, line, shortened(label),
+            labels_origin ? labels_origin : "--labels", label_names(answers));
     }
     if (!json_member(json, "obj_label", &value) && !json_member(json, "obj", &value))
         die("%s:%d: no obj_label", file, line);
@@ -354,10 +367,11 @@ static int example_answer(const Model *model, Text json, const char *file, int l
 struct Choice {
     Text text[2];
     Ids answer[2];
-    int end;   /* the token that follows an answer up to the last [MASK]; -1: none, there are no more [MASK] */
+    int pad;   /* [PAD], which belongs at the [MASK] behind the only answer; -1: there are two answers */
     int masks; /* how many [MASK] there are, while the example is trained on */
 };
-enum { MOST_ENDS = 3 }; /* how many of these tokens may follow an answer */
+enum { MOST_PADS = 3 }; /* how many [MASK] there may be behind the only answer */
+static bool has_two_answers(const struct Choice *c) { return c->pad < 0; }
 
 static Ids choice_tokens(const Vocab *vocab, Text text, const char *file, int line) {
     Ids ids = {0};
@@ -367,22 +381,25 @@ static Ids choice_tokens(const Vocab *vocab, Text text, const char *file, int li
 }
 static struct Choice *choice_read(const Model *model, Text json, const char *file, int line) {
     struct Choice *c = allocate_zeroed(sizeof *c);
-    c->end = -1;
+    const char *origin = template_origin;
+    template_origin = labels_origin; /* names these fields */
+    c->pad = -1;
     for (int k = 0; k < 2; k++) {
         if (!model->answers.field[k].size) {
-            c->end = vocab_find(&model->vocab, text_of("[PAD]"));
-            if (c->end < 0) die("%s: no [PAD], which follows an answer", model->vocab.path);
+            c->pad = vocab_find(&model->vocab, text_of("[PAD]"));
+            if (c->pad < 0) die("%s: no [PAD], which follows an answer", model->vocab.path);
             continue;
         }
         c->text[k] = example_field(json, model->answers.field[k], file, line);
         c->answer[k] = choice_tokens(&model->vocab, c->text[k], file, line);
     }
+    template_origin = origin;
     return c;
 }
 /* The most [MASK] that an example may have. */
 static int choice_most(const struct Choice *c) {
     const int longest = c->answer[0].count > c->answer[1].count ? c->answer[0].count : c->answer[1].count;
-    return longest + (c->end < 0 ? 0 : MOST_ENDS);
+    return longest + (has_two_answers(c) ? 0 : MOST_PADS);
 }
 
 /* ---- A file of examples ------------------------------------------------------------------------------------------ */
@@ -429,7 +446,9 @@ static Dataset read_named(const char *path, const Model *model, const Template *
         if (names) add_name_of(names, json), names->unlabelled += unlabelled;
         example.subject = subject_of(json);
         if (model->answers.field) example.choice = choice_read(model, json, path, line);
-        const int room = example.choice ? length + 1 - choice_most(example.choice) : length;
+        const int most_masks = example.choice ? choice_most(example.choice) : 1, room = length + 1 - most_masks;
+        if (example.choice && room < 3)
+            die("%s:%d: an answer of up to %d tokens, at most %d fit", path, line, most_masks, length - 2);
         if (own_sentences) {
             const Template own = sentence_template(json, model->lm.causal, path, line);
             template_fill(&own, &model->vocab, field, room, &example, path, line);

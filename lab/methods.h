@@ -441,13 +441,13 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
         const bool missing = m->kind == ZERO_SHOT && i != TEST_SET && is_regular(or_dash(o.data));
         data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, &own, (Split)i, &t);
     }
+    if (m->kind == TRAIN && own.answers.field) {
+        data[TRAIN_SET] = choices_to_train(&data[TRAIN_SET], o.training.seed, o.quiet);
+        o.training.input = choice_inputs, o.training.score = evaluate_choices;
+    }
     if (m->kind == TRAIN && o.recipe && data[TRAIN_SET].count < o.training.batch)
         die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
             o.training.batch);
-    if (m->kind == TRAIN && own.answers.field) {
-        data[TRAIN_SET] = choices_to_train(&data[TRAIN_SET], o.training.seed);
-        o.training.input = choice_inputs, o.training.score = evaluate_choices;
-    }
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data[TEST_SET].count);
     if (m->kind == TRAIN) r.trained = run_seed(&o, &own, data, r.prompt, predictions, &r.score);
     else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], lm_word(&model->lm).rows);

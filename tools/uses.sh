@@ -17,6 +17,8 @@ ask_tagger() { ptune eval --model model --data tags/test.conll --tagger tagger.s
 multi() { ptune multi --model model --data two --epochs 2 --lr 0.01 "$@"; }
 train_from() { train --encoder-from shared/encoder.safetensors "$@"; }
 table() { ptune table --model model --data world --vocab words.txt --lr 0.01 "$@"; }
+copa() { printf '{"premise": "%s", "choice1": "%s", "choice2": "%s", "question": "%s", "label": %d, "idx": 4}\n' "$@"; }
+wsc() { printf '{"text": "w70 %s w72,", "target": {"span1_text": "%s", "span2_text": "w72", "span2_index": %d}, "label": %s}\n' "$@"; }
 same_end() { test "$(tail -n 1 "$1")" = "$(tail -n 1 "$2")"; }
 hits() { ptune eval "$@" | sed -n '$s/.*(\([0-9]*\) of.*/\1/p'; }
 dots() { printf '. . . . . . . . . . %.0s' 1 2 3 4 5 6 7; }
@@ -555,8 +557,6 @@ done
 
 # eval --task: the rows of COPA and WSC as they are; in a submission a label that is a number has no quotes. Of two
 # answers the one with more than half of their probability is predicted
-copa() { printf '{"premise": "%s", "choice1": "%s", "choice2": "%s", "question": "%s", "label": %d, "idx": 4}\n' "$@"; }
-wsc() { printf '{"text": "w70 %s w72,", "target": {"span1_text": "%s", "span2_text": "w72", "span2_index": %d}, "label": %s}\n' "$@"; }
 copa w70. "W75 w76." "w77 a" cause 0 w71 "w77 a" "W75 w76." effect 1 w72 "W75 w76." "w78 w79" cause 0 w73 "w78 w79" "W75 w76" cause 1 >copa.jsonl &&
 wsc w65 "a b" 2 true w65 c 1 false w66 D 3 true w66 "e f g" 2 false >wsc.jsonl &&
 evaluate --data copa.jsonl --task COPA-manual --predictions copa.tsv >copa.txt &&
@@ -573,6 +573,19 @@ for task in copa wsc; do
     END { printf "accuracy %.2f (%d of 4)\n", 100 * right / 4, right; exit bad || NR != 5 }' $task.tsv >right.txt &&
     grep -qf right.txt $task.txt || exit 1
 done
+awk -F '\t' 'NR > 1 && $5 != ($2 == $3 ? 0 : -1) { exit 1 }' wsc.tsv &&
+evaluate --data wsc.jsonl --task WSC-manual --labels 'false={},true={target.span1_text}' --predictions wsc.other.tsv &&
+cmp wsc.tsv wsc.other.tsv
+
+# eval --max-length: with all fields cut to nothing a template needs these tokens, and its answers need theirs: two, or
+# one and three more
+shortest() {
+    size=3
+    while ! evaluate --task $1 --data $2 --max-length $size 2>refused; do size=$((size + 1)); done >shortest.txt
+    test $size = $3
+}
+copa "" "w78 w79" w77 cause 0 >copa0.jsonl && shortest COPA-manual copa0.jsonl 8 &&
+wsc w65 c 2 true >wsc0.jsonl && shortest WSC-manual wsc0.jsonl 29
 
 # train --task: answers of several tokens are learned, by a prompt, a deep prompt, the LM; what is kept knows them
 learn() {
