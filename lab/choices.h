@@ -44,7 +44,7 @@ static Dataset choices_to_train(const Dataset *data, int seed, bool quiet) {
     }
     if (!kept.count) die("%s: no example with a right answer to train on", data->path);
     if (kept.count < data->count && !quiet)
-        printf("%s: %d examples, whose answer is right, are trained on\n", data->path, kept.count);
+        printf("%s: training uses the %d examples whose answer is right\n", data->path, kept.count);
     return kept;
 }
 /* The token that belongs at [MASK] number j; behind the end of an answer [PAD], or -1, nothing. */

@@ -464,7 +464,7 @@ static void command_eval(Options *o) {
     if (prompts > 1 && !is_regular(o->data)) die("%s: with several prompts this must be a regular file", o->data);
     Model *model = model_load(o);
     if (prompts > 1 && model->answers.field)
-        die("the mean of several prompts is implemented for answers of one token");
+        die("the mean of several prompts is implemented only for answers of one token");
     Prompted *by = allocate(sizeof(Prompted[prompts]));
     Names names = {.unlabelled = 0};
     for (int k = 0; k < prompts; k++)
@@ -523,7 +523,7 @@ static void command_search(Options *o) {
     if (o->template && !template_read(o->template).pseudo)
         usage("nothing to search: no [P] in the template", NULL);
     Model *model = model_load(o);
-    if (model->answers.field) die("the search is implemented for answers of one token");
+    if (model->answers.field) die("the search is implemented only for answers of one token");
     o->template = chosen_template(o, model);
     printf("%s\n", search(o, model, o->template));
 }

@@ -292,14 +292,14 @@ static void allow_fields(Answers *answers, const Vocab *vocab, const Texts *text
     answers->field = allocate(sizeof(Text) * (size_t)texts->count);
     for (int k = 0; k < texts->count; k++) {
         const Text text = texts->at[k];
-        if (!is_field(text)) die("%s: '%s' is no field, but others are", from, text_line(text));
+        if (!is_field(text)) die("%s: '%s' is a word, but another label has a field", from, text_line(text));
         answers->field[k] = (Text){text.data + 1, text.size - 2}, answers->word[k] = k;
     }
     if (texts->count != 2 || !(answers->field[0].size + answers->field[1].size))
-        die("%s: answers in fields are two, or one and {}", from);
+        die("%s: expected two labels, with a field each or one with {}", from);
     if (text_equal(answers->field[0], answers->field[1]))
         die("%s: two labels have the field '%s'", from, text_line(answers->field[0]));
-    if (vocab->bytes) die("%s: an answer of several tokens is implemented for BERT only", from);
+    if (vocab->bytes) die("%s: answers of several tokens are implemented for BERT only", from);
     memset(answers->allowed, true, (size_t)vocab->size);
 }
 static void allow_labels(Answers *answers, const Vocab *vocab, const char *labels) {
