@@ -57,7 +57,7 @@ static inline void rows_backward(Tensor x, const int *index, Tensor y) {
 }
 /* The rows from `first` on, with their gradient: not a copy. */
 static inline Tensor rows_from(Tensor t, int first) {
-    return (Tensor){t.rows - first, t.cols, row(t, first), t.grad ? grad_row(t, first) : NULL};
+    return (Tensor){t.rows - first, t.cols, row(t, first), t.grad ? grad_row(t, first) : NULL, NULL};
 }
 
 /* ---- attention (Vaswani et al. 2017), for each sequence and each head with its columns of q, k, v:
@@ -154,7 +154,7 @@ static inline Tensor prefix_forward(Tensor prefix, int column, Tensor x, const B
 static inline Tensor prefix_backward(Tensor prefix, int column, Tensor y, const Batch *batch) {
     if (!prefix.rows) return y;
     const int *start = prefix_starts(prefix, batch), m = prefix.rows;
-    Tensor x = {batch->tokens, y.cols, NULL, NULL};
+    Tensor x = {batch->tokens, y.cols, NULL, NULL, NULL};
     needs_grad(&x);
     for (int s = 0; s < batch->sequences; s++) {
         for (int i = 0; prefix.grad && i < m; i++)

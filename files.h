@@ -610,7 +610,7 @@ static inline bool safetensors_find(const Safetensors *st, const char *name, Ten
     if (e.dimensions < 1 || e.dimensions > 2 || e.elements < 1 || e.size[0] > INT32_MAX || e.size[1] > INT32_MAX)
         die("%s: %s: not a vector or matrix", st->path, name);
     const bool matrix = e.dimensions == 2;
-    *t = (Tensor){matrix ? (int)e.size[0] : 1, (int)e.size[matrix], NULL, NULL};
+    *t = (Tensor){matrix ? (int)e.size[0] : 1, (int)e.size[matrix], NULL, NULL, NULL};
     if (sizeof(real) == 4 && !strcmp(type, "F32") && (uintptr_t)from % 4 == 0) {
         t->data = (void *)from; /* a private mapping: writing is ours */
         return true;

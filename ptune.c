@@ -454,6 +454,7 @@ static Run run_begin(const Training *t, Model *model, Tensor prompt) {
     run.deep = deep_begin(&model->lm, t->deep_encoder, &random);
     if (run.deep) run.trained = parameters_joined(run.trained, run.deep->weights);
     if (t->tune_lm) run.lm = lm_weights(&model->lm);
+    else parameters_pack(lm_weights(&model->lm)); /* it stays as it is */
     parameters_train(run.lm);
     run.trained = parameters_joined(run.trained, run.lm);
     run.best_lm = parameters_like(run.lm);
@@ -491,6 +492,7 @@ static void run_end(Run *run) {
     if (run->deep) deep_end(run->deep);
     parameters_copy(run->lm, run->best_lm);
     parameters_freeze(run->lm);
+    parameters_unpack(lm_weights(&run->model->lm));
 }
 
 /* ==== The program ================================================================================================= */

@@ -43,8 +43,9 @@ typedef float real;
 
 typedef struct {
     int rows, cols;
-    real *data; /* (rows, cols), row-major */
-    real *grad; /* same shape: d loss / d data; NULL: frozen */
+    real *data;   /* (rows, cols), row-major */
+    real *grad;   /* same shape: d loss / d data; NULL: frozen */
+    real *packed; /* a copy of the data in the order in which matmul reads it, see packed_copy; NULL: none */
 } Tensor;
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
@@ -105,10 +106,10 @@ static inline void *allocate(size_t bytes) {
 static inline void *allocate_zeroed(size_t bytes) { return memset(allocate(bytes), 0, bytes); }
 
 static inline Tensor tensor(int rows, int cols) { /* values not set */
-    return (Tensor){rows, cols, allocate((size_t)rows * (size_t)cols * sizeof(real)), NULL};
+    return (Tensor){rows, cols, allocate((size_t)rows * (size_t)cols * sizeof(real)), NULL, NULL};
 }
 static inline Tensor tensor_zeros(int rows, int cols) {
-    return (Tensor){rows, cols, allocate_zeroed((size_t)rows * (size_t)cols * sizeof(real)), NULL};
+    return (Tensor){rows, cols, allocate_zeroed((size_t)rows * (size_t)cols * sizeof(real)), NULL, NULL};
 }
 /* From here on the backward passes compute d loss / d t. */
 static inline void needs_grad(Tensor *t) { t->grad = allocate_zeroed(size_of(*t) * sizeof(real)); }
@@ -176,13 +177,13 @@ static inline void shuffle(int *order, int count, Random *random) { /* Fisher an
  * A Matrix is a view: element (i, j) stands at data[i * row_stride + j * col_stride]. Transposing swaps the
  * strides, a head of an attention is a view of some columns; neither moves an element. One of the two strides is 1.
  */
-typedef struct { real *data; int rows, cols; ptrdiff_t row_stride, col_stride; } Matrix;
+typedef struct { real *data; int rows, cols; ptrdiff_t row_stride, col_stride; const real *packed; } Matrix;
 
-static inline Matrix values(Tensor t) { return (Matrix){t.data, t.rows, t.cols, t.cols, 1}; }
-static inline Matrix gradient(Tensor t) { return (Matrix){t.grad, t.rows, t.cols, t.cols, 1}; }
-static inline Matrix transposed(Matrix a) { return (Matrix){a.data, a.cols, a.rows, a.col_stride, a.row_stride}; }
+static inline Matrix values(Tensor t) { return (Matrix){t.data, t.rows, t.cols, t.cols, 1, t.packed}; }
+static inline Matrix gradient(Tensor t) { return (Matrix){t.grad, t.rows, t.cols, t.cols, 1, NULL}; }
+static inline Matrix transposed(Matrix a) { return (Matrix){a.data, a.cols, a.rows, a.col_stride, a.row_stride, NULL}; }
 static inline Matrix part(Matrix a, int row0, int rows, int col0, int cols) {
-    return (Matrix){a.data + row0 * a.row_stride + col0 * a.col_stride, rows, cols, a.row_stride, a.col_stride};
+    return (Matrix){a.data + row0 * a.row_stride + col0 * a.col_stride, rows, cols, a.row_stride, a.col_stride, NULL};
 }
 
 /* C (m, n) += A (m, k) B (k, n): the definition. */
@@ -296,6 +297,17 @@ static inline void pack(real *packed, Matrix b, const int width) {
             }
 }
 
+/* All of B (k, n), packed as above, but BLOCK_K rows at a time, as matmul takes them: for weights that are frozen, and
+ * so are the same in every product. */
+static inline real *packed_copy(Matrix b) {
+    const int padded = ceil_div(b.cols, TILE_COLS) * TILE_COLS;
+    real *packed = allocate((size_t)b.rows * (size_t)padded * sizeof(real));
+#pragma omp parallel for
+    for (int p0 = 0; p0 < b.rows; p0 += BLOCK_K)
+        pack(packed + (ptrdiff_t)p0 * padded, part(b, p0, min_int(BLOCK_K, b.rows - p0), 0, b.cols), TILE_COLS);
+    return packed;
+}
+
 /* Buffers for packed operands, [0] for A and [1] for B, a pair for each thread, grown as needed. */
 static inline real *packing_buffer(int which, size_t count) {
     static _Thread_local real *buffer[2];
@@ -310,13 +322,14 @@ static inline real *packing_buffer(int which, size_t count) {
 }
 
 /* The share of one thread in C += A B: its pieces of C, each of BLOCK_ROWS rows by a group of panels. packed_a: NULL if
- * A is read in place, else all of A in panels of TILE_ROWS rows, (a.cols, TILE_ROWS) each. */
+ * A is read in place, else all of A in panels of TILE_ROWS rows, (a.cols, TILE_ROWS) each. b.packed: NULL, or all of B
+ * as packed_copy gives it. */
 static inline void matmul_share(Matrix c, Matrix a, Matrix b, const real *packed_a, int share, int shares) {
     const int m = c.rows, n = c.cols, panels = ceil_div(n, TILE_COLS), blocks = ceil_div(m, BLOCK_ROWS);
     /* What a thread packs at once. Where two shares meet within a group both pack it: a wide B has small groups. */
     const int groups = ceil_div(panels, n > m ? 2 : BLOCK_PANELS);
     const int64_t pieces = (int64_t)groups * blocks, from = pieces * share / shares, to = pieces * (share + 1) / shares;
-    real *packed_b = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)min_int(BLOCK_K, a.cols));
+    real *buffer = packing_buffer(1, (size_t)BLOCK_PANELS * TILE_COLS * (size_t)min_int(BLOCK_K, a.cols));
     for (int p0 = 0; p0 < a.cols; p0 += BLOCK_K) { /* 4th loop around the kernel: a block of the inner dimension */
         const int k = min_int(BLOCK_K, a.cols - p0);
         for (int64_t piece = from; piece < to; piece++) { /* 3rd: a piece */
@@ -324,7 +337,9 @@ static inline void matmul_share(Matrix c, Matrix a, Matrix b, const real *packed
             const int rows = min_int(BLOCK_ROWS, m - i0);
             const int j0 = (int)((int64_t)panels * group / groups) * TILE_COLS;
             const int j1 = min_int(n, (int)((int64_t)panels * (group + 1) / groups) * TILE_COLS);
-            if (piece == from || i0 == 0) pack(packed_b, part(b, p0, k, j0, j1 - j0), TILE_COLS);
+            const ptrdiff_t in_copy = (ptrdiff_t)p0 * panels * TILE_COLS + (ptrdiff_t)j0 * k;
+            const real *packed_b = b.packed ? b.packed + in_copy : buffer;
+            if (!b.packed && (piece == from || i0 == 0)) pack(buffer, part(b, p0, k, j0, j1 - j0), TILE_COLS);
             for (int j = j0; j < j1; j += TILE_COLS) { /* 2nd: a panel */
                 const int width = min_int(TILE_COLS, j1 - j), vectors = ceil_div(width, LANES);
                 const int tile_rows = vectors == 1 ? THIN_ROWS : TILE_ROWS;
@@ -345,11 +360,11 @@ static inline void matmul_share(Matrix c, Matrix a, Matrix b, const real *packed
         }
     }
 }
-/* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed; A is read in place if its rows are contiguous, else packed
- * too. Transposing the whole product (C' += B' A') exchanges the roles, so the larger operand, which is the frozen
- * weights, is A wherever its rows allow it, and is read where it lies in the mapped file. Each thread has its own
- * pieces of C and packs the panels of B for them itself: what it packed lies in its own cache. No sum is split over
- * threads: each element of C has one order of additions, whatever the number of threads. */
+/* C (m, n) += A (m, k) B (k, n), cache-blocked. B is packed, if it has no packed copy; A is read in place if its rows
+ * are contiguous, else packed too. Transposing the whole product (C' += B' A') exchanges the roles, so the larger
+ * operand, which is the frozen weights, is A wherever its rows allow it, and is read where it lies in the mapped file.
+ * Each thread has its own pieces of C and packs the panels of B for them itself: what it packed lies in its own cache.
+ * No sum is split over threads: each element of C has one order of additions, whatever the number of threads. */
 static inline void matmul(Matrix c, Matrix a, Matrix b) {
     if (b.row_stride == 1 && (a.col_stride != 1 || b.cols > a.rows)) { /* columns of B are rows of A in place */
         const Matrix keep = a;
@@ -617,7 +632,7 @@ static inline void cross_entropy_backward(Tensor x, const int *target) {
 static inline Tensor answer_rows(Tensor x, const int *target, int first, int end) {
     int tokens = 0;
     while (first + tokens < end && target[first + tokens] >= 0) tokens++;
-    return (Tensor){tokens, x.cols, row(x, first), x.grad ? grad_row(x, first) : NULL};
+    return (Tensor){tokens, x.cols, row(x, first), x.grad ? grad_row(x, first) : NULL, NULL};
 }
 static inline double hinge_of(Tensor x, const int *right, const int *wrong, int first, int end) {
     return 1 + cross_entropy_forward(answer_rows(x, right, first, end), right + first) -
@@ -634,7 +649,7 @@ static inline double hinge_forward(Tensor x, const int *right, const int *wrong,
 /* dx += factor times the gradient of an answer's cross-entropy */
 static inline void answer_backward(Tensor x, const int *target, int first, int end, double factor) {
     const Tensor rows = answer_rows(x, target, first, end);
-    Tensor alone = {rows.rows, rows.cols, rows.data, NULL};
+    Tensor alone = {rows.rows, rows.cols, rows.data, NULL, NULL};
     needs_grad(&alone);
     cross_entropy_backward(alone, target + first);
     for (size_t i = 0; i < size_of(rows); i++) rows.grad[i] += (real)factor * alone.grad[i];
@@ -694,6 +709,15 @@ static inline void parameters_train(Parameters list) { /* gives each a gradient 
 /* Where training ends, before the memory of the gradients is released: frozen again, no pointer to it is left. */
 static inline void parameters_freeze(Parameters list) {
     for (int i = 0; i < list.count; i++) list.at[i].tensor->grad = NULL, list.at[i].m = list.at[i].v = (Tensor){0};
+}
+/* Frozen weights: the backward pass, dX += dY W, would pack the same W in every step. This packs them once; it takes as
+ * much memory as the weights themselves. */
+static inline void parameters_pack(Parameters list) {
+    for (int i = 0; i < list.count; i++)
+        if (list.at[i].kind == MATRIX) list.at[i].tensor->packed = packed_copy(values(*list.at[i].tensor));
+}
+static inline void parameters_unpack(Parameters list) { /* before the copies' memory is released */
+    for (int i = 0; i < list.count; i++) list.at[i].tensor->packed = NULL;
 }
 static inline Parameters parameters_joined(Parameters a, Parameters b) {
     Parameters all = {allocate(sizeof(Parameter[a.count + b.count])), a.count + b.count};

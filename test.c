@@ -96,7 +96,7 @@ static double weights_difference(Parameters got, Parameters want) {
     return worst;
 }
 static Tensor copy_of(Tensor t) {
-    return (Tensor){t.rows, t.cols, memcpy(tensor(t.rows, t.cols).data, t.data, size_of(t) * sizeof(real)), NULL};
+    return (Tensor){t.rows, t.cols, memcpy(tensor(t.rows, t.cols).data, t.data, size_of(t) * sizeof(real)), NULL, NULL};
 }
 static void check_output(const char *name, Tensor y) {
     const Tensor want = given(name);
@@ -168,7 +168,7 @@ static void check_exp_fast(void) {
     check(cdf_error < bound, "%-22s error %.1e", "normal_cdf", cdf_error);
     real nan[2] = {(real)NAN}; /* and one whose bits are all ones */
     memset(&nan[1], 0xFF, sizeof nan[1]);
-    Tensor x = {1, 2, nan, NULL};
+    Tensor x = {1, 2, nan, NULL, NULL};
     const Tensor y = relu_forward(x), z = gelu_forward(x);
     for (int i = 0; i < 2; i++)
         check(isnan(exp_fast(nan[i])) && isnan(y.data[i]) && isnan(z.data[i]),
@@ -230,7 +230,7 @@ static real *guarded(size_t count) {
 }
 /* A view of the last rows and columns of a larger random matrix. */
 static Matrix random_view(int rows, int cols, bool transpose, Random *random) {
-    Tensor whole = {(transpose ? cols : rows) + 1, (transpose ? rows : cols) + 3, NULL, NULL};
+    Tensor whole = {(transpose ? cols : rows) + 1, (transpose ? rows : cols) + 3, NULL, NULL, NULL};
     whole.data = guarded(size_of(whole));
     fill_normal(whole, 1, random);
     const Matrix view = part(values(whole), 1, whole.rows - 1, 3, whole.cols - 3);
@@ -409,6 +409,44 @@ static void matmul_in_region(Matrix c, Matrix a, Matrix b) { /* as the LSTM call
     for (int i = 0; i < 2; i++)
         if (i) matmul(c, a, b);
 }
+/* With a packed copy of B, which is read in its place. */
+static void matmul_with_copy(Matrix c, Matrix a, Matrix b) {
+    b.packed = packed_copy(b);
+    matmul(c, a, b);
+}
+/* The copy changes no bit of a product. Elements of C that differ, over all layouts. */
+static int differ_with_copy(int m, int n, int k, Random *random) {
+    int differ = 0;
+    for (int layout = 0; layout < 8; layout++) {
+        Mark before = mark();
+        const Matrix a = random_view(m, k, layout & 1, random), b = random_view(k, n, layout & 2, random);
+        const Tensor without = tensor_zeros(m, n), with = tensor_zeros(m, n);
+        const bool transpose = layout & 4;
+        Matrix c[] = {values(without), values(with)};
+        for (int i = 0; i < 2; i++)
+            if (transpose) c[i] = (Matrix){c[i].data, m, n, 1, m, NULL};
+        matmul(c[0], a, b);
+        matmul_with_copy(c[1], a, b);
+        for (int i = 0; i < m * n; i++) differ += without.data[i] != with.data[i];
+        release(before);
+    }
+    return differ;
+}
+static void check_packed_copy(void) {
+    static const int shapes[][3] = {{1, 1, 1}, {8, 100, 24}, {50, 49, 800}, {300, 200, 900}, {7, 500, 1600}};
+    Random random = {3};
+    check_product("packed_copy", matmul_with_copy, false);
+    check_product("packed_copy", matmul_with_copy, true);
+    for (int i = 0; i < 5; i++) {
+        const int m = shapes[i][0], n = shapes[i][1], k = shapes[i][2], differ = differ_with_copy(m, n, k, &random);
+        check(!differ, "%-22s C (%d, %d) += A (%d, %d) B: %d elements differ from those without a copy", "packed_copy",
+              m, n, m, k, differ);
+    }
+    Tensor t = tensor_zeros(50, 90);
+    t.packed = packed_copy(values(t));
+    check(values(t).packed && !transposed(values(t)).packed && !part(values(t), 0, 20, 0, 90).packed,
+          "%-22s of a matrix, not of a part of it, nor of it transposed", "packed_copy");
+}
 static void check_matmul_in_region(void) { check_product("matmul in a region", matmul_in_region, true); }
 /* The shares of three threads, one after the other: tested even with one thread, and on small products. */
 static void matmul_in_shares(Matrix c, Matrix a, Matrix b) {
@@ -449,7 +487,7 @@ static void check_tanh_gelu(void) {
     Tensor y = tanh_gelu_forward(x);
     const Tensor up = tanh_gelu_forward(above), down = tanh_gelu_forward(below);
     needs_grad(&x), needs_grad(&y);
-    fill_constant((Tensor){1, COUNT, y.grad, NULL}, 1);
+    fill_constant((Tensor){1, COUNT, y.grad, NULL, NULL}, 1);
     tanh_gelu_backward(x, y);
     for (int i = 0; i < COUNT; i++) {
         const double at = (double)x.data[i], u = sqrt(2 / 3.14159265358979323846) * (at + 0.044715 * at * at * at);
@@ -940,7 +978,7 @@ static void check_large_lstm(void) {
 static void check_attention(void) {
     const Batch batch = ragged();
     const Tensor x = given("x"), k = given("k"), v = given("v");
-    const Tensor selected_q = {batch.selected_count, x.cols, x.data, NULL};
+    const Tensor selected_q = {batch.selected_count, x.cols, x.data, NULL, NULL};
     check_output("attention_forward", attention_forward(x, k, v, 2, 2, batch.start, batch.start, NULL).context);
     check_output("attention_forward.read",
                  attention_forward(selected_q, k, v, 2, 2, batch.selected_start, batch.start, NULL).context);
@@ -970,7 +1008,7 @@ static void check_more_attention(void) {
     Random random = {1};
     const Batch batch = more_ragged();
     const Tensor q = random_tensor(10, 15, &random), k = random_tensor(10, 15, &random),
-                 v = random_tensor(10, 15, &random), selected_q = {6, 15, q.data, NULL};
+                 v = random_tensor(10, 15, &random), selected_q = {6, 15, q.data, NULL, NULL};
     const double all = attention_difference(q, k, v, 3, 4, batch.start, batch.start),
                  selected = attention_difference(selected_q, k, v, 3, 4, batch.selected_start, batch.start);
     check(all < 1e-5 && selected < 1e-5,
@@ -991,7 +1029,7 @@ static void check_batch(void) {
         for (int i = 0; i < count; i++) selected[i] = all.selected[first + i] - from;
         if (!count) continue;
         const Batch one = {1, start[1], count, start, selected_start, selected};
-        const Tensor alone = bert_logits(&bert, (Tensor){start[1], e.cols, row(e, from), NULL}, &one);
+        const Tensor alone = bert_logits(&bert, (Tensor){start[1], e.cols, row(e, from), NULL, NULL}, &one);
         worst = worse(worst, largest_difference(alone.data, row(logits, first), size_of(alone)));
     }
     check(worst < 1e-5, "%-22s four sequences in one batch, and each alone: logits differ by %.1e", "bert_logits",
@@ -1037,7 +1075,7 @@ static void check_gpt_batch(void) {
             const int from = all.start[s], length = all.selected[r] - from + 1;
             int start[] = {0, length}, selected_start[] = {0, 1}, last = length - 1;
             const Batch one = {1, length, 1, start, selected_start, &last};
-            const Tensor alone = gpt_logits(&gpt, (Tensor){length, e.cols, row(e, from), NULL}, &one);
+            const Tensor alone = gpt_logits(&gpt, (Tensor){length, e.cols, row(e, from), NULL, NULL}, &one);
             worst = worse(worst, largest_difference(alone.data, row(logits, r), (size_t)alone.cols));
         }
     for (int i = 0; i + 1 < all.tokens; i++) { /* does the logit at i see the token after it? */
@@ -1142,6 +1180,43 @@ static void check_gpt_layers(void) {
     Model *model = model_load(&(Options){.model = "data/gpt"});
     check_fill("data/expected/fill_gpt.jsonl", model, 1e-4);
     lm_close(&model->lm);
+}
+
+/* The gradient of e, by frozen weights as they are, packed, and with nothing in the packed copies but zeros: packing
+ * changes no bit of it, and the copies are what counts. Then they are put away. */
+static void check_packed_weights_of(const char *folder) {
+    static int start[] = {0, 9, 14}, selected[] = {3, 8, 13}, selected_start[] = {0, 2, 3};
+    const Batch batch = {2, 14, 3, start, selected_start, selected};
+    Model *model = model_load(&(Options){.model = folder});
+    Lm *lm = &model->lm;
+    const Parameters weights = lm_weights(lm);
+    Random random = {5};
+    const Tensor word = lm_word(lm), drawn = random_tensor(14, word.cols, &random);
+    Tensor e[3];
+    int differ[3] = {0}, left = 0;
+    for (int k = 0; k < 3; k++) {
+        if (k == 1) parameters_pack(weights);
+        for (int i = 0; k == 2 && i < weights.count; i++) {
+            const Tensor t = *weights.at[i].tensor;
+            if (t.packed) fill_constant((Tensor){t.rows, t.cols, t.packed, NULL, NULL}, 0);
+        }
+        e[k] = (Tensor){14, word.cols, drawn.data, NULL, NULL};
+        needs_grad(&e[k]);
+        LmActivations a = lm_forward(lm, e[k], &batch);
+        a.logits.grad = random_tensor(3, word.rows, &(Random){6}).data;
+        lm_backward(lm, &a, &batch);
+        for (size_t j = 0; j < size_of(drawn); j++) differ[k] += e[k].grad[j] != e[0].grad[j];
+    }
+    parameters_unpack(weights);
+    for (int i = 0; i < weights.count; i++) left += weights.at[i].tensor->packed != NULL;
+    check(!differ[1] && differ[2] > 14 * word.cols / 2 && !left,
+          "%-22s %s: packed, %d of %zu elements of the gradient differ; with zeros in the copies, %d; %d are left",
+          "parameters_pack", folder, differ[1], size_of(drawn), differ[2], left);
+    lm_close(lm);
+}
+static void check_packed_weights(void) {
+    check_packed_weights_of("data/bert");
+    check_packed_weights_of("data/gpt");
 }
 
 /* ==== ptune.c ===================================================================================================== */
@@ -1462,6 +1537,7 @@ static void check_train_step(void) {
 static void check_run(void) {
     static Tiny t;
     double loss[2];
+    int left = 0, packed = 0;
     tiny_load(&t);
     Training settings = {.rate = 0.01, .rate_lm = 0.01, .epochs = 3, .batch = 2, .patience = 9, .scale = -1, .seed = 1};
     const Dataset five = {t.example, 5, ""};
@@ -1473,9 +1549,11 @@ static void check_run(void) {
         Run run = run_begin(&settings, &t.model, prompt);
         next_epoch(&run, &five, &five);
         loss[k] = run.loss;
+        packed += lm_word(&t.model.lm).packed != NULL;
         run_end(&run);
         settings.tune_lm = true;
         Run both = run_begin(&settings, &t.model, prompt);
+        packed += lm_word(&t.model.lm).packed != NULL;
         while (k == 0 && run_goes_on(&both)) next_epoch(&both, &five, &five);
         const double kept = weights_difference(lm, both.best_lm);
         run_end(&both);
@@ -1489,11 +1567,14 @@ static void check_run(void) {
         memset(allocate(1 << 20), 0xFF, 1 << 20); /* where a forgotten gradient would point now */
         release(before);
     }
-    int left = 0;
-    for (int i = 0; i < lm.count; i++) left += lm.at[i].tensor->grad || lm.at[i].m.data || lm.at[i].v.data;
+    for (int i = 0; i < lm.count; i++) {
+        const Parameter *p = &lm.at[i];
+        left += p->tensor->grad || p->tensor->packed || p->m.data || p->v.data;
+    }
     check(!left && loss[0] == loss[1],
-          "%-22s %d weights still have a gradient; the next run has loss %.6f, expected %.6f", "run_end", left, loss[1],
-          loss[0]);
+          "%-22s %d weights still have a gradient or a copy; the next run has loss %.6f, expected %.6f", "run_end",
+          left, loss[1], loss[0]);
+    check(packed == 2, "%-22s of four runs, two with a frozen LM, %d had packed its weights", "run_end", packed);
     lm_close(&t.model.lm);
 }
 /* A deep prompt, with its encoder and without: the LM has that of the best epoch afterwards, which is not the last one
@@ -2000,7 +2081,7 @@ static void check_tagging_of(const char *name, const char *what, bool deep, bool
     Parameters added = parameters_joined(classifier_of(model), (Parameters){&p, deep});
     parameters_allocate(added);
     parameters_copy(added, (Parameters){(Parameter[]){{.tensor = &(Tensor){bias.cols, lm_word(&model->lm).cols,
-                                                                          expected(&head, "weight").data, NULL}},
+                                                                          expected(&head, "weight").data, NULL, NULL}},
                                                       {.tensor = (Tensor *)&bias},
                                                       {.tensor = (Tensor *)&prefix}}, added.count});
     if (tune_lm) added = parameters_joined(lm_weights(&model->lm), added);
@@ -2376,6 +2457,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"matmul", check_matmul_threads, NULL},
     {"matmul", check_matmul_in_region, NULL},
     {"matmul_share", check_matmul_share, NULL},
+    {"packed_copy", check_packed_copy, NULL},
     {"linear_forward", check_linear, "layers.safetensors"},
     {"residual_forward", check_residual, "layers.safetensors"},
     {"layernorm_forward", check_layernorm, "layers.safetensors"},
@@ -2419,6 +2501,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"gpt_config", check_gpt_config, NULL},
     {"gpt_save", check_gpt_save, NULL},
     {"gpt_random", check_gpt_random, NULL},
+    {"parameters_pack", check_packed_weights, NULL},
     {"ptune.c", NULL, NULL},
     {"template_parse", check_template_parse, NULL},
     {"template_ids", check_template_ids, NULL},

@@ -24,7 +24,7 @@ typedef struct {
 
 /* The rows of relation r as a tensor of their own: elements and gradient are those of t. */
 static Tensor relation_rows(Tensor t, int r, int m) {
-    return (Tensor){m, t.cols, row(t, r * m), t.grad ? grad_row(t, r * m) : NULL};
+    return (Tensor){m, t.cols, row(t, r * m), t.grad ? grad_row(t, r * m) : NULL, NULL};
 }
 static PromptEncoder relation_encoder(const PromptEncoder *e, int r, int m) {
     PromptEncoder one = *e;

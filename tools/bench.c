@@ -169,7 +169,7 @@ static Work products_alone(const Bert *bert, int tokens, int selected) {
         if (w.rows < bert->hidden || strstr(name, "position") || !strstr(name, "weight")) continue;
         const int rows = last || w.rows == bert->vocab || strstr(name, "transform") ? selected : tokens;
         Tensor logits = w.rows == bert->vocab ? tensor_zeros(rows, w.rows) : y;
-        const Matrix to = part((Matrix){logits.data, rows, w.rows, w.rows, 1}, 0, rows, 0, w.rows);
+        const Matrix to = part((Matrix){logits.data, rows, w.rows, w.rows, 1, NULL}, 0, rows, 0, w.rows);
         const Matrix from = part(values(x), 0, rows, 0, w.cols);
         matmul(to, from, transposed(values(w)));
         matmul(from, to, values(w));
@@ -258,6 +258,7 @@ static void bench_bert(bool brief, double peak) {
     encoder_init(&encoder, ENCODER_LSTM, 9, 768);
     encoder_random(&encoder, 0, &random);
     parameters_train(encoder.weights);
+    parameters_pack(lm_weights(&lm));
     bench_examples(examples, ids, true), bench_examples(words, word_ids, false);
     double parts[PARTS], one[PARTS];
     int tokens;
@@ -283,6 +284,7 @@ static void bench_bert(bool brief, double peak) {
         release(before);
     }
     printf("\nevaluation, %d tokens per example: %.1f examples/s\n", MEAN_LENGTH, count / median(times, 9));
+    parameters_unpack(lm.bert.weights);
     parameters_train(lm.bert.weights);
     for (int i = 0; i < 5; i++) {
         Mark before = mark();
@@ -311,6 +313,7 @@ static void bench_gpt(void) {
     encoder_init(&encoder, ENCODER_LSTM, 9, 768);
     encoder_random(&encoder, 0, &random);
     parameters_train(encoder.weights);
+    parameters_pack(lm_weights(&lm));
     bench_examples(examples, ids, true);
     for (int s = 0; s < MAX_BATCH; s++) examples[s].mask = examples[s].length - 1;
     for (int i = -1; i < 9; i++) {
