@@ -186,14 +186,15 @@ regrade:
 
 # Shows that each assignment can be solved, in more than one way, and that wrong solutions are refused:
 #   step-N.K      the folder of assignment N with its first K functions written asks for the next one, or is done
-#   other-N       tools/other, a solution written in another way, gets all points
+#   other-N       tools/other, a solution written in another way, gets all points (3 and 9 have none)
 #   variant-V.N   the right solution of VARIANT=V gets all points for that
 #   last_year-V.N the right solution without a variant does not
 #   wrong-LINE    that line of tools/wrong.tsv, planted in the right solution, costs points
 STEPS := $(shell awk -F '\t' 'NR > 1 && !count[$$1]++ { print "step-" $$1 ".0" } \
     NR > 1 { print "step-" $$1 "." count[$$1] }' $(TABLE))
 VARIED := 1.5 1.6 1.10 2.10
-SHOWN := $(STEPS) $(addprefix other-,$(shell cat tools/other/assignments)) $(addprefix variant-,$(VARIED)) \
+OTHER := $(filter-out 3 9,$(shell awk 'NR > 1 { print $$1 }' $(TABLE) | sort -un))
+SHOWN := $(STEPS) $(addprefix other-,$(OTHER)) $(addprefix variant-,$(VARIED)) \
     $(addprefix last_year-,$(VARIED)) $(shell awk 'NR > 1 { print "wrong-" NR }' tools/wrong.tsv)
 VERDICTS := $(SHOWN:%=build/assignments/%/verdict)
 assignments:

@@ -13,7 +13,7 @@ static inline void matmul_naive(Matrix c, Matrix a, Matrix b)
 }
 
 static inline void pack(real *packed, Matrix b, const int width) {
-    const Matrix panel_rows = {packed, b.rows, width, width, 1};
+    const Matrix panel_rows = {packed, b.rows, width, width, 1, NULL};
     for (int j = 0; j < (b.cols + width - 1) / width * width; j++)
         for (int p = 0; p < b.rows; p++) {
             const real element = j < b.cols ? b.data[p * b.row_stride + j * b.col_stride] : 0;
