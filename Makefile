@@ -8,7 +8,7 @@
 # make assignment N=3  a folder in which to write functions       make regrade FOLDER=F  grades it
 # make assignments    shows that each assignment can be solved, and that wrong solutions are refused
 # make -j4 lama MODEL=DIR LAMA=DIR OUT=DIR   the paper's table: NOTES.md
-# make fuzz [SECONDS=60] [SEED=1]  damaged files of every kind under the sanitizers
+# make fuzz [SECONDS=60] [SEED=1001]  damaged files of every kind under the sanitizers
 # make clean
 CC ?= cc
 probe = $(shell printf 'int main(void) { return 0; }' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')

@@ -52,7 +52,7 @@ done
 for n in 8 16 32 80; do
     echo "$n $(average manual $out/examples$n.txt) $(average ft $out/examples$n.txt) $(average p-lstm $out/examples$n.txt)"
 done >$out/examples.tsv
-draw examples 700 360 "set logscale x 2; set xrange [7:90]; set yrange [0:100]; set xtics (8,16,32,'about 80 (all)' 80); set key bottom right; \
+draw examples 700 360 "set logscale x 2; set xrange [7:90]; set yrange [0:100]; set xtics (8,16,32,'at most 80' 80); set key bottom right; \
     set xlabel 'training examples per relation'; set ylabel 'P@1, average of the relations'; \
     plot '$out/examples.tsv' using 1:2 with lines title 'manual prompt', \
          '' using 1:4:5 with yerrorlines title 'fine-tuning', '' using 1:6:7 with yerrorlines title 'P-tuning'"
