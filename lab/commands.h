@@ -488,6 +488,8 @@ static void command_eval(Options *o) {
 static void command_tag(Options *o) {
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
     check_settings(o);
+    if (o->resume && !o->out) usage("--resume goes with --out", NULL);
+    o->tags = true;
     Model *model = tag_model(o);
     Sentences sentences[3];
     Dataset data[3];
@@ -498,7 +500,7 @@ static void command_tag(Options *o) {
     for (int set = 0; set < 3; set++) data[set] = tag_examples(&sentences[set], model, o->pseudo, o->max_length);
     if (o->training.rate < 0) o->training.rate = o->training.tune_lm ? 5e-5 : 5e-3;
     o->training.rate_lm = o->training.rate, o->training.input = tagged_inputs;
-    if (o->out) make_folder(o->out);
+    if (o->out) make_folder(o->out), o->model_hash = hash_model(o->model);
     const Lock lock = o->out ? lock_file(format("%s/lock", o->out)) : (Lock){0};
     train_tagger(o, model, data, sentences);
     if (o->out) unlock_file(lock);
@@ -733,7 +735,7 @@ static const Option option_table[] = {
     {"--tune-lm", SWITCH, offsetof(Options, training.tune_lm), "tg", 0},
     {"--deep-encoder", SWITCH, offsetof(Options, training.deep_encoder), "tbg", 0},
     {"--shift-positions", SWITCH, offsetof(Options, shift), "tbg", 0},
-    {"--resume", SWITCH, offsetof(Options, resume), "tm", 0},
+    {"--resume", SWITCH, offsetof(Options, resume), "tgm", 0},
     {"--causal", SWITCH, offsetof(Options, causal), "vp", 0},
 };
 static const Option *option_named(const char *word) { /* NULL: none */

@@ -33,6 +33,7 @@ typedef struct {
     int deep;   /* how many vectors a deep prompt has in each layer; 0: there is none */
     uint64_t model_hash; /* of the files in --model, where results are kept */
     bool resume, quiet, causal, freeze_encoder;
+    bool tags; /* the files in --data are CoNLL's */
     bool shift; /* the positions of the text begin after the deep prompt */
 } Options;
 
@@ -110,7 +111,8 @@ static const char *answer_text(const Model *model, int id) {
 static const char *split_path(const Options *o, Split which) {
     const char *const given[] = {o->train, o->dev, o->test};
     if (!given[which] && which == TEST_SET && o->data && is_regular(o->data)) return o->data;
-    return given[which] ? given[which] : format("%s/%s.jsonl", or_dash(o->data), split_name[which]);
+    if (given[which]) return given[which];
+    return format("%s/%s.%s", or_dash(o->data), split_name[which], o->tags ? "conll" : "jsonl");
 }
 /* One of the three sets under a template. */
 static Dataset read_split(const Options *o, const Model *model, Split which, const Template *t) {
@@ -365,9 +367,10 @@ static void checkpoint_write(const Options *o, Run *run, const char *made_with) 
         format("{\"settings\":%s,\"epoch\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
                json_quote(made_with), run->epoch, run->best_epoch, run->best));
 }
-static void checkpoint_read(const Options *o, Run *run, const char *made_with) {
+/* False: there is none. The run was stopped before its first epoch ended, and starts at the beginning. */
+static bool checkpoint_read(const Options *o, Run *run, const char *made_with) {
     const char *path = format("%s/checkpoint.safetensors", o->out);
-    if (!file_exists(path)) return; /* stopped before its first epoch ended: it starts at the beginning */
+    if (!file_exists(path)) return false;
     Mark before = mark();
     const Safetensors file = safetensors_open(path);
     check_same_settings(path, safetensors_metadata(&file, "settings"), made_with);
@@ -376,13 +379,17 @@ static void checkpoint_read(const Options *o, Run *run, const char *made_with) {
     run->best_epoch = json_int(safetensors_metadata(&file, "best_epoch"));
     run->best = json_number(safetensors_metadata(&file, "best"));
     if (run->epoch < 0 || run->best_epoch < 0 || isnan(run->best)) die("%s: not a checkpoint", path);
-    if (run->lm.count) { /* the best epoch's weights are in model/ */
-        Lm *best = allocate(sizeof *best);
-        lm_load(best, format("%s/model", o->out));
-        parameters_copy(run->best_lm, lm_weights(best));
-        lm_close(best);
-    }
     unmap_file(file.file);
+    release(before);
+    return true;
+}
+/* The LM of the best epoch, if it is trained, is not in the checkpoint: it has its own folder. */
+static void best_lm_read(const Options *o, Parameters best_lm) {
+    Mark before = mark();
+    Lm *best = allocate(sizeof *best);
+    lm_load(best, format("%s/model", o->out));
+    parameters_copy(best_lm, lm_weights(best));
+    lm_close(best);
     release(before);
 }
 
@@ -520,7 +527,7 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     Mark before = mark();
     Run run = run_begin(&o->training, model, prompt);
     if (o->encoder_from) run_from(o, &run);
-    if (o->resume) checkpoint_read(o, &run, checkpoint_settings(o));
+    if (o->resume && checkpoint_read(o, &run, checkpoint_settings(o)) && run.lm.count) best_lm_read(o, run.best_lm);
     FILE *log_file = o->out ? log_open(o, &run) : NULL;
     progress_begin(o, &run);
     while (run_goes_on(&run)) {

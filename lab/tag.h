@@ -250,14 +250,28 @@ static bool tag_epoch(Run *run, const Dataset *train, const Dataset *dev, const 
     release(before);
     return true;
 }
-/* What the epoch gave, and if it is the best so far, the tagger: the LM too if it was trained. */
-static void tag_report(const Options *o, const Run *run, Parameters classifier) {
+/* As settings; what a tagger has of its own comes first. */
+static const char *tag_settings(const Options *o) {
+    return format("pseudo %d; tagger's lr %.15g; %s", o->pseudo, o->training.rate, settings(o, true));
+}
+/* Continues from the checkpoint. The best epoch's classifier is in the tagger's file, its LM, if trained, in model/. */
+static void tag_resume(const Options *o, Run *run) {
+    if (!checkpoint_read(o, run, tag_settings(o))) return;
+    const int lm = run->best_lm.count - 2; /* the last two are the classifier's */
+    const Safetensors file = safetensors_open(format("%s/tagger.safetensors", o->out));
+    safetensors_read(&file, (Parameters){run->best_lm.at + lm, 2});
+    unmap_file(file.file);
+    if (lm) best_lm_read(o, (Parameters){run->best_lm.at, lm});
+}
+/* What the epoch gave; if it is the best so far, the tagger, and the LM if it was trained; then the checkpoint. */
+static void tag_report(const Options *o, Run *run, Parameters classifier) {
     const bool better = run->best_epoch == run->epoch;
     Mark before = mark();
     printf("epoch %d: loss %.4f, dev F1 %.2f%s\n", run->epoch, run->loss, p_at_1(run->dev), better ? " *" : "");
     fflush(stdout);
     if (better && o->out) tagger_write(format("%s/tagger.safetensors", o->out), run->model, classifier, run->prompt);
     if (better && o->out && o->training.tune_lm) model_write(run->model, format("%s/model", o->out));
+    if (o->out) checkpoint_write(o, run, tag_settings(o));
     release(before);
 }
 static void train_tagger(const Options *o, Model *model, const Dataset data[3], const Sentences sentences[3]) {
@@ -266,6 +280,8 @@ static void train_tagger(const Options *o, Model *model, const Dataset data[3], 
     const Parameters classifier = classifier_of(model);
     parameters_random(classifier, &random);
     Run run = tag_begin(&o->training, model, prompt, classifier);
+    if (o->resume) tag_resume(o, &run);
+    else if (o->out) remove(format("%s/checkpoint.safetensors", o->out)); /* that of an earlier run */
     progress_begin(o, &run);
     while (run_goes_on(&run)) {
         if (!tag_epoch(&run, &data[TRAIN_SET], &data[DEV_SET], &sentences[DEV_SET])) stop_if_interrupted(o, &run);
@@ -279,9 +295,7 @@ static void train_tagger(const Options *o, Model *model, const Dataset data[3], 
 
 /* One of the three sets: --train, --dev, --test, or a file of --data. */
 static Sentences read_tagged(const Options *o, Split which) {
-    const char *const given[] = {o->train, o->dev, o->test};
-    const char *path = given[which] ? given[which] : format("%s/%s.conll", o->data, split_name[which]);
-    const Sentences all = conll_read(path);
+    const Sentences all = conll_read(split_path(o, which));
     if (which != TEST_SET && !entities_of(&all).gold) die("%s: no entity", all.path);
     return all;
 }

@@ -884,6 +884,15 @@ tag --deep 2 --pseudo 2 --out tag_1 >tag_1.txt && OMP_NUM_THREADS=3 tag --deep 2
 cmp tag_1.txt tag_3.txt && cmp tag_1/tagger.safetensors tag_3/tagger.safetensors &&
 tag --deep 2 --pseudo 2 --seed 35 --out tag_3 >tag_3.txt && ! cmp -s tag_1/tagger.safetensors tag_3/tagger.safetensors
 
+# tag --resume: the same tagger as without an interrupt; a run that has ended gives what its best epoch gave
+for how in '--lr 0.2' '--lr 0.2 --pseudo 2 --deep 2' '--lr 0.01 --tune-lm'; do
+    set -- as-ptune tag --model model --data tags --epochs 30 $how
+    "$PTUNE" "$@" --out whole_tag >whole.txt && ! grep -q '^epoch 30.*[*]' whole.txt && tail -n 1 whole.txt >whole.last &&
+    "$PTUNE" "$@" --out whole_tag --resume | cmp - whole.last && interrupted_run part_tag "$@" &&
+    "$PTUNE" "$@" --out part_tag --resume >part.txt && same_end whole.txt part.txt &&
+    cmp whole_tag/tagger.safetensors part_tag/tagger.safetensors || { echo "$how" >&2; exit 1; }
+done
+
 # eval --tagger: tabs, several columns, ends of lines as Windows has them, -DOCSTART- and more empty lines say the same
 ask_tagger --predictions tagged.conll >tag.txt &&
 { printf '\357\273\277-DOCSTART- -X- O\r\n\n'; sed 's/ /\tNN\t/; s/$/\r/; s/^\r$/\r\n\t/' tags/test.conll; } >tags/other.conll &&
