@@ -211,16 +211,6 @@ static void encoder_random(PromptEncoder *e, double scale, Random *random) {
     if (e->kind == ENCODER_EMBEDDING) multiply_by(e->embedding, factor);
     else multiply_by(e->second.w, factor), multiply_by(e->second.b, factor);
 }
-/* Row k of h starts at the embedding of word[k], exactly; at random, as above, if that is negative. The plain encoder's
- * E begins there. A network's last layer begins at 0 instead, and h is the start plus whatever it learns to add. */
-static void encoder_start(PromptEncoder *e, Tensor table, const int *word) {
-    const Tensor h = encoder_forward(e).prompt;
-    for (int k = 0; k < h.rows; k++)
-        if (word[k] >= 0) memcpy(row(h, k), row(table, word[k]), (size_t)h.cols * sizeof(real));
-    if (e->kind == ENCODER_EMBEDDING) return; /* h is E */
-    e->start = h;
-    fill_constant(e->second.w, 0), fill_constant(e->second.b, 0);
-}
 
 /* ==== 4. One batch ================================================================================================ */
 
@@ -364,7 +354,6 @@ typedef struct {
     bool deep_encoder; /* a deep prompt has an encoder, too */
     double scale; /* standard deviation of h at the start; 0: as the encoder gives it; negative: the word table's */
     bool by_loss; /* the best epoch is the one with the lowest loss on dev, not with the highest P@1 */
-    const int *start; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
     bool tune_lm; /* train all of the LM too */
     Inputs (*input)(const Example *, const int *order, int count); /* makes a batch; NULL: inputs_of */
     Score (*score)(const Model *, Tensor prompt, const Dataset *dev, Prediction *); /* NULL: evaluate */
@@ -441,13 +430,12 @@ static bool train_epoch(Run *run, const Dataset *train) {
 /* Starts a run, whose outcome depends on the seed alone. `prompt` (m, H), a row for each [P], will be the best epoch's
  * h; a deep prompt that the LM has is trained too. What is allocated here may be released after run_end. */
 static Run run_begin(const Training *t, Model *model, Tensor prompt) {
-    Run run = {.training = t, .model = model, .prompt = prompt, .epoch = t->start ? -1 : 0, .best = -INFINITY};
+    Run run = {.training = t, .model = model, .prompt = prompt, .best = -INFINITY};
     Random random = {(uint64_t)t->seed};
     if (prompt.rows) {
         run.encoder = allocate(sizeof *run.encoder);
         encoder_init(run.encoder, t->encoder, prompt.rows, prompt.cols);
         encoder_random(run.encoder, t->scale < 0 ? standard_deviation(lm_word(&model->lm)) : t->scale, &random);
-        if (t->start) encoder_start(run.encoder, lm_word(&model->lm), t->start);
         parameters_train(run.encoder->weights);
         run.trained = run.encoder->weights;
     }

@@ -1258,8 +1258,8 @@ static void check_start_of(const Vocab *vocab, const char *form, const char *tem
     template_ids(&prompt, vocab, field, &want), template_ids(&start, vocab, field, &e);
     int same = e.length == want.length && e.mask == want.mask, pseudo = 0;
     for (int i = 0, own = 0; same && i < e.length; i++) {
-        if (want.id[i] < 0) same = e.id[i] < 0 && o.training.start[-1 - e.id[i]] < 0, own++;
-        else if (e.id[i] < 0) same = o.training.start[-1 - e.id[i]] == want.id[i];
+        if (want.id[i] < 0) same = e.id[i] < 0 && o.start_word[-1 - e.id[i]] < 0, own++;
+        else if (e.id[i] < 0) same = o.start_word[-1 - e.id[i]] == want.id[i];
         else same = e.id[i] == want.id[i];
         pseudo += e.id[i] < 0;
     }

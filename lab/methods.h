@@ -277,7 +277,7 @@ static void start_from_words(Options *o, const Model *model) {
         o->template = format("%s%s", o->template, part_with_start(&t.part[i], &model->vocab, &start));
     }
     if (start.count == t.pseudo) die("template '%s': no words to start from", o->start);
-    o->training.start = start.id;
+    o->start_word = start.id;
 }
 
 /* ---- Several prompts at once ------------------------------------------------------------------------------------- */

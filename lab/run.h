@@ -24,7 +24,8 @@ typedef struct {
     Training training;
     const char *model, *data, *train, *dev, *test, *template, *prompt, *encoder, *vocab, *labels, *out, *predictions;
     Texts templates, prompt_files; /* all that were given: eval takes several, elsewhere the last one counts */
-    const char *start; /* the prompt in whose words a run starts: template and training.start follow from it */
+    const char *start;     /* the prompt in whose words a run starts: template and start_word follow from it */
+    const int *start_word; /* (m): the word at which each [P] starts, negative: at random; NULL: all at random */
     const char *encoder_from; /* the file of a trained encoder, from which a run starts */
     const char *select, *optimizer, *recipe, *task, *tasks, *methods, *relations, *prompts, *text, *tagger;
     int seeds, jobs, max_length, size;
@@ -520,6 +521,16 @@ static void run_from(const Options *o, Run *run) {
     e->weights.count = 1; /* E is the first */
     run->trained = parameters_joined(e->weights, rest);
 }
+/* Row k of h starts at the embedding of word[k], exactly; where that is negative it stays as it was drawn. The plain
+ * encoder's E begins there. A network's last layer begins at 0 instead, and h is the start plus what it learns to add. */
+static void encoder_start(PromptEncoder *e, Tensor table, const int *word) {
+    const Tensor h = encoder_forward(e).prompt;
+    for (int k = 0; k < h.rows; k++)
+        if (word[k] >= 0) memcpy(row(h, k), row(table, word[k]), (size_t)h.cols * sizeof(real));
+    if (e->kind == ENCODER_EMBEDDING) return; /* h is E */
+    e->start = h;
+    fill_constant(e->second.w, 0), fill_constant(e->second.b, 0);
+}
 /* One seed, from its start to its score on test. The best epoch's h goes to `prompt` (m, H). With --resume it continues
  * from the checkpoint in --out. Returns how many parameters were trained. */
 static int run_seed(const Options *o, Model *model, const Dataset data[3], Tensor prompt, Prediction *predictions,
@@ -527,6 +538,7 @@ static int run_seed(const Options *o, Model *model, const Dataset data[3], Tenso
     Mark before = mark();
     Run run = run_begin(&o->training, model, prompt);
     if (o->encoder_from) run_from(o, &run);
+    if (o->start_word) encoder_start(run.encoder, lm_word(&model->lm), o->start_word), run.epoch = -1;
     if (o->resume && checkpoint_read(o, &run, checkpoint_settings(o)) && run.lm.count) best_lm_read(o, run.best_lm);
     FILE *log_file = o->out ? log_open(o, &run) : NULL;
     progress_begin(o, &run);
