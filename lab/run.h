@@ -522,7 +522,7 @@ static void run_from(const Options *o, Run *run) {
     run->trained = parameters_joined(e->weights, rest);
 }
 /* Row k of h starts at the embedding of word[k], exactly; where that is negative it stays as it was drawn. The plain
- * encoder's E begins there. A network's last layer begins at 0 instead, and h is the start plus what it learns to add. */
+ * encoder's E begins there. A network's last layer begins at 0 instead, and h is the start plus what it learns. */
 static void encoder_start(PromptEncoder *e, Tensor table, const int *word) {
     const Tensor h = encoder_forward(e).prompt;
     for (int k = 0; k < h.rows; k++)
