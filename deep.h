@@ -1,4 +1,4 @@
-/* deep.h - training a deep prompt: P-tuning v2, the next paper of four of the authors (Liu et al. 2022, 2110.07602).
+/* deep.h - training a deep prompt, P-tuning v2: the next paper of four of the authors (arXiv 2110.07602, 2022).
  *
  * The prompt is not in the text but in every layer: prefix_forward in bert.h puts m trained vectors before its keys and
  * before its values. What is trained is that prefix itself or, an option of the published code, an encoder that makes

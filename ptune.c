@@ -432,6 +432,8 @@ static bool train_epoch(Run *run, const Dataset *train) {
 static Run run_begin(const Training *t, Model *model, Tensor prompt) {
     Run run = {.training = t, .model = model, .prompt = prompt, .best = -INFINITY};
     Random random = {(uint64_t)t->seed};
+    if (t->tune_lm) run.lm = lm_weights(&model->lm);
+    else parameters_pack(lm_weights(&model->lm)); /* it stays as it is */
     if (prompt.rows) {
         run.encoder = allocate(sizeof *run.encoder);
         encoder_init(run.encoder, t->encoder, prompt.rows, prompt.cols);
@@ -441,8 +443,6 @@ static Run run_begin(const Training *t, Model *model, Tensor prompt) {
     }
     run.deep = deep_begin(&model->lm, t->deep_encoder, &random);
     if (run.deep) run.trained = parameters_joined(run.trained, run.deep->weights);
-    if (t->tune_lm) run.lm = lm_weights(&model->lm);
-    else parameters_pack(lm_weights(&model->lm)); /* it stays as it is */
     parameters_train(run.lm);
     run.trained = parameters_joined(run.trained, run.lm);
     run.best_lm = parameters_like(run.lm);

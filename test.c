@@ -1577,6 +1577,35 @@ static void check_run(void) {
     check(packed == 2, "%-22s of four runs, two with a frozen LM, %d had packed its weights", "run_end", packed);
     lm_close(&t.model.lm);
 }
+/* What a method of a table trains on is the model itself, not a copy of it to which the packed weights do not belong. */
+static int steps_with_copies, steps_without;
+static bool count_copies(const Run *run, double loss) {
+    (void)loss;
+    const Parameters all = lm_weights(&run->model->lm);
+    int copies = 0, matrices = 0;
+    for (int i = 0; i < all.count; i++) copies += all.at[i].tensor->packed != NULL, matrices += all.at[i].kind == MATRIX;
+    const bool packed = copies == matrices && lm_word(&run->model->lm).packed;
+    steps_with_copies += packed, steps_without += !copies && !lm_word(&run->model->lm).packed;
+    return true;
+}
+static void check_run_method(void) {
+    static const char *const folders[] = {"data/bert", "data/gpt"};
+    for (int k = 0; k < 4; k++) {
+        Options o = default_options('t');
+        o.model = folders[k / 2], o.data = "data/capital", o.template = "[X] [P] [MASK]", o.deep = 2, o.quiet = true;
+        o.training.epochs = 1, o.training.batch = 40, o.training.tune_lm = k % 2, o.training.after_step = count_copies;
+        Model *model = model_load(&o);
+        const Method method = method_of(&o, true);
+        const Relation relation = {"capital", o.data, {0}};
+        steps_with_copies = steps_without = 0;
+        run_method(&method, &o, model, &relation);
+        check((k % 2 ? steps_without : steps_with_copies) > 1 && !(k % 2 ? steps_with_copies : steps_without) &&
+                  !lm_word(&model->lm).packed && !lm_prefix(&model->lm)->rows,
+              "%-22s %s %s: %d steps with packed weights, %d without; afterwards the model is as before", "run_method",
+              method.name, o.model, steps_with_copies, steps_without);
+        lm_close(&model->lm);
+    }
+}
 /* A deep prompt, with its encoder and without: the LM has that of the best epoch afterwards, which is not the last one
  * at this rate, and it is frozen. */
 static void check_deep_run(void) {
@@ -2517,6 +2546,7 @@ static const struct { const char *name; void (*run)(void); const char *file; } u
     {"train_epoch", check_train_epoch, "tiny/encoder.safetensors"},
     {"train_epoch", check_train_step, "tiny/encoder.safetensors"},
     {"run_end", check_run, "tiny/encoder.safetensors"},
+    {"run_method", check_run_method, NULL},
     {"deep_end", check_deep_run, "tiny/encoder.safetensors"},
     {"multi.h", NULL, NULL},
     {"shuffled_turns", check_turns, NULL},

@@ -489,7 +489,12 @@ static void command_tag(Options *o) {
     if (!o->data && !(o->train && o->dev && o->test)) usage("--data DIR is missing", NULL);
     check_settings(o);
     if (o->resume && !o->out) usage("--resume goes with --out", NULL);
+    if (!o->pseudo && (strcmp(o->encoder, "lstm") || o->training.scale >= 0))
+        usage("--encoder and --init-scale go with --pseudo", NULL);
+    if (!o->pseudo) o->training.encoder = ENCODERS;
     o->tags = true;
+    if (o->training.tune_lm && o->out && same_file(o->model, format("%s/model", o->out)))
+        die("--out %s: the trained model would overwrite the one that is read, %s", o->out, o->model);
     Model *model = tag_model(o);
     Sentences sentences[3];
     Dataset data[3];

@@ -428,20 +428,20 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
                 .settings = o.out ? method_settings(m, &o, model, relation) : "-",
                 .prompt = tensor(t.pseudo, lm_word(&model->lm).cols)};
     Mark before = mark();
-    Model own = *model; /* with a deep prompt of its own too */
+    Model loaded = *model, *own = m->tune_lm ? &loaded : model;
     if (m->tune_lm && o.out && same_file(o.model, format("%s/model", o.out)))
         die("--out %s: the trained model would overwrite the one that is read, %s", o.out, o.model);
-    if (m->tune_lm) lm_load(&own.lm, o.model);
-    if (o.deep > lm_positions(&own.lm))
-        die("--deep %d: the model has only %d positions", o.deep, lm_positions(&own.lm));
-    const Tensor prefix = tensor(o.deep, 2 * r.prompt.cols * lm_layers(&own.lm));
-    deep_prompt_set(&own, prefix, o.shift ? o.deep : 0, "--shift-positions");
+    if (m->tune_lm) lm_load(&own->lm, o.model);
+    if (o.deep > lm_positions(&own->lm))
+        die("--deep %d: the model has only %d positions", o.deep, lm_positions(&own->lm));
+    const Tensor prefix = tensor(o.deep, 2 * r.prompt.cols * lm_layers(&own->lm));
+    deep_prompt_set(own, prefix, o.shift ? o.deep : 0, "--shift-positions");
     if (t.pseudo && m->encoder == ENCODERS) die("%s: [P] where nothing is trained: %s", relation->name, o.template);
     for (int i = 0; i < 3; i++) { /* a relation that is one file has only a test set */
         const bool missing = m->kind == ZERO_SHOT && i != TEST_SET && is_regular(or_dash(o.data));
-        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, &own, (Split)i, &t);
+        data[i] = missing ? (Dataset){NULL, 0, o.data} : read_split(&o, own, (Split)i, &t);
     }
-    if (m->kind == TRAIN && own.answers.field) {
+    if (m->kind == TRAIN && own->answers.field) {
         data[TRAIN_SET] = choices_to_train(&data[TRAIN_SET], o.training.seed, o.quiet);
         o.training.input = choice_inputs, o.training.score = evaluate_choices;
     }
@@ -449,13 +449,14 @@ static Result run_method(const Method *m, const Options *options, Model *model, 
         die("%s: %d examples do not fill one batch of %d", data[TRAIN_SET].path, data[TRAIN_SET].count,
             o.training.batch);
     Prediction *predictions = allocate(sizeof(Prediction) * (size_t)data[TEST_SET].count);
-    if (m->kind == TRAIN) r.trained = run_seed(&o, &own, data, r.prompt, predictions, &r.score);
+    if (m->kind == TRAIN) r.trained = run_seed(&o, own, data, r.prompt, predictions, &r.score);
     else if (m->kind == MAJORITY) r.score = majority_score(&data[TRAIN_SET], &data[TEST_SET], lm_word(&model->lm).rows);
     else r.score = evaluate_any(model, r.prompt, &data[TEST_SET], predictions);
     if (m->kind != MAJORITY) r.macro_f1 = macro_f1(&model->answers, &data[TEST_SET], predictions);
     if (m->kind == SEARCH) r.kept = template_parse(m->template).pseudo;
     if (m->kind == TRAIN) r.kept = (int)(size_of(r.prompt) + size_of(prefix));
-    if (m->tune_lm) r.kept += (int)parameters_size(lm_weights(&own.lm)), lm_close(&own.lm);
+    if (m->tune_lm) r.kept += (int)parameters_size(lm_weights(&own->lm)), lm_close(&own->lm);
+    deep_prompt_set(model, (Tensor){0}, 0, ""); /* it is this method's alone */
     if (!model->answers.labels) r.seen = seen_subjects(&data[TRAIN_SET], &data[TEST_SET]); /* else: sentences */
     r.seconds = round(10 * (seconds() - start)) / 10; /* as in the file, or sums over relations differ */
     release(before);

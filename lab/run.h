@@ -342,9 +342,9 @@ static void check_same_settings(const char *path, Text then, const char *now) {
 
 /* ---- Checkpoints: the state between two epochs ------------------------------------------------------------------- */
 
-/* Every trained tensor, Adam's moments, the best prompt, the best deep prompt. */
+/* Every trained tensor, Adam's moments, and of the best epoch the prompt, the deep prompt, and what is named so. */
 static Parameters checkpoint_list(Run *run) {
-    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 2])), 0};
+    Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 2 + run->best_lm.count])), 0};
     for (int i = 0; i < run->trained.count; i++) {
         Parameter *p = &run->trained.at[i];
         const int rows = p->tensor->rows, cols = p->tensor->cols;
@@ -357,6 +357,8 @@ static Parameters checkpoint_list(Run *run) {
         Tensor *best = &run->deep->best;
         add_parameter(&list, MATRIX, best, best->rows, best->cols, "best.prefix");
     }
+    for (int i = 0; i < run->best_lm.count; i++)
+        if (!strncmp(run->best_lm.at[i].name, "best.", 5)) list.at[list.count++] = run->best_lm.at[i];
     return list;
 }
 static const char *checkpoint_settings(const Options *o) {
@@ -368,7 +370,7 @@ static void checkpoint_write(const Options *o, Run *run, const char *made_with) 
         format("{\"settings\":%s,\"epoch\":\"%d\",\"best_epoch\":\"%d\",\"best\":\"%.17g\"}",
                json_quote(made_with), run->epoch, run->best_epoch, run->best));
 }
-/* False: there is none. The run was stopped before its first epoch ended, and starts at the beginning. */
+/* False: there is none, and the run starts at the beginning. */
 static bool checkpoint_read(const Options *o, Run *run, const char *made_with) {
     const char *path = format("%s/checkpoint.safetensors", o->out);
     if (!file_exists(path)) return false;
@@ -389,7 +391,14 @@ static void best_lm_read(const Options *o, Parameters best_lm) {
     Mark before = mark();
     Lm *best = allocate(sizeof *best);
     lm_load(best, format("%s/model", o->out));
-    parameters_copy(best_lm, lm_weights(best));
+    const Parameters from = lm_weights(best);
+    bool fits = from.count == best_lm.count;
+    for (int i = 0; fits && i < from.count; i++) {
+        const Tensor *a = from.at[i].tensor, *b = best_lm.at[i].tensor;
+        fits = a->rows == b->rows && a->cols == b->cols;
+    }
+    if (!fits) die("%s/model: not the model of this checkpoint", o->out);
+    parameters_copy(best_lm, from);
     lm_close(best);
     release(before);
 }

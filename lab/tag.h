@@ -233,7 +233,9 @@ static Run tag_begin(const Training *t, Model *model, Tensor prompt, Parameters 
     parameters_train(classifier);
     run.lm = parameters_joined(run.lm, classifier);
     run.trained = parameters_joined(run.trained, classifier);
-    run.best_lm = parameters_joined(run.best_lm, parameters_like(classifier));
+    const Parameters best = parameters_like(classifier);
+    for (int i = 0; i < best.count; i++) best.at[i].name = format("best.%s", best.at[i].name);
+    run.best_lm = parameters_joined(run.best_lm, best);
     return run;
 }
 /* As next_epoch, but the best epoch has the highest F1 on dev: `right` counts as a hit in both predicted and gold. */
@@ -252,26 +254,17 @@ static bool tag_epoch(Run *run, const Dataset *train, const Dataset *dev, const 
 }
 /* As settings; what a tagger has of its own comes first. */
 static const char *tag_settings(const Options *o) {
-    return format("pseudo %d; tagger's lr %.15g; %s", o->pseudo, o->training.rate, settings(o, true));
-}
-/* Continues from the checkpoint. The best epoch's classifier is in the tagger's file, its LM, if trained, in model/. */
-static void tag_resume(const Options *o, Run *run) {
-    if (!checkpoint_read(o, run, tag_settings(o))) return;
-    const int lm = run->best_lm.count - 2; /* the last two are the classifier's */
-    const Safetensors file = safetensors_open(format("%s/tagger.safetensors", o->out));
-    safetensors_read(&file, (Parameters){run->best_lm.at + lm, 2});
-    unmap_file(file.file);
-    if (lm) best_lm_read(o, (Parameters){run->best_lm.at, lm});
+    return format("a tagger; pseudo %d; lr %.15g; %s", o->pseudo, o->training.rate, settings(o, true));
 }
 /* What the epoch gave; if it is the best so far, the tagger, and the LM if it was trained; then the checkpoint. */
-static void tag_report(const Options *o, Run *run, Parameters classifier) {
+static void tag_report(const Options *o, Run *run, Parameters classifier, const char *made_with) {
     const bool better = run->best_epoch == run->epoch;
     Mark before = mark();
     printf("epoch %d: loss %.4f, dev F1 %.2f%s\n", run->epoch, run->loss, p_at_1(run->dev), better ? " *" : "");
     fflush(stdout);
     if (better && o->out) tagger_write(format("%s/tagger.safetensors", o->out), run->model, classifier, run->prompt);
     if (better && o->out && o->training.tune_lm) model_write(run->model, format("%s/model", o->out));
-    if (o->out) checkpoint_write(o, run, tag_settings(o));
+    if (o->out) checkpoint_write(o, run, made_with);
     release(before);
 }
 static void train_tagger(const Options *o, Model *model, const Dataset data[3], const Sentences sentences[3]) {
@@ -279,17 +272,20 @@ static void train_tagger(const Options *o, Model *model, const Dataset data[3], 
     const Tensor prompt = tensor(o->pseudo, model->lm.bert.hidden);
     const Parameters classifier = classifier_of(model);
     parameters_random(classifier, &random);
+    const char *made_with = o->out ? tag_settings(o) : "-";
     Run run = tag_begin(&o->training, model, prompt, classifier);
-    if (o->resume) tag_resume(o, &run);
-    else if (o->out) remove(format("%s/checkpoint.safetensors", o->out)); /* that of an earlier run */
+    if (o->resume && checkpoint_read(o, &run, made_with) && o->training.tune_lm)
+        best_lm_read(o, (Parameters){run.best_lm.at, run.best_lm.count - classifier.count});
+    if (o->out && !o->resume) remove(format("%s/checkpoint.safetensors", o->out)); /* that of an earlier run */
     progress_begin(o, &run);
     while (run_goes_on(&run)) {
         if (!tag_epoch(&run, &data[TRAIN_SET], &data[DEV_SET], &sentences[DEV_SET])) stop_if_interrupted(o, &run);
-        tag_report(o, &run, classifier);
+        tag_report(o, &run, classifier, made_with);
     }
     stop_if_interrupted(o, &run);
     catch_interrupts(false);
     run_end(&run);
+    if (o->out) tagger_write(format("%s/tagger.safetensors", o->out), model, classifier, prompt);
     predict(model, prompt, &data[TEST_SET], &sentences[TEST_SET]);
 }
 

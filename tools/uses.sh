@@ -892,6 +892,11 @@ for how in '--lr 0.2' '--lr 0.2 --pseudo 2 --deep 2' '--lr 0.01 --tune-lm'; do
     "$PTUNE" "$@" --out part_tag --resume >part.txt && same_end whole.txt part.txt &&
     cmp whole_tag/tagger.safetensors part_tag/tagger.safetensors || { echo "$how" >&2; exit 1; }
 done
+cmp whole_tag/model/model.safetensors part_tag/model/model.safetensors
+
+# tag --out: a new run in the folder of another leaves nothing to be continued of that
+tag --out tag_3 >tag.txt && ! tag --lr 1e300 --out tag_3 >tag.txt 2>noted && ! test -e tag_3/checkpoint.safetensors &&
+tag --deep 2 --pseudo 2 --out tag_3 >tag.txt
 
 # eval --tagger: tabs, several columns, ends of lines as Windows has them, -DOCSTART- and more empty lines say the same
 ask_tagger --predictions tagged.conll >tag.txt &&
