@@ -1583,7 +1583,8 @@ static bool count_copies(const Run *run, double loss) {
     (void)loss;
     const Parameters all = lm_weights(&run->model->lm);
     int copies = 0, matrices = 0;
-    for (int i = 0; i < all.count; i++) copies += all.at[i].tensor->packed != NULL, matrices += all.at[i].kind == MATRIX;
+    for (int i = 0; i < all.count; i++)
+        copies += all.at[i].tensor->packed != NULL, matrices += all.at[i].kind == MATRIX;
     const bool packed = copies == matrices && lm_word(&run->model->lm).packed;
     steps_with_copies += packed, steps_without += !copies && !lm_word(&run->model->lm).packed;
     return true;
@@ -1592,8 +1593,8 @@ static void check_run_method(void) {
     static const char *const folders[] = {"data/bert", "data/gpt"};
     for (int k = 0; k < 4; k++) {
         Options o = default_options('t');
-        o.model = folders[k / 2], o.data = "data/capital", o.template = "[X] [P] [MASK]", o.deep = 2, o.quiet = true;
-        o.training.epochs = 1, o.training.batch = 40, o.training.tune_lm = k % 2, o.training.after_step = count_copies;
+        o.model = folders[k / 2], o.data = "data/capital", o.template = "[X] [P] [MASK]", o.deep = 2;
+        o.quiet = true, o.training.epochs = 1, o.training.batch = 40, o.training.tune_lm = k % 2, o.training.after_step = count_copies;
         Model *model = model_load(&o);
         const Method method = method_of(&o, true);
         const Relation relation = {"capital", o.data, {0}};
