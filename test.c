@@ -1577,7 +1577,7 @@ static void check_run(void) {
     check(packed == 2, "%-22s of four runs, two with a frozen LM, %d had packed its weights", "run_end", packed);
     lm_close(&t.model.lm);
 }
-/* What a method of a table trains on is the model itself, not a copy of it to which the packed weights do not belong. */
+/* A method of a table trains on the model itself, not on a copy, to which the packed weights would not belong. */
 static int steps_with_copies, steps_without;
 static bool count_copies(const Run *run, double loss) {
     (void)loss;
@@ -1594,7 +1594,8 @@ static void check_run_method(void) {
     for (int k = 0; k < 4; k++) {
         Options o = default_options('t');
         o.model = folders[k / 2], o.data = "data/capital", o.template = "[X] [P] [MASK]", o.deep = 2;
-        o.quiet = true, o.training.epochs = 1, o.training.batch = 40, o.training.tune_lm = k % 2, o.training.after_step = count_copies;
+        o.quiet = true, o.training.epochs = 1, o.training.batch = 40, o.training.tune_lm = k % 2;
+        o.training.after_step = count_copies;
         Model *model = model_load(&o);
         const Method method = method_of(&o, true);
         const Relation relation = {"capital", o.data, {0}};
