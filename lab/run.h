@@ -342,7 +342,8 @@ static void check_same_settings(const char *path, Text then, const char *now) {
 
 /* ---- Checkpoints: the state between two epochs ------------------------------------------------------------------- */
 
-/* Every trained tensor, Adam's moments, and of the best epoch the prompt, the deep prompt, and what is named so. */
+/* Every trained tensor and Adam's moments; of the best epoch the prompt, the deep prompt, and what best_lm has under a
+ * name that begins with "best.", which is not in model/. */
 static Parameters checkpoint_list(Run *run) {
     Parameters list = {allocate(sizeof(Parameter[3 * run->trained.count + 2 + run->best_lm.count])), 0};
     for (int i = 0; i < run->trained.count; i++) {

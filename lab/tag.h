@@ -227,7 +227,8 @@ static Tensor tagger_read(const char *path, Model *model) {
     return prompt_tensor(&file, "prompt", H);
 }
 
-/* A run that trains the classifier, too: as a part of the LM, whose other weights may be frozen. */
+/* A run that trains the classifier, too: as a part of the LM, whose other weights may be frozen. That of the best epoch
+ * is named for the checkpoint. */
 static Run tag_begin(const Training *t, Model *model, Tensor prompt, Parameters classifier) {
     Run run = run_begin(t, model, prompt);
     parameters_train(classifier);
